@@ -1,0 +1,31 @@
+//! tripmine: throwaway sandboxes ("cubes") on Linux.
+//!
+//! The map. A launch is data flowing one way:
+//! what was typed (`cli`) → what was meant and what will be done (`plan`) → doing it (`engine`,
+//! `keeper`, `jail`) → what happened (`store`: record, log, events).
+//!
+//! | folder | owns |
+//! |---|---|
+//! | [`model`] | the nouns; pure |
+//! | [`plan`] | the decisions; pure |
+//! | [`config`] | text ↔ model |
+//! | [`store`] | what lies on disk |
+//! | [`host`] | the Linux edge: probes, system-call wrappers, cgroups, processes |
+//! | [`jail`] | inside the child: apply the plan, confine, then init |
+//! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
+//! | [`engine`] | carries a Request out, whichever face asked |
+//! | [`cli`] | the command-line face |
+//!
+//! Arrows (checked by `tests/tidy.rs`): `model ← plan ← engine ← faces`; `config, store, host →
+//! model`; `jail → plan's types, host`; `keeper → model, plan, host, store, jail`. `model` and
+//! `plan` touch no file, process, socket, clock, environment or randomness.
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod host;
+pub mod jail;
+pub mod keeper;
+pub mod model;
+pub mod plan;
+pub mod store;

@@ -1,0 +1,25 @@
+//! The nouns of tripmine. Pure values: parsing makes them, nothing here touches the machine.
+
+pub mod bytes;
+pub mod cube;
+pub mod env;
+pub mod failure;
+pub mod image;
+pub mod layer;
+pub mod limits;
+pub mod machine;
+pub mod name;
+pub mod sanitize;
+pub mod trip_id;
+pub mod verbs;
+
+pub use bytes::ByteSize;
+pub use cube::{CubeRecord, CubeState, ExitReason, ExitRecord, Keep};
+pub use env::EnvVar;
+pub use failure::{Failure, FailureKind};
+pub use image::ImageRef;
+pub use layer::{Enforcement, Layer, LayerStatus};
+pub use limits::{Limit, Limits};
+pub use machine::{Jail, Machine, NetPolicy, RunAs, SeccompProfile, Settings};
+pub use name::Name;
+pub use trip_id::TripId;

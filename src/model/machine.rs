@@ -1,0 +1,131 @@
+//! `Machine`: an image plus a persistent home plus a policy. Not running.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EnvVar, ImageRef, Limits, Name};
+
+/// The kinds of jail, strongest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Jail {
+    /// In place: Landlock and seccomp only.
+    Landlock,
+    /// Namespaces, Landlock, seccomp.
+    Container,
+    /// A virtual machine inside a container jail.
+    Microvm,
+}
+
+/// What a cube may reach on the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetPolicy {
+    /// Nothing.
+    None,
+    /// The machine's SOCKS proxy, by name.
+    Proxy,
+    /// What a rule names.
+    Allow,
+    /// Anything but loopback, link-local and metadata addresses.
+    Open,
+}
+
+/// Who the entry runs as, inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunAs {
+    /// The caller's own ids, no capability.
+    Me,
+    /// Root inside the user namespace, nobody outside.
+    Root,
+}
+
+/// The seccomp profiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeccompProfile {
+    /// Deny-list with a ceiling on unknown calls.
+    Default,
+    /// Allow-list: anything not known to be harmless answers ENOSYS.
+    Strict,
+    /// As default, with ptrace and `process_vm_*` for debuggers.
+    Debug,
+}
+
+macro_rules! words {
+    ($type:ty, $what:literal, $($word:literal => $value:expr),+ $(,)?) => {
+        impl $type {
+            /// The words that are accepted, in order.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            /// The word for this value.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(v if v == $value => $word,)+ _ => "" }
+            }
+        }
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+        impl std::str::FromStr for $type {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($value),)+
+                    other => Err(format!("`{}` is no {}: one of {}", super::sanitize::printable(other), $what, Self::WORDS.join(", "))),
+                }
+            }
+        }
+    };
+}
+
+words!(Jail, "jail", "landlock" => Jail::Landlock, "container" => Jail::Container, "microvm" => Jail::Microvm);
+words!(NetPolicy, "net policy", "none" => NetPolicy::None, "proxy" => NetPolicy::Proxy, "allow" => NetPolicy::Allow, "open" => NetPolicy::Open);
+words!(RunAs, "user", "me" => RunAs::Me, "root" => RunAs::Root);
+words!(SeccompProfile, "seccomp profile", "default" => SeccompProfile::Default, "strict" => SeccompProfile::Strict, "debug" => SeccompProfile::Debug);
+
+/// The settings that a machine, a project file, the configuration and the command line all may
+/// give. `None` means "not said here"; resolving picks the first that says something.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The image.
+    pub image: Option<ImageRef>,
+    /// The kind of jail.
+    pub jail: Option<Jail>,
+    /// The network policy.
+    pub net: Option<NetPolicy>,
+    /// Who runs inside.
+    pub user: Option<RunAs>,
+    /// The seccomp profile.
+    pub seccomp: Option<SeccompProfile>,
+    /// Resource limits, each on its own.
+    pub limits: Limits,
+    /// Variables, later layers win per key.
+    pub env: Vec<EnvVar>,
+    /// The command that starts without one on the command line: argv.
+    pub entry: Option<Vec<String>>,
+}
+
+/// A saved definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its name.
+    pub name: Name,
+    /// Image, policy, limits, env, entry.
+    pub settings: Settings,
+    /// Its own projects root; `None`: the configuration's.
+    pub projects: Option<PathBuf>,
+    /// Theme colour for the screen.
+    pub colour: Option<String>,
+}
+
+impl Machine {
+    /// A machine that says nothing but its name.
+    #[must_use]
+    pub fn new(name: Name) -> Self {
+        Self { name, settings: Settings::default(), projects: None, colour: None }
+    }
+}

@@ -1,0 +1,6 @@
+//! The decisions. Pure functions from what was meant to what will be done: no file, process,
+//! socket, clock, environment or randomness is touched here; those come in as values.
+
+pub mod launch;
+
+pub use launch::LaunchPlan;
