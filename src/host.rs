@@ -1,1 +1,7 @@
-//! See lib.rs.
+//! The Linux edge: wrappers of system calls, probes of what this kernel gives, cgroups, processes,
+//! the user's terminal. Decides nothing.
+
+pub mod cgroup;
+pub mod net;
+pub mod proc;
+pub mod sys;

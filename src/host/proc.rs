@@ -1,0 +1,88 @@
+//! What /proc says of a process.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// The lines of `/proc/PID/status` that tell of confinement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// `NoNewPrivs`.
+    pub no_new_privs: bool,
+    /// `Seccomp`: 2 is a filter.
+    pub seccomp: u32,
+    /// `Seccomp_filters`.
+    pub seccomp_filters: u32,
+    /// `CapEff`, `CapPrm`, `CapBnd`, `CapAmb`, `CapInh`: all of them or-ed.
+    pub capabilities: u64,
+    /// `CapBnd` alone.
+    pub bounding: u64,
+}
+
+/// Parses the text of a status file.
+#[must_use]
+pub fn parse_status(text: &str) -> Status {
+    let mut status = Status::default();
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        let value = value.trim();
+        match key {
+            "NoNewPrivs" => status.no_new_privs = value == "1",
+            "Seccomp" => status.seccomp = value.parse().unwrap_or(0),
+            "Seccomp_filters" => status.seccomp_filters = value.parse().unwrap_or(0),
+            "CapBnd" => status.bounding = u64::from_str_radix(value, 16).unwrap_or(u64::MAX),
+            "CapInh" | "CapPrm" | "CapEff" | "CapAmb" => {
+                status.capabilities |= u64::from_str_radix(value, 16).unwrap_or(u64::MAX);
+            }
+            _ => {}
+        }
+    }
+    status
+}
+
+/// Reads `/proc/PID/status`.
+///
+/// # Errors
+/// When the process is gone.
+pub fn status(pid: i32) -> io::Result<Status> {
+    Ok(parse_status(&fs::read_to_string(format!("/proc/{pid}/status"))?))
+}
+
+/// The identity of one of a process's namespaces, such as `net:[4026531840]`.
+///
+/// # Errors
+/// When the process is gone, or may not be looked at.
+pub fn namespace(pid: &str, kind: &str) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/{kind}"))
+}
+
+/// One line of an id map: first inside, first outside, count.
+///
+/// # Errors
+/// When the process is gone.
+pub fn id_map(pid: i32, kind: &str) -> io::Result<Vec<(u32, u32, u32)>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{kind}_map"))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+            Some((numbers.next()??, numbers.next()??, numbers.next()??))
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_parsed() {
+        let status = parse_status(
+            "Name:\tx\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000002\nCapBnd:\t0000000000000400\nCapAmb:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n",
+        );
+        assert_eq!(
+            status,
+            Status { no_new_privs: true, seccomp: 2, seccomp_filters: 3, capabilities: 3, bounding: 0x400 }
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! The last steps before anything untrusted: limits, capabilities, `no_new_privs`, Landlock, seccomp.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::prepare::Prepared;
+use super::step::{At, Failed, Step};
+use crate::host::sys::install_filter;
+use crate::plan::launch::LandlockAccess;
+
+/// Applies all of it to the calling process. `canary` is a folder of the host that must be out of reach
+/// afterwards.
+pub(super) fn confine(prepared: &Prepared, canary: OwnedFd) -> Result<(), Failed> {
+    limits(prepared).at(Step::Rlimit)?;
+    capabilities(prepared.capabilities).at(Step::Capabilities)?;
+    rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
+    landlock(prepared).at(Step::Landlock)?;
+    still_closed(canary.as_fd()).at(Step::Canary)?;
+    drop(canary);
+    for (index, filter) in prepared.filters.iter().enumerate() {
+        install_filter(filter).at_index(Step::Seccomp, index)?;
+    }
+    Ok(())
+}
+
+fn limits(prepared: &Prepared) -> Result<(), Errno> {
+    use rustix::process::{Rlimit, getrlimit, setrlimit};
+    for (resource, value) in &prepared.rlimits {
+        // A limit may be lowered, never raised above what the caller has.
+        let ceiling = getrlimit(*resource).maximum.unwrap_or(u64::MAX);
+        let value = Some((*value).min(ceiling));
+        setrlimit(*resource, Rlimit { current: value, maximum: value })?;
+    }
+    if prepared.nice {
+        rustix::process::setpriority_process(None, 19)?;
+    }
+    Ok(())
+}
+
+/// Takes every capability that is not in `keep` out of the bounding set, for good, then drops it.
+fn capabilities(keep: CapabilitySet) -> Result<(), Errno> {
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if keep.contains(one) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // The first number that this kernel does not know ends the list (capabilities(7)).
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() },
+    )
+}
+
+fn landlock(prepared: &Prepared) -> Result<(), Errno> {
+    let abi = abi(prepared.landlock.abi);
+    // Hard requirement: a right or scope that the kernel lacks is an error, never less in silence.
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))
+        .map_err(code)?;
+    let mut scopes = BitFlags::<Scope>::empty();
+    if prepared.landlock.scope_abstract {
+        scopes |= Scope::AbstractUnixSocket;
+    }
+    if prepared.landlock.scope_signal {
+        scopes |= Scope::Signal;
+    }
+    if !scopes.is_empty() {
+        ruleset = ruleset.scope(scopes).map_err(code)?;
+    }
+    let mut ruleset = ruleset.create().map_err(code)?;
+    for (path, access, optional) in &prepared.landlock_paths {
+        match openat(rustix::fs::CWD, path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => ruleset = ruleset.add_rule(PathBeneath::new(fd, rights(*access, abi))).map_err(code)?,
+            Err(_) if *optional => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    let status = ruleset.restrict_self().map_err(code)?;
+    if status.ruleset == RulesetStatus::FullyEnforced { Ok(()) } else { Err(Errno::OPNOTSUPP) }
+}
+
+/// The system's error beneath one of the crate's; one without is a feature that the kernel lacks.
+fn code(error: impl std::error::Error + 'static) -> Errno {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = next {
+        if let Some(errno) = error.downcast_ref::<std::io::Error>().and_then(Errno::from_io_error) {
+            return errno;
+        }
+        next = error.source();
+    }
+    Errno::OPNOTSUPP
+}
+
+/// The rights of one rule, among those that `abi` knows.
+fn rights(access: LandlockAccess, abi: ABI) -> BitFlags<AccessFs> {
+    let all = AccessFs::from_all(abi);
+    let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+    all & match access {
+        LandlockAccess::ReadExecute => AccessFs::from_read(abi),
+        // Making a character device 0:0 is how overlayfs and package managers write a whiteout;
+        // real device nodes need a capability that no cube has.
+        LandlockAccess::ReadWrite => (all & !devices) | AccessFs::MakeChar,
+        LandlockAccess::ReadWriteFiles => AccessFs::from_read(abi) | AccessFs::WriteFile | AccessFs::Truncate,
+        LandlockAccess::Devices => (all & !AccessFs::MakeBlock) | AccessFs::IoctlDev,
+    }
+}
+
+/// The crate's name for an ABI number; what it does not know is capped by the plan.
+fn abi(number: u32) -> ABI {
+    match number {
+        0 => ABI::Unsupported,
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        6 => ABI::V6,
+        _ => ABI::V7,
+    }
+}
+
+/// Landlock shows itself nowhere in /proc, so it is asked: the host's root folder must be shut.
+fn still_closed(canary: BorrowedFd<'_>) -> Result<(), Errno> {
+    match openat(canary, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(errno),
+        Ok(_) => Err(Errno::ISCONN),
+    }
+}

@@ -1,0 +1,193 @@
+//! PID 1 of a cube: starts what the keeper asks for, reaps, forwards signals, and ends with the keeper.
+//!
+//! It is confined by the same Landlock domain and the same filter as everything it starts, holds no host
+//! descriptor but the control socket, and cannot be inspected from inside.
+#![expect(unsafe_code, reason = "signalfd and sigprocmask have no wrapper in rustix")]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::WaitOptions;
+use rustix::termios::Winsize;
+
+use super::spawn::{SpawnSpec, Streams, spawn};
+use super::step::{At, Failed, Step};
+use super::wire::{self, ALL_SESSIONS, Message};
+
+/// Most processes that the keeper may start at once.
+const MAX_SESSIONS: usize = 256;
+
+/// A started process: the keeper's number for it and its id.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    number: u32,
+    pid: i32,
+}
+
+/// Blocks every signal and returns a descriptor that tells of dead children. Before the seal.
+pub(super) fn signals() -> Result<OwnedFd, Failed> {
+    // SAFETY: the set is initialised by sigfillset before use, and all calls take valid pointers.
+    let fd = unsafe {
+        let mut all: libc::sigset_t = MaybeUninit::zeroed().assume_init();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        let mut child: libc::sigset_t = MaybeUninit::zeroed().assume_init();
+        libc::sigemptyset(&raw mut child);
+        libc::sigaddset(&raw mut child, libc::SIGCHLD);
+        libc::signalfd(-1, &raw const child, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error()).at(Step::Signals);
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Serves until the keeper closes the socket.
+pub(super) fn serve(
+    control: BorrowedFd<'_>,
+    signals: &OwnedFd,
+    entry: &SpawnSpec,
+    mut pipes: Option<[OwnedFd; 3]>,
+) -> Result<(), Errno> {
+    let mut sessions: Vec<Session> = Vec::with_capacity(4);
+    loop {
+        let mut ready =
+            [PollFd::from_borrowed_fd(control, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        if !ready[1].revents().is_empty() {
+            let mut buffer = [0_u8; 512];
+            // Only a wake-up: the children themselves are asked below.
+            let _drained = rustix::io::read(signals, &mut buffer);
+            reap(control, &mut sessions)?;
+        }
+        if ready[0].revents().is_empty() {
+            continue;
+        }
+        let Some(received) = wire::receive(control, RecvFlags::empty())? else {
+            return Ok(());
+        };
+        match received.message {
+            Message::Spawn { session: 0, rows, cols } => {
+                let streams = pipes.take();
+                start(control, &mut sessions, 0, entry, rows, cols, streams)?;
+            }
+            Message::Spawn { session, rows, cols } => {
+                let [spec, first, second, third] = received.fds;
+                let streams = match (first, second, third) {
+                    (Some(first), Some(second), Some(third)) => Some([first, second, third]),
+                    _ => None,
+                };
+                match spec.and_then(|fd| read_all(&fd)).and_then(|bytes| SpawnSpec::decode(&bytes)) {
+                    Some(spec) => start(control, &mut sessions, session, &spec, rows, cols, streams)?,
+                    None => not_started(control, session, Errno::INVAL)?,
+                }
+            }
+            Message::Signal { session, signal } => deliver(&sessions, session, signal),
+            // Nothing else is for init; a keeper that says it has lost its mind.
+            _ => return Err(Errno::PROTO),
+        }
+    }
+}
+
+fn start(
+    control: BorrowedFd<'_>,
+    sessions: &mut Vec<Session>,
+    number: u32,
+    spec: &SpawnSpec,
+    rows: u16,
+    cols: u16,
+    pipes: Option<[OwnedFd; 3]>,
+) -> Result<(), Errno> {
+    if sessions.len() >= MAX_SESSIONS {
+        return not_started(control, number, Errno::AGAIN);
+    }
+    let (result, master) = if rows > 0 {
+        match terminal(rows, cols) {
+            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd())), Some(master)),
+            Err(errno) => return not_started(control, number, errno),
+        }
+    } else if let Some(pipes) = &pipes {
+        (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()])), None)
+    } else {
+        return not_started(control, number, Errno::BADF);
+    };
+    match result {
+        Ok(pid) => {
+            sessions.push(Session { number, pid });
+            let message = Message::Started { session: number, pid };
+            match &master {
+                Some(master) => wire::send(control, message, &[master.as_fd()]),
+                None => wire::send(control, message, &[]),
+            }
+        }
+        Err((_, errno)) => not_started(control, number, errno),
+    }
+}
+
+fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno) -> Result<(), Errno> {
+    wire::send(control, Message::NotStarted { session, errno: errno.raw_os_error() }, &[])
+}
+
+/// A terminal of the cube's own devpts: master and slave.
+fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = openat(rustix::fs::CWD, c"/dev/pts/ptmx", flags, Mode::empty())?;
+    unlockpt(&master)?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::termios::tcsetwinsize(
+        &master,
+        Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 },
+    )?;
+    Ok((master, slave))
+}
+
+fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
+    use std::io::{Read, Seek};
+    let mut file = std::fs::File::from(fd.try_clone().ok()?);
+    let mut bytes = Vec::new();
+    file.rewind().ok()?;
+    file.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                let pid = pid.as_raw_nonzero().get();
+                if let Some(at) = sessions.iter().position(|session| session.pid == pid) {
+                    let session = sessions.swap_remove(at);
+                    wire::send(
+                        control,
+                        Message::Ended { session: session.number, status: status.as_raw() },
+                        &[],
+                    )?;
+                }
+            }
+            Ok(None) | Err(Errno::CHILD) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn deliver(sessions: &[Session], number: u32, signal: i32) {
+    // SAFETY: plain kill(2) with numbers; a wrong signal answers EINVAL, a vanished target ESRCH, and neither matters.
+    unsafe {
+        if number == ALL_SESSIONS {
+            libc::kill(-1, signal);
+        } else if let Some(session) = sessions.iter().find(|session| session.number == number) {
+            // Each session leads its own process group.
+            libc::kill(-session.pid, signal);
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! The root file system of a cube, made of descriptors only.
+//!
+//! No path that a user or an image controls is followed by name: sources are opened by `openat2` with links
+//! refused and compared with what was planned; targets are opened beneath the new root in the same way, so a
+//! kept cube that planted a link cannot lead a mount elsewhere (the runc, crun and bubblewrap faults named in
+//! SECURITY.md). Allocates nothing.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
+    move_mount, open_tree, unmount,
+};
+
+use super::prepare::{Bind, Prepared, Source, Upper};
+use super::step::{At, Failed, Step};
+use crate::host::sys::mount_setattr;
+use crate::plan::launch::FileIdentity;
+
+const NOSUID_NODEV: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
+const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const ANY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens an absolute path of the host without following any link, and compares it with `identity`.
+fn open_source(path: &CStr, identity: Option<FileIdentity>) -> Result<OwnedFd, Errno> {
+    let fd = openat2(
+        rustix::fs::CWD,
+        path,
+        ANY,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    if let Some(expected) = identity {
+        let stat = fstat(&fd)?;
+        if !same(&stat, expected) {
+            return Err(Errno::STALE);
+        }
+    }
+    Ok(fd)
+}
+
+#[expect(clippy::unnecessary_cast, reason = "the widths of st_dev and st_ino differ between architectures")]
+fn same(stat: &Stat, expected: FileIdentity) -> bool {
+    stat.st_dev as u64 == expected.dev && stat.st_ino as u64 == expected.ino
+}
+
+/// A private copy of the mount at `fd`, with everything mounted beneath it.
+fn clone_tree(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    open_tree(
+        fd,
+        c"",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+}
+
+fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    move_mount(
+        mount,
+        c"",
+        target,
+        c"",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+    )
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, set: MountAttrFlags) -> std::io::Result<()> {
+    mount_setattr(mount, u64::from(set.bits()), None)
+}
+
+/// As root on the host: a detached copy of `path` whose owners are seen through the id map of
+/// `userns`. Used by the keeper before the clone.
+///
+/// # Errors
+/// When the folder is not the planned one, or its file system knows no id maps.
+pub fn idmapped_clone(
+    path: &std::path::Path,
+    identity: Option<FileIdentity>,
+    userns: BorrowedFd<'_>,
+) -> std::io::Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let fd = open_source(&path, identity)?;
+    let tree = clone_tree(fd.as_fd())?;
+    mount_setattr(tree.as_fd(), 0, Some(userns))?;
+    Ok(tree)
+}
+
+/// A source ready to be attached.
+fn source_tree(source: &Source, step: Step, index: usize) -> Result<OwnedFd, Failed> {
+    match source.mapped() {
+        // A descriptor of our own copy, so that the caller owns it either way.
+        Some(mapped) => rustix::io::fcntl_dupfd_cloexec(mapped, 3).at_index(step, index),
+        None => {
+            let fd = open_source(&source.path, source.identity).map_err(|errno| Failed {
+                step: if errno == Errno::STALE { Step::Identity } else { step },
+                errno,
+                index: u16::try_from(index).unwrap_or(u16::MAX),
+            })?;
+            clone_tree(fd.as_fd()).at_index(step, index)
+        }
+    }
+}
+
+/// The text `/proc/self/fd/N`, or with `/tail`, without allocating.
+struct FdPath([u8; 64]);
+
+impl FdPath {
+    fn new(fd: BorrowedFd<'_>, tail: &CStr) -> Self {
+        let mut text = [0; 64];
+        let head = b"/proc/self/fd/";
+        text[..head.len()].copy_from_slice(head);
+        let mut at = head.len();
+        let mut digits = [0; 10];
+        let mut count = 0;
+        let mut number = fd.as_raw_fd().unsigned_abs();
+        loop {
+            digits[count] = b'0' + (number % 10) as u8;
+            count += 1;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        for digit in digits[..count].iter().rev() {
+            text[at] = *digit;
+            at += 1;
+        }
+        for byte in tail.to_bytes() {
+            text[at] = *byte;
+            at += 1;
+        }
+        Self(text)
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
+    }
+}
+
+/// Opens, and makes if needed, a folder beneath `root`; `prefixes` are its path and those above.
+fn open_target(
+    root: BorrowedFd<'_>,
+    prefixes: &[std::ffi::CString],
+    directory: bool,
+) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let Some((last, above)) = prefixes.split_last() else {
+        return Err(Errno::INVAL);
+    };
+    for prefix in above {
+        match openat2(root, prefix.as_c_str(), DIRECTORY, Mode::empty(), resolve) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => mkdirat(root, prefix.as_c_str(), Mode::from(0o755))?,
+            Err(errno) => return Err(errno),
+        }
+    }
+    let flags = if directory { DIRECTORY } else { ANY };
+    match openat2(root, last.as_c_str(), flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT) if directory => mkdirat(root, last.as_c_str(), Mode::from(0o755))?,
+        Err(Errno::NOENT) => {
+            openat(
+                root,
+                last.as_c_str(),
+                OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::from(0o644),
+            )?;
+        }
+        result => return result,
+    }
+    openat2(root, last.as_c_str(), flags, Mode::empty(), resolve)
+}
+
+fn open_in(root: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    openat2(
+        root,
+        name,
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
+}
+
+fn overlay<'a>(
+    lowers: impl Iterator<Item = &'a OwnedFd>,
+    upper: &CStr,
+    work: &CStr,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for lower in lowers {
+        let path = FdPath::new(lower.as_fd(), c"");
+        fsconfig_set_string(context.as_fd(), c"lowerdir+", path.as_c_str())?;
+    }
+    fsconfig_set_string(context.as_fd(), c"upperdir", upper)?;
+    fsconfig_set_string(context.as_fd(), c"workdir", work)?;
+    // Marks in user.* attributes: the only ones that a user namespace may write (overlayfs(5)).
+    fsconfig_set_flag(context.as_fd(), c"userxattr")?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Device nodes of the host that a cube sees, as bind mounts: making nodes is forbidden.
+const DEVICES: [(&CStr, &CStr); 6] = [
+    (c"/dev/null", c"dev/null"),
+    (c"/dev/zero", c"dev/zero"),
+    (c"/dev/full", c"dev/full"),
+    (c"/dev/random", c"dev/random"),
+    (c"/dev/urandom", c"dev/urandom"),
+    (c"/dev/tty", c"dev/tty"),
+];
+
+/// Entries of /proc that a cube may read but not write, as seen from the cube's root.
+const PROC_READ_ONLY: [&CStr; 5] = [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs", c"proc/sysrq-trigger"];
+
+/// Files of /proc that tell of the host or reach into the kernel: covered by an empty file.
+const PROC_MASKED_FILES: [&CStr; 19] = [
+    c"proc/kcore",
+    c"proc/kallsyms",
+    c"proc/keys",
+    c"proc/key-users",
+    c"proc/config.gz",
+    c"proc/interrupts",
+    c"proc/softirqs",
+    c"proc/timer_list",
+    c"proc/sched_debug",
+    c"proc/slabinfo",
+    c"proc/vmallocinfo",
+    c"proc/pagetypeinfo",
+    c"proc/iomem",
+    c"proc/ioports",
+    c"proc/kmsg",
+    c"proc/kpageflags",
+    c"proc/kpagecount",
+    c"proc/kpagecgroup",
+    c"proc/cmdline",
+];
+
+/// Folders of /proc, likewise.
+const PROC_MASKED_FOLDERS: [&CStr; 3] = [c"proc/acpi", c"proc/scsi", c"proc/asound"];
+
+/// Builds the root and enters it. Returns a descriptor of a host folder that the cube must not be
+/// able to use: the canary for Landlock.
+pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Step::Propagation)?;
+
+    // Everything of the host is opened before the first mount covers it.
+    let host_root =
+        openat2(rustix::fs::CWD, c"/", DIRECTORY, Mode::empty(), ResolveFlags::empty()).at(Step::Scratch)?;
+    let mut lower_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    for (index, lower) in prepared.lowers.iter().enumerate() {
+        *lower_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::Lower)? =
+            Some(source_tree(lower, Step::Lower, index)?);
+    }
+    let mut system_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    for (index, tree) in prepared.system.iter().enumerate() {
+        let opened = source_tree(&tree.source, Step::SystemTree, index)?;
+        *system_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::SystemTree)? = Some(opened);
+    }
+    let mut bind_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    for (index, bind) in prepared.mounts.iter().enumerate() {
+        let opened = source_tree(&bind.source, Step::Source, index)?;
+        *bind_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::Source)? = Some(opened);
+    }
+    let disk = match &prepared.upper {
+        Upper::Scratch => None,
+        Upper::Disk(source) => Some(source_tree(source, Step::Overlay, 0)?),
+    };
+    let mut devices = [const { None }; DEVICES.len()];
+    for (index, (host, _)) in DEVICES.iter().enumerate() {
+        let fd = open_source(host, None).at_index(Step::Dev, index)?;
+        if FileType::from_raw_mode(fstat(&fd).at_index(Step::Dev, index)?.st_mode)
+            != FileType::CharacterDevice
+        {
+            return Err(Errno::NODEV).at_index(Step::Dev, index);
+        }
+        devices[index] = Some(clone_tree(fd.as_fd()).at_index(Step::Dev, index)?);
+    }
+
+    // One tmpfs holds all that lives in memory; its size is the cube's disk limit.
+    let scratch = scratch(&prepared.scratch_size).at(Step::Scratch)?;
+    attach(scratch.as_fd(), host_root.as_fd()).at(Step::Scratch)?;
+    // Detached copies become usable as overlay layers only once they are attached somewhere.
+    stage(&lower_trees, scratch.as_fd()).at(Step::Lower)?;
+    let (upper_path, work_path) = match &disk {
+        None => {
+            for name in [c"upper", c"work"] {
+                mkdirat(&scratch, name, Mode::from(0o755)).at(Step::Scratch)?;
+            }
+            (FdPath::new(scratch.as_fd(), c"/upper"), FdPath::new(scratch.as_fd(), c"/work"))
+        }
+        Some(disk) => {
+            let place = make_and_open(scratch.as_fd(), c"disk").at(Step::Overlay)?;
+            attach(disk.as_fd(), place.as_fd()).at(Step::Overlay)?;
+            (FdPath::new(disk.as_fd(), c"/upper"), FdPath::new(disk.as_fd(), c"/work"))
+        }
+    };
+    let root =
+        overlay(lower_trees.iter().flatten(), upper_path.as_c_str(), work_path.as_c_str(), NOSUID_NODEV)
+            .at(Step::Overlay)?;
+    attach(root.as_fd(), host_root.as_fd()).at(Step::Overlay)?;
+
+    let in_root = root.as_fd();
+    for (index, tree) in prepared.system.iter().enumerate() {
+        let Some(opened) = &system_trees[index] else { continue };
+        let target = open_in(in_root, &tree.target, DIRECTORY).at_index(Step::SystemTree, index)?;
+        if tree.writable {
+            writable_tree(opened, scratch.as_fd(), disk.as_ref(), index, target.as_fd())
+                .at_index(Step::SystemTree, index)?;
+        } else {
+            set_attributes(opened.as_fd(), NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)
+                .at_index(Step::SystemTree, index)?;
+            attach(opened.as_fd(), target.as_fd()).at_index(Step::SystemTree, index)?;
+        }
+    }
+    proc(in_root, scratch.as_fd())?;
+    dev(in_root, scratch.as_fd(), &devices)?;
+    for (name, target, mode) in [(c"tmp", c"tmp", 0o1777), (c"run", c"run", 0o755)] {
+        share(scratch.as_fd(), name, mode, in_root, target).at(Step::Scratch)?;
+    }
+    for (index, bind) in prepared.mounts.iter().enumerate() {
+        let Some(opened) = &bind_trees[index] else { continue };
+        mount_bind(bind, opened.as_fd(), in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
+    }
+
+    rustix::process::fchdir(&root).at(Step::Pivot)?;
+    rustix::process::pivot_root(c".", c".").at(Step::Pivot)?;
+    // The old root now lies over the new one; detached, nothing names it any more.
+    unmount(c".", UnmountFlags::DETACH).at(Step::Pivot)?;
+    rustix::process::chdir(c"/").at(Step::Pivot)?;
+    Ok(host_root)
+}
+
+/// The most lowers, system folders or mounts of one cube.
+pub const MAX_TREES: usize = 64;
+
+fn scratch(size: &CStr) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), c"size", size)?;
+    fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, NOSUID_NODEV)
+}
+
+fn make_and_open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    mkdirat(dir, name, Mode::from(0o755))?;
+    open_in(dir, name, DIRECTORY)
+}
+
+/// Attaches the trees under short names in the scratch file system.
+fn stage(trees: &[Option<OwnedFd>], scratch: BorrowedFd<'_>) -> Result<(), Errno> {
+    for (index, tree) in trees.iter().flatten().enumerate() {
+        let name = [b'l', b'a' + (index / 26 % 26) as u8, b'a' + (index % 26) as u8, 0];
+        let name = CStr::from_bytes_with_nul(&name).map_err(|_| Errno::INVAL)?;
+        attach(tree.as_fd(), make_and_open(scratch, name)?.as_fd())?;
+    }
+    Ok(())
+}
+
+/// An overlay over one host system folder, its changes in the upper.
+fn writable_tree(
+    lower: &OwnedFd,
+    scratch: BorrowedFd<'_>,
+    disk: Option<&OwnedFd>,
+    index: usize,
+    target: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let letter = b'a' + (index % 26) as u8;
+    let names = [[b's', letter, 0], [b'u', letter, 0], [b'w', letter, 0]];
+    let name = |i: usize| CStr::from_bytes_with_nul(&names[i]).map_err(|_| Errno::INVAL);
+    let place = make_and_open(scratch, name(0)?)?;
+    attach(lower.as_fd(), place.as_fd())?;
+    let store = disk.map_or(scratch, AsFd::as_fd);
+    let open = |name: &CStr| match make_and_open(store, name) {
+        Err(Errno::EXIST) => open_in(store, name, DIRECTORY),
+        result => result,
+    };
+    let (upper, work) = (open(name(1)?)?, open(name(2)?)?);
+    let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
+    let mount = overlay(std::iter::once(lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+    attach(mount.as_fd(), target)
+}
+
+/// A folder of the scratch file system, seen at `target`.
+fn share(
+    scratch: BorrowedFd<'_>,
+    name: &CStr,
+    mode: u32,
+    root: BorrowedFd<'_>,
+    target: &CStr,
+) -> Result<(), Errno> {
+    let source = make_and_open(scratch, name)?;
+    // mkdir's mode is cut by the umask and has no sticky bit.
+    rustix::fs::chmodat(scratch, name, Mode::from(mode), AtFlags::empty())?;
+    let target = open_in(root, target, DIRECTORY)?;
+    let tree = clone_tree(source.as_fd())?;
+    attach(tree.as_fd(), target.as_fd())
+}
+
+fn proc(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>) -> Result<(), Failed> {
+    let mount = || -> Result<(), Errno> {
+        let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        let proc = fsmount(
+            context.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        )?;
+        attach(proc.as_fd(), open_in(root, c"proc", DIRECTORY)?.as_fd())
+    };
+    mount().at(Step::Proc)?;
+    let empty_file = openat(
+        scratch,
+        c"empty-file",
+        OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::from(0o444),
+    )
+    .at(Step::ProcMask)?;
+    let empty_folder = make_and_open(scratch, c"empty").at(Step::ProcMask)?;
+    for (index, name) in PROC_READ_ONLY.iter().enumerate() {
+        cover(root, name, None).at_index(Step::ProcMask, index)?;
+    }
+    for (index, name) in PROC_MASKED_FILES.iter().enumerate() {
+        cover(root, name, Some(empty_file.as_fd())).at_index(Step::ProcMask, 100 + index)?;
+    }
+    for (index, name) in PROC_MASKED_FOLDERS.iter().enumerate() {
+        cover(root, name, Some(empty_folder.as_fd())).at_index(Step::ProcMask, 200 + index)?;
+    }
+    Ok(())
+}
+
+/// Covers `name` with a read-only copy of `with`, or of itself. What is not there needs no cover.
+fn cover(root: BorrowedFd<'_>, name: &CStr, with: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
+    let target = match open_in(root, name, ANY) {
+        Ok(target) => target,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    let tree = clone_tree(with.unwrap_or(target.as_fd()))?;
+    set_attributes(
+        tree.as_fd(),
+        NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )?;
+    Ok(attach(tree.as_fd(), target.as_fd())?)
+}
+
+fn dev(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>, devices: &[Option<OwnedFd>]) -> Result<(), Failed> {
+    for (index, (_, target)) in DEVICES.iter().enumerate() {
+        let Some(tree) = &devices[index] else { continue };
+        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+            .at_index(Step::Dev, index)?;
+        let target = open_in(root, target, ANY).at_index(Step::Dev, index)?;
+        attach(tree.as_fd(), target.as_fd()).at_index(Step::Dev, index)?;
+    }
+    share(scratch, c"shm", 0o1777, root, c"dev/shm").at_index(Step::Dev, 100)?;
+    let terminals = || -> Result<(), Errno> {
+        let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(context.as_fd(), c"ptmxmode", c"0666")?;
+        fsconfig_set_string(context.as_fd(), c"mode", c"0620")?;
+        fsconfig_create(context.as_fd())?;
+        let mount = fsmount(
+            context.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        )?;
+        attach(mount.as_fd(), open_in(root, c"dev/pts", DIRECTORY)?.as_fd())
+    };
+    terminals().at(Step::DevPts)
+}
+
+fn mount_bind(
+    bind: &Bind,
+    tree: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    scratch: BorrowedFd<'_>,
+    ephemeral_home: bool,
+    index: usize,
+) -> Result<(), Failed> {
+    let target = open_target(root, &bind.target, bind.directory).at_index(Step::Target, index)?;
+    let mut attributes = NOSUID_NODEV;
+    if bind.read_only {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    set_attributes(tree, attributes).at_index(Step::Bind, index)?;
+    if bind.home && ephemeral_home {
+        let cover = || -> Result<(), Errno> {
+            let place = make_and_open(scratch, c"home")?;
+            attach(tree, place.as_fd())?;
+            let (upper, work) =
+                (make_and_open(scratch, c"home-upper")?, make_and_open(scratch, c"home-work")?);
+            let lower = open_in(scratch, c"home", DIRECTORY)?;
+            let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
+            let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+            attach(mount.as_fd(), target.as_fd())
+        };
+        return cover().at_index(Step::Bind, index);
+    }
+    attach(tree, target.as_fd()).at_index(Step::Bind, index)
+}

@@ -1,0 +1,211 @@
+//! Messages between the keeper and init, over one `SOCK_SEQPACKET` pair: each message is one packet.
+//!
+//! Init is trusted until the entry runs and confined afterwards; the keeper still treats what comes
+//! from it as hostile: fixed sizes, unknown kinds end the cube.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+
+/// Most descriptors in one message.
+const MAX_FDS: usize = 4;
+/// Bytes of one message.
+pub const MESSAGE_SIZE: usize = 24;
+
+/// A message, either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// Keeper → child: the id maps are written and the cgroup is entered.
+    MapsWritten,
+    /// Child → keeper: confined; read the layers back.
+    Confined,
+    /// Keeper → init: the layers are in force, start the entry.
+    Go,
+    /// Child → keeper: a step failed; the child is gone.
+    Failed {
+        /// [`super::step::Step`] as a number.
+        step: u16,
+        /// Which of several.
+        index: u16,
+        /// The error number.
+        errno: i32,
+    },
+    /// Keeper → init: start a process. With a memfd that holds a [`super::spawn::SpawnSpec`], and for pipes three
+    /// more descriptors.
+    Spawn {
+        /// The keeper's number for it; the entry is 0.
+        session: u32,
+        /// Make a terminal of this size; 0 rows: pipes.
+        rows: u16,
+        /// Columns.
+        cols: u16,
+    },
+    /// Init → keeper: it runs. With the terminal's master, if it has one.
+    Started {
+        /// The keeper's number.
+        session: u32,
+        /// The process id inside.
+        pid: i32,
+    },
+    /// Init → keeper: it could not be executed.
+    NotStarted {
+        /// The keeper's number.
+        session: u32,
+        /// Why: ENOENT is 127, anything else 126.
+        errno: i32,
+    },
+    /// Init → keeper: it ended.
+    Ended {
+        /// The keeper's number.
+        session: u32,
+        /// As waitpid(2) gives it.
+        status: i32,
+    },
+    /// Keeper → init: send a signal to a session's process group, or to all for `u32::MAX`.
+    Signal {
+        /// The keeper's number, or [`ALL_SESSIONS`].
+        session: u32,
+        /// The signal's number.
+        signal: i32,
+    },
+}
+
+/// [`Message::Signal`] to every process but init.
+pub const ALL_SESSIONS: u32 = u32::MAX;
+
+impl Message {
+    fn encode(self) -> [u8; MESSAGE_SIZE] {
+        let words: [u32; 4] = match self {
+            Self::MapsWritten => [1, 0, 0, 0],
+            Self::Confined => [2, 0, 0, 0],
+            Self::Go => [3, 0, 0, 0],
+            Self::Failed { step, index, errno } => {
+                [4, u32::from(step), u32::from(index), errno.cast_unsigned()]
+            }
+            Self::Spawn { session, rows, cols } => [5, session, u32::from(rows), u32::from(cols)],
+            Self::Started { session, pid } => [6, session, pid.cast_unsigned(), 0],
+            Self::NotStarted { session, errno } => [7, session, errno.cast_unsigned(), 0],
+            Self::Ended { session, status } => [8, session, status.cast_unsigned(), 0],
+            Self::Signal { session, signal } => [9, session, signal.cast_unsigned(), 0],
+        };
+        let mut bytes = [0; MESSAGE_SIZE];
+        bytes[..4].copy_from_slice(b"TMJ1");
+        for (index, word) in words.iter().enumerate() {
+            bytes[4 + 4 * index..8 + 4 * index].copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != MESSAGE_SIZE || &bytes[..4] != b"TMJ1" {
+            return None;
+        }
+        let word = |i: usize| {
+            u32::from_le_bytes([bytes[4 + 4 * i], bytes[5 + 4 * i], bytes[6 + 4 * i], bytes[7 + 4 * i]])
+        };
+        let short = |i: usize| u16::try_from(word(i)).ok();
+        Some(match word(0) {
+            1 => Self::MapsWritten,
+            2 => Self::Confined,
+            3 => Self::Go,
+            4 => Self::Failed { step: short(1)?, index: short(2)?, errno: word(3).cast_signed() },
+            5 => Self::Spawn { session: word(1), rows: short(2)?, cols: short(3)? },
+            6 => Self::Started { session: word(1), pid: word(2).cast_signed() },
+            7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed() },
+            8 => Self::Ended { session: word(1), status: word(2).cast_signed() },
+            9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
+            _ => return None,
+        })
+    }
+}
+
+/// Sends a message with up to four descriptors. Does not allocate.
+///
+/// # Errors
+/// As sendmsg(2); EPIPE when the other side is gone.
+pub fn send(socket: BorrowedFd<'_>, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let bytes = message.encode();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::INVAL);
+    }
+    loop {
+        match sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// What [`receive`] got.
+#[derive(Debug)]
+pub struct Received {
+    /// The message.
+    pub message: Message,
+    /// Its descriptors, close-on-exec.
+    pub fds: [Option<OwnedFd>; MAX_FDS],
+}
+
+/// Receives one message; `None` when the other side has closed.
+///
+/// # Errors
+/// As recvmsg(2); EPROTO for a packet that is no message.
+pub fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Received>, Errno> {
+    let mut bytes = [0; MESSAGE_SIZE + 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let count = loop {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(socket.as_fd(), &mut slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
+            Ok(result) => break result.bytes,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    };
+    let mut fds = [None, None, None, None];
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            for (slot, fd) in fds.iter_mut().zip(received) {
+                *slot = Some(fd);
+            }
+        }
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    let message = Message::decode(&bytes[..count]).ok_or(Errno::PROTO)?;
+    Ok(Some(Received { message, fds }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_round_trip_and_lies_are_refused() {
+        for message in [
+            Message::MapsWritten,
+            Message::Failed { step: 3, index: 2, errno: -7 },
+            Message::Spawn { session: 9, rows: 24, cols: 80 },
+            Message::Ended { session: 1, status: 256 },
+            Message::Signal { session: ALL_SESSIONS, signal: 15 },
+        ] {
+            assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+        let mut bytes = Message::Go.encode();
+        bytes[4] = 77;
+        assert_eq!(Message::decode(&bytes), None);
+        assert_eq!(Message::decode(b"TMJ1"), None);
+        let mut bytes = Message::Spawn { session: 0, rows: 1, cols: 1 }.encode();
+        bytes[14] = 1;
+        assert_eq!(Message::decode(&bytes), None, "rows beyond 16 bits");
+    }
+}
