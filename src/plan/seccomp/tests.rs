@@ -13,12 +13,12 @@ const USERS: [RunAs; 2] = [RunAs::Me, RunAs::Root];
 fn load(arch: u32, number: u32, args: &[u64; 6], offset: u32) -> u32 {
     let args_at = |at: u32| {
         let arg = args[usize::try_from(at / 8).unwrap()];
-        u32::try_from(if at % 8 == 0 { arg & 0xffff_ffff } else { arg >> 32 }).unwrap()
+        u32::try_from(if at.is_multiple_of(8) { arg & 0xffff_ffff } else { arg >> 32 }).unwrap()
     };
     match offset {
         0 => number,
         4 => arch,
-        16..64 if offset % 4 == 0 => args_at(offset - 16),
+        16..64 if offset.is_multiple_of(4) => args_at(offset - 16),
         _ => panic!("load from {offset}"),
     }
 }
