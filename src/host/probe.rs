@@ -8,7 +8,7 @@
 mod cgroup;
 mod children;
 mod nft;
-mod raw;
+pub(crate) mod raw;
 mod subordinate;
 
 use std::path::{Path, PathBuf};

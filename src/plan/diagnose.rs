@@ -6,7 +6,7 @@
 mod namespaces;
 mod resources;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::host::{HostFacts, Tried};
 
@@ -30,7 +30,7 @@ pub struct Finding {
 }
 
 /// Does this host have it?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Yes.

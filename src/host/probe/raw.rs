@@ -39,14 +39,14 @@ pub(super) fn unshare(flags: libc::c_int) -> io::Result<()> {
 }
 
 /// Ends the process after `seconds`, should it hang.
-pub(super) fn end_after(seconds: u32) {
+pub(crate) fn end_after(seconds: u32) {
     // SAFETY: alarm takes no pointer; SIGALRM's default action ends the process.
     unsafe { libc::alarm(seconds) };
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// With this code.
     Code(i32),
     /// By this signal.
@@ -54,7 +54,7 @@ pub(super) enum Ended {
 }
 
 /// Runs `work` in a forked child and returns how it ended.
-pub(super) fn in_child(work: impl FnOnce() -> i32) -> io::Result<Ended> {
+pub(crate) fn in_child(work: impl FnOnce() -> i32) -> io::Result<Ended> {
     // SAFETY: `work` of the callers in this folder opens files and makes system calls. It takes no
     // lock but the allocator's, which fork handlers of both C libraries keep usable, and the child
     // leaves by _exit, so no destructor or exit handler of the parent runs twice.
