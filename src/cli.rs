@@ -1,1 +1,4 @@
 //! See lib.rs.
+
+pub mod doctor;
+pub mod verify_jail;

@@ -3,5 +3,6 @@
 
 pub mod cgroup;
 pub mod net;
+pub mod probe;
 pub mod proc;
 pub mod sys;

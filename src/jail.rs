@@ -19,6 +19,7 @@ pub mod confine;
 pub mod init;
 pub mod mounts;
 pub mod prepare;
+pub mod probe;
 pub mod spawn;
 pub mod step;
 pub mod wire;

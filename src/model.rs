@@ -4,6 +4,7 @@ pub mod bytes;
 pub mod cube;
 pub mod env;
 pub mod failure;
+pub mod host;
 pub mod image;
 pub mod layer;
 pub mod limits;

@@ -1,0 +1,95 @@
+//! The inside of `verify-jail`: runs in a cube as its entry, tries what a hostile program would try
+//! and prints one JSON line for each promise of `plan::battery`. What could end or change the
+//! process is tried in a forked child. A probe that cannot be carried out is neither pass nor fail.
+
+mod calls;
+mod files;
+mod process;
+mod raw;
+
+use std::io::{self, Write};
+
+use crate::plan::battery::{Canaries, Observation, ROWS, Row};
+use crate::plan::diagnose::Verdict;
+
+/// Verdict and what was seen.
+type Seen = (Verdict, String);
+
+/// Tries every row and writes a line for each.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn run(canaries: &Canaries, out: &mut dyn Write) -> io::Result<()> {
+    for row in ROWS {
+        let (verdict, detail) = try_row(*row, canaries);
+        let line = serde_json::to_string(&Observation::new(*row, verdict, detail))?;
+        writeln!(out, "{line}")?;
+        // A row may end this process where the jail is broken; what came before is told by then.
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn try_row(row: Row, canaries: &Canaries) -> Seen {
+    match row.id {
+        "P01" => process::privileges(canaries.run_as),
+        "P02" => process::descriptors(),
+        "P03" => process::environment(&canaries.env),
+        "P04" => process::visible_processes(),
+        "P08" => process::own_program(),
+        "P09" => process::host_process(canaries.host_pid),
+        "P12" => process::names(canaries.hostname.as_deref(), canaries.machine_id.as_deref()),
+        "F01" => files::absent(&canaries.absent),
+        "F02" => files::kernel_settings(),
+        "F04" => files::devices(),
+        "F05" => files::making_devices(),
+        "F06" => files::mount_flags(),
+        "N01" => files::interfaces(),
+        "N07" => process::abstract_socket(canaries.abstract_socket.as_deref()),
+        "R01" => process::limits(),
+        "S14" => calls::foreign(),
+        id => calls::answers(id, canaries.profile),
+    }
+}
+
+fn pass(detail: impl Into<String>) -> Seen {
+    (Verdict::Pass, detail.into())
+}
+
+fn fail(detail: impl Into<String>) -> Seen {
+    (Verdict::Fail, detail.into())
+}
+
+fn untested(detail: impl Into<String>) -> Seen {
+    (Verdict::CouldNotTest, detail.into())
+}
+
+/// Passes when `found` is empty, else fails with what is in it.
+fn none_of(found: &[String], otherwise: &str) -> Seen {
+    if found.is_empty() { pass(otherwise) } else { fail(found.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RunAs, SeccompProfile};
+    use crate::plan::battery::read;
+
+    /// Outside a jail the battery must notice: it ends, answers every row and finds failures.
+    #[test]
+    fn outside_a_jail_the_battery_fails() {
+        let mut out = Vec::new();
+        let mut canaries = Canaries::new(RunAs::Me, SeccompProfile::Default);
+        canaries.host_pid = Some(std::process::id());
+        canaries.env = vec!["PATH".to_owned()];
+        canaries.absent = vec!["/proc".to_owned()];
+        run(&canaries, &mut out).unwrap();
+        let rows = read(&String::from_utf8(out).unwrap());
+        let verdict = |id: &str| rows.iter().find(|row| row.id == id).unwrap().verdict;
+        for id in ["P01", "P03", "P09", "S14", "S15", "S18", "F01"] {
+            assert_eq!(verdict(id), Verdict::Fail, "{id}: {rows:#?}");
+        }
+        assert_eq!(verdict("S16"), Verdict::Pass, "{rows:#?}");
+        assert!(rows.iter().all(|row| row.detail != "the probe said nothing"), "{rows:#?}");
+    }
+}

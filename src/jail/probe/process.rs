@@ -1,0 +1,201 @@
+//! The P rows: what the cube's processes are and see. And what binds them.
+
+use std::collections::BTreeMap;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
+
+use rustix::process::{Pid, test_kill_process};
+
+use super::{Seen, fail, none_of, pass, untested};
+use crate::model::RunAs;
+
+/// Bits of the capabilities that root in a cube may have: `CHOWN`, `DAC_OVERRIDE`, `FOWNER`,
+/// `FSETID`, `KILL`, `SETGID`, `SETUID`, `NET_BIND_SERVICE`, `SYS_CHROOT`, `SETFCAP`.
+const ROOT_CAPABILITIES: u64 =
+    1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 18 | 1 << 31;
+
+pub(super) fn privileges(run_as: RunAs) -> Seen {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return untested("/proc/self/status cannot be read");
+    };
+    judge_status(&status, run_as)
+}
+
+fn judge_status(status: &str, run_as: RunAs) -> Seen {
+    let fields: BTreeMap<&str, &str> =
+        status.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k, v.trim())).collect();
+    let allowed = match run_as {
+        RunAs::Me => 0,
+        RunAs::Root => ROOT_CAPABILITIES,
+    };
+    let mut wrong = Vec::new();
+    for (name, expected) in [("NoNewPrivs", "1"), ("Seccomp", "2")] {
+        if fields.get(name) != Some(&expected) {
+            wrong.push(format!("{name} is {}", fields.get(name).unwrap_or(&"absent")));
+        }
+    }
+    for name in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+        let held = fields.get(name).and_then(|text| u64::from_str_radix(text, 16).ok());
+        if held.is_none_or(|held| held & !allowed != 0) {
+            wrong.push(format!("{name} is {}", fields.get(name).unwrap_or(&"absent")));
+        }
+    }
+    none_of(&wrong, "as promised")
+}
+
+pub(super) fn descriptors() -> Seen {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return untested("/proc/self/fd cannot be read");
+    };
+    let numbers: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // The listing itself is open while it is read, and gone afterwards.
+    let left: Vec<String> = numbers
+        .into_iter()
+        .filter(|number| *number > 2)
+        .filter_map(|number| {
+            let to = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
+            Some(format!("{number} → {}", to.display()))
+        })
+        .collect();
+    none_of(&left, "0, 1 and 2 only")
+}
+
+pub(super) fn environment(names: &[String]) -> Seen {
+    if names.is_empty() {
+        return untested("no variable of the host was named");
+    }
+    let of_init = std::fs::read("/proc/1/environ").unwrap_or_default();
+    let seen: Vec<String> = names
+        .iter()
+        .filter_map(|name| {
+            let prefix = format!("{name}=");
+            let in_init = of_init.split(|byte| *byte == 0).any(|one| one.starts_with(prefix.as_bytes()));
+            if std::env::var_os(name).is_some() {
+                Some(format!("{name} in the own environment"))
+            } else {
+                in_init.then(|| format!("{name} in that of process 1"))
+            }
+        })
+        .collect();
+    none_of(&seen, "none of the host's variables")
+}
+
+pub(super) fn visible_processes() -> Seen {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return untested("/proc cannot be read") };
+    let count = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .count();
+    match count {
+        0 => untested("no process is seen, not even this one"),
+        1..=6 => pass(format!("{count} processes")),
+        _ => fail(format!("{count} processes")),
+    }
+}
+
+pub(super) fn own_program() -> Seen {
+    let open = |path: &str| std::fs::OpenOptions::new().append(true).open(path);
+    let written: Vec<String> = ["/proc/1/exe", "/proc/self/exe"]
+        .into_iter()
+        .filter(|path| open(path).is_ok())
+        .map(|path| format!("{path} can be opened for writing"))
+        .collect();
+    none_of(&written, "neither its own nor that of process 1")
+}
+
+pub(super) fn host_process(pid: Option<u32>) -> Seen {
+    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
+        return untested("no process of the host was named");
+    };
+    match test_kill_process(pid) {
+        Err(rustix::io::Errno::SRCH) => pass("no such process"),
+        Err(error) => fail(format!("the host's process {pid} answers: {error}")),
+        Ok(()) => fail(format!("the host's process {pid} can be signalled")),
+    }
+}
+
+pub(super) fn names(hostname: Option<&str>, machine_id: Option<&str>) -> Seen {
+    if hostname.is_none() && machine_id.is_none() {
+        return untested("neither name nor machine id of the host was given");
+    }
+    let own_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let mut same = Vec::new();
+    if hostname.is_some_and(|host| host == own_name || host == read("/etc/hostname")) {
+        same.push("the host's name is seen".to_owned());
+    }
+    if machine_id.is_some_and(|host| !host.is_empty() && host == read("/etc/machine-id")) {
+        same.push("the host's machine id is seen".to_owned());
+    }
+    none_of(&same, "its own")
+}
+
+pub(super) fn abstract_socket(name: Option<&str>) -> Seen {
+    let Some(name) = name else { return untested("no socket of the host was named") };
+    let Ok(address) = SocketAddr::from_abstract_name(name) else {
+        return untested("the name of the host's socket is too long");
+    };
+    match UnixStream::connect_addr(&address) {
+        Ok(_) => fail("connected to the host"),
+        Err(error) => pass(error.to_string()),
+    }
+}
+
+pub(super) fn limits() -> Seen {
+    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
+        return untested("/proc/self/limits cannot be read");
+    };
+    judge_limits(&limits)
+}
+
+fn judge_limits(limits: &str) -> Seen {
+    let mut found = Vec::new();
+    for name in ["Max processes", "Max open files"] {
+        let hard = limits.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().nth(1));
+        match hard {
+            Some("unlimited") => return fail(format!("{name}: unlimited")),
+            Some(number) => found.push(format!("{name}: {number}")),
+            None => return untested(format!("{name}: not told")),
+        }
+    }
+    pass(found.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::diagnose::Verdict;
+
+    #[test]
+    fn privileges_by_user() {
+        let status = |bounding: &str, nnp: &str, seccomp: &str| {
+            format!(
+                "Name:\tx\nCapInh:\t0\nCapPrm:\t{bounding}\nCapEff:\t{bounding}\nCapBnd:\t{bounding}\n\
+                 CapAmb:\t0\nNoNewPrivs:\t{nnp}\nSeccomp:\t{seccomp}\n"
+            )
+        };
+        let cases = [
+            (status("0", "1", "2"), RunAs::Me, Verdict::Pass),
+            (status("0", "0", "2"), RunAs::Me, Verdict::Fail),
+            (status("0", "1", "0"), RunAs::Me, Verdict::Fail),
+            (status("1", "1", "2"), RunAs::Me, Verdict::Fail),
+            (status("800404fb", "1", "2"), RunAs::Root, Verdict::Pass),
+            (status("200000", "1", "2"), RunAs::Root, Verdict::Fail), // SYS_ADMIN
+            (String::new(), RunAs::Me, Verdict::Fail),
+        ];
+        for (text, run_as, expected) in cases {
+            assert_eq!(judge_status(&text, run_as).0, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_must_be_finite() {
+        let text = |processes: &str| {
+            format!("Max processes  10  {processes}  processes\nMax open files  1024  4096  files\n")
+        };
+        assert_eq!(judge_limits(&text("512")).0, Verdict::Pass);
+        assert_eq!(judge_limits(&text("unlimited")).0, Verdict::Fail);
+        assert_eq!(judge_limits("").0, Verdict::CouldNotTest);
+    }
+}

@@ -1,0 +1,227 @@
+//! The battery of `verify-jail`: which promises are probed from inside a cube, what the probe is
+//! told about the host, and how its lines are read. The probe runs in the cube, so what it prints is
+//! a stranger's text: only known rows count, and a row without an answer was not tested.
+
+use serde::{Deserialize, Serialize};
+
+use super::diagnose::Verdict;
+use crate::model::sanitize::printable;
+use crate::model::{RunAs, SeccompProfile};
+
+/// One promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// As in the security document.
+    pub id: &'static str,
+    /// What is promised, for people.
+    pub topic: &'static str,
+}
+
+const fn row(id: &'static str, topic: &'static str) -> Row {
+    Row { id, topic }
+}
+
+/// Every row, in the order it is shown.
+pub const ROWS: &[Row] = &[
+    row("P01", "no new privileges, filtered calls, bounded capabilities"),
+    row("P02", "no descriptor of the host is left open"),
+    row("P03", "the host's environment is not seen"),
+    row("P04", "only the cube's own processes are seen"),
+    row("P05", "process 1 cannot be traced"),
+    row("P06", "other processes' memory and descriptors are out of reach"),
+    row("P08", "the program behind process 1 cannot be written"),
+    row("P09", "processes of the host cannot be signalled"),
+    row("P12", "host name and machine id are the cube's own"),
+    row("S01", "unshare is refused"),
+    row("S02", "clone with namespaces is refused"),
+    row("S03", "clone3 does not exist"),
+    row("S04", "setns is refused"),
+    row("S05", "mount, umount and pivot_root are refused"),
+    row("S06", "the newer mount calls are refused"),
+    row("S07", "keyrings are refused"),
+    row("S08", "bpf and perf are refused"),
+    row("S09", "io_uring is refused"),
+    row("S10", "userfaultfd and files by handle are refused"),
+    row("S11", "kcmp, pidfd_getfd and process_madvise are refused"),
+    row("S13", "modules, kexec, clock and the like are refused"),
+    row("S14", "x32 and 32-bit calls end the process"),
+    row("S15", "typing into the terminal is refused"),
+    row("S16", "unknown calls do not exist"),
+    row("S17", "what ordinary programs need works"),
+    row("S18", "unusual socket families are refused"),
+    row("F01", "the host's sockets and homes are absent"),
+    row("F02", "kernel settings cannot be written"),
+    row("F04", "/dev holds only the ordinary devices"),
+    row("F05", "devices cannot be made"),
+    row("F06", "every mount is nosuid, and nodev outside /dev"),
+    row("F07", "mounts cannot be changed"),
+    row("N01", "the only network interface is loopback"),
+    row("N07", "abstract sockets of the host are out of reach"),
+    row("R01", "processes and open files are limited"),
+];
+
+/// The arguments of the hidden verb that runs the probe.
+pub const PROBE_VERB: &str = "__probe-jail";
+
+/// What the probe is told so that it can recognise the host's things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canaries {
+    /// As whom the cube runs.
+    pub run_as: RunAs,
+    /// Its seccomp profile.
+    pub profile: SeccompProfile,
+    /// A process of the host, as the host numbers it.
+    pub host_pid: Option<u32>,
+    /// An abstract unix socket that somebody listens on, on the host; without the leading NUL.
+    pub abstract_socket: Option<String>,
+    /// Names of variables that the cube was not given.
+    pub env: Vec<String>,
+    /// The host's name.
+    pub hostname: Option<String>,
+    /// The host's machine id.
+    pub machine_id: Option<String>,
+    /// Paths of the host that must not exist inside.
+    pub absent: Vec<String>,
+}
+
+impl Canaries {
+    /// A cube about which nothing else is known.
+    #[must_use]
+    pub const fn new(run_as: RunAs, profile: SeccompProfile) -> Self {
+        Self {
+            run_as,
+            profile,
+            host_pid: None,
+            abstract_socket: None,
+            env: Vec::new(),
+            hostname: None,
+            machine_id: None,
+            absent: Vec::new(),
+        }
+    }
+
+    /// The arguments after [`PROBE_VERB`]: `key=value`, each one word of argv.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("user={}", self.run_as), format!("seccomp={}", self.profile)];
+        arguments.extend(self.host_pid.map(|pid| format!("host-pid={pid}")));
+        arguments.extend(self.abstract_socket.iter().map(|name| format!("abstract={name}")));
+        arguments.extend(self.env.iter().map(|name| format!("env={name}")));
+        arguments.extend(self.hostname.iter().map(|name| format!("hostname={name}")));
+        arguments.extend(self.machine_id.iter().map(|id| format!("machine-id={id}")));
+        arguments.extend(self.absent.iter().map(|path| format!("absent={path}")));
+        arguments
+    }
+
+    /// Reads [`Canaries::arguments`] again.
+    ///
+    /// # Errors
+    /// A line that names the argument that is not understood.
+    pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Self, String> {
+        let mut canaries = Self::new(RunAs::Me, SeccompProfile::Default);
+        for argument in arguments {
+            let argument = argument.as_ref();
+            let unknown = || format!("`{}` is no argument of the probe", printable(argument));
+            let (key, value) = argument.split_once('=').ok_or_else(unknown)?;
+            let text = value.to_owned();
+            match key {
+                "user" => canaries.run_as = value.parse()?,
+                "seccomp" => canaries.profile = value.parse()?,
+                "host-pid" => canaries.host_pid = Some(value.parse().map_err(|_| unknown())?),
+                "abstract" => canaries.abstract_socket = Some(text),
+                "env" => canaries.env.push(text),
+                "hostname" => canaries.hostname = Some(text),
+                "machine-id" => canaries.machine_id = Some(text),
+                "absent" => canaries.absent.push(text),
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(canaries)
+    }
+}
+
+/// What the probe saw of one row; also one line of its output, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The row.
+    pub id: String,
+    /// What is promised.
+    pub topic: String,
+    /// Is it kept?
+    pub verdict: Verdict,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Observation {
+    /// An observation of `row`.
+    #[must_use]
+    pub fn new(row: Row, verdict: Verdict, detail: String) -> Self {
+        Self { id: row.id.to_owned(), topic: row.topic.to_owned(), verdict, detail }
+    }
+}
+
+/// One observation for every row, in order. Lines that are no observation and rows that are not
+/// ours count for nothing; of several answers for one row the worst counts; none is no pass.
+#[must_use]
+pub fn read(output: &str) -> Vec<Observation> {
+    let seen: Vec<Observation> =
+        output.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect();
+    ROWS.iter()
+        .map(|row| {
+            seen.iter().filter(|one| one.id == row.id).max_by_key(|one| severity(one.verdict)).map_or_else(
+                || Observation::new(*row, Verdict::CouldNotTest, "the probe said nothing".to_owned()),
+                |one| Observation::new(*row, one.verdict, printable(&one.detail)),
+            )
+        })
+        .collect()
+}
+
+const fn severity(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Pass => 0,
+        Verdict::CouldNotTest => 1,
+        Verdict::Fail => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_back() {
+        let mut canaries = Canaries::new(RunAs::Root, SeccompProfile::Strict);
+        assert_eq!(Canaries::parse(&canaries.arguments()), Ok(canaries.clone()));
+        canaries.host_pid = Some(7);
+        canaries.abstract_socket = Some("a=b".to_owned());
+        canaries.env = vec!["TOKEN".to_owned(), "KEY".to_owned()];
+        canaries.hostname = Some("h".to_owned());
+        canaries.machine_id = Some("0".to_owned());
+        canaries.absent = vec!["/home/me".to_owned()];
+        assert_eq!(Canaries::parse(&canaries.arguments()), Ok(canaries));
+        for bad in ["x", "pid=1", "host-pid=x", "user=king"] {
+            assert!(Canaries::parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn strange_output_never_passes() {
+        let line = |id: &str, verdict: &str, detail: &str| {
+            format!(
+                "{{\"id\":\"{id}\",\"topic\":\"lie\",\"verdict\":\"{verdict}\",\"detail\":\"{detail}\"}}\n"
+            )
+        };
+        let text = line("P01", "pass", "ok")
+            + &line("P02", "pass", "first")
+            + &line("P02", "fail", "second \\u001b[2J")
+            + &line("X99", "pass", "unknown")
+            + &line("P03", "splendid", "x")
+            + "noise\n";
+        let rows = read(&text);
+        assert_eq!(rows.len(), ROWS.len());
+        assert_eq!((rows[0].verdict, rows[0].topic.as_str()), (Verdict::Pass, ROWS[0].topic));
+        assert_eq!((rows[1].verdict, rows[1].detail.as_str()), (Verdict::Fail, "second \\u{1b}[2J"));
+        assert!(rows[2..].iter().all(|row| row.verdict == Verdict::CouldNotTest));
+    }
+}
