@@ -12,8 +12,10 @@ pub mod replay;
 pub mod screen;
 mod sequence;
 mod skip;
+#[cfg(test)]
+mod testing;
 
 //pub use filter::Filter;
 //pub use leader::{Action, Leader, LeaderKey};
-//pub use replay::{leave, replay};
-//pub use screen::{Replies, Screen};
+pub use replay::{leave, replay};
+pub use screen::{Replies, Screen};

@@ -318,3 +318,6 @@ fn new_term(size: Size, history: usize, sink: &Sink) -> Term<Sink> {
     let config = Config { scrolling_history: history, kitty_keyboard: true, ..Config::default() };
     Term::new(config, &size, sink.clone())
 }
+
+#[cfg(test)]
+mod tests;
