@@ -15,7 +15,7 @@ mod skip;
 #[cfg(test)]
 mod testing;
 
-//pub use filter::Filter;
-//pub use leader::{Action, Leader, LeaderKey};
+pub use filter::Filter;
+pub use leader::{Action, Leader, LeaderKey};
 pub use replay::{leave, replay};
 pub use screen::{Replies, Screen};

@@ -283,7 +283,8 @@ impl Handler for Guard<'_> {
     fn dynamic_color_sequence(&mut self, prefix: String, index: usize, terminator: &str) {
         let colour = self.term.colors()[index].unwrap_or_else(|| usual_colour(index));
         let Rgb { r, g, b } = colour;
-        self.sink.answer(&format!("\x1b]{prefix};rgb:{r:02x}{r:02x}/{g:02x}{g:02x}/{b:02x}{b:02x}{terminator}"));
+        self.sink
+            .answer(&format!("\x1b]{prefix};rgb:{r:02x}{r:02x}/{g:02x}{g:02x}/{b:02x}{b:02x}{terminator}"));
     }
 
     fn clipboard_store(&mut self, clipboard: u8, base64: &[u8]) {

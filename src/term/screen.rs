@@ -271,8 +271,7 @@ impl Screen {
     /// Runs the emulator. A stream that makes it panic costs the cube its screen, not the keeper its life.
     fn guarded(&mut self, length: usize, run: impl FnOnce(&mut Processor, &mut Tracker, &mut Guard<'_>)) {
         let budget = length + self.parser.sync_bytes_count() + 4 * self.rows * self.cols;
-        let mut guard =
-            Guard { term: &mut self.term, sink: &self.sink, memory: &mut self.memory, budget };
+        let mut guard = Guard { term: &mut self.term, sink: &self.sink, memory: &mut self.memory, budget };
         let (parser, tracker) = (&mut self.parser, &mut self.tracker);
         if catch_unwind(AssertUnwindSafe(|| run(parser, tracker, &mut guard))).is_err() {
             self.start_over();

@@ -203,12 +203,9 @@ pub(super) fn cursor(
         writer.cell(row, column);
     }
     writer.take(Pen::of(&cursor.template));
-    for (index, name) in [
-        (CharsetIndex::G0, '('),
-        (CharsetIndex::G1, ')'),
-        (CharsetIndex::G2, '*'),
-        (CharsetIndex::G3, '+'),
-    ] {
+    for (index, name) in
+        [(CharsetIndex::G0, '('), (CharsetIndex::G1, ')'), (CharsetIndex::G2, '*'), (CharsetIndex::G3, '+')]
+    {
         let set = if cursor.charsets[index] == StandardCharset::Ascii { 'B' } else { '0' };
         out.push_str(&format!("\x1b{name}{set}"));
     }

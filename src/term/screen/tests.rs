@@ -186,7 +186,16 @@ proptest! {
 fn skipping_happens_in_odd_states() {
     let lines: String = (0..500).map(|number| format!("line {number} that wraps\r\n")).collect();
     for setup in [
-        "", "\x1b[2;4r", "\x1b[1;4r", "\x1b[?7l", "\x1b[?1049h", "\x1b[44;31m", "\x1b[4h", "\x1b(0", "\x1b[2;3r\x1b[5;1H", "漢\x1b[?6h",
+        "",
+        "\x1b[2;4r",
+        "\x1b[1;4r",
+        "\x1b[?7l",
+        "\x1b[?1049h",
+        "\x1b[44;31m",
+        "\x1b[4h",
+        "\x1b(0",
+        "\x1b[2;3r\x1b[5;1H",
+        "漢\x1b[?6h",
     ] {
         let mut screen = Screen::new(5, 12, 10);
         screen.feed(setup.as_bytes());
