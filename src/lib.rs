@@ -14,10 +14,11 @@
 //! | [`jail`] | inside the child: apply the plan, confine, then init |
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
 //! | [`engine`] | carries a Request out, whichever face asked |
+//! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
 //! | [`cli`] | the command-line face |
 //!
-//! Arrows (checked by `tests/tidy.rs`): `model ← plan ← engine ← faces`; `config, store, host →
-//! model`; `jail → plan's types, host`; `keeper → model, plan, host, store, jail`. `model` and
+//! Arrows (checked by `tests/tidy.rs`): `model ← plan ← engine ← faces`; `config, store, host,
+//! term → model`; `jail → plan's types, host`; `keeper → model, plan, host, store, jail`. `model` and
 //! `plan` touch no file, process, socket, clock, environment or randomness.
 
 pub mod cli;
@@ -29,3 +30,4 @@ pub mod keeper;
 pub mod model;
 pub mod plan;
 pub mod store;
+pub mod term;
