@@ -34,13 +34,7 @@ pub struct JournalEntry {
 ///
 /// # Errors
 /// The file cannot be opened or written.
-pub fn append(
-    layout: &Layout,
-    at_ms: u64,
-    act: &str,
-    what: &str,
-    undo: Option<&str>,
-) -> Result<(), Failure> {
+pub fn append(layout: &Layout, at_ms: u64, act: &str, what: &str, undo: Option<&str>) -> Result<(), Failure> {
     let path = layout.journal_file();
     let entry = JournalEntry {
         version: JOURNAL_VERSION,

@@ -140,8 +140,11 @@ impl Layout {
 
     fn check_run(&self, found: &Metadata, uid: u32) -> Result<(), Failure> {
         let denied = |what: String| {
-            Err(Failure::new(FailureKind::Denied, format!("the folder for sockets {what}: {}", shown(&self.run)))
-                .hint("remove it, or set TRIPMINE_HOME to a folder of your own"))
+            Err(Failure::new(
+                FailureKind::Denied,
+                format!("the folder for sockets {what}: {}", shown(&self.run)),
+            )
+            .hint("remove it, or set TRIPMINE_HOME to a folder of your own"))
         };
         if !found.is_dir() {
             return denied("is no folder (links are not followed)".to_owned());
