@@ -1,6 +1,7 @@
 //! The decisions. Pure functions from what was meant to what will be done: no file, process,
 //! socket, clock, environment or randomness is touched here; those come in as values.
 
+pub mod built;
 pub mod launch;
 
 pub use launch::LaunchPlan;

@@ -1,8 +1,8 @@
 //! `journal.jsonl`: what was done, one line each, only ever appended to.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,11 +46,15 @@ pub fn append(layout: &Layout, at_ms: u64, act: &str, what: &str, undo: Option<&
     let mut line = serde_json::to_vec(&entry)
         .map_err(|error| Failure::failed("cannot write the journal").because(&error))?;
     line.push(b'\n');
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&path)
+    let open = || File::options().append(true).create(true).mode(0o600).open(&path);
+    open()
+        .or_else(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&layout.data)?;
+                open()
+            }
+            _ => Err(error),
+        })
         .and_then(|mut file| file.write_all(&line))
         .map_err(|error| cannot("write", &path, error))
 }
@@ -63,7 +67,6 @@ mod tests {
     fn lines_are_appended() {
         let folder = tempfile::tempdir().expect("tempdir");
         let layout = Layout::under(folder.path());
-        std::fs::create_dir(&layout.data).expect("mkdir");
         append(&layout, 1, "machine rm", "a\nb", Some("tripmine undo")).expect("append");
         append(&layout, 2, "machine create", "c", None).expect("append");
         let text = std::fs::read_to_string(layout.journal_file()).expect("read");

@@ -193,7 +193,10 @@ pub fn set_image(layout: &Layout, name: &Name, image: &ImageRef) -> Result<Machi
 }
 
 /// Refuses while cubes use the machine. `in_use` gives their ids.
-fn refuse_in_use(name: &Name, in_use: &dyn Fn(&Name) -> Vec<String>) -> Result<(), Failure> {
+///
+/// # Errors
+/// Some do.
+pub fn refuse_in_use(name: &Name, in_use: &dyn Fn(&Name) -> Vec<String>) -> Result<(), Failure> {
     let cubes = in_use(name);
     if cubes.is_empty() {
         return Ok(());

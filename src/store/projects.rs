@@ -128,16 +128,25 @@ pub fn rm(
     now_ms: u64,
     in_use: &dyn Fn(&Path) -> Vec<String>,
 ) -> Result<TrashRecord, Failure> {
-    let cubes = in_use(&project.path);
-    if !cubes.is_empty() {
-        return Err(Failure::new(
-            FailureKind::Busy,
-            format!("project `{}` is in use by {}", project.name, cubes.join(", ")),
-        )
-        .hint(format!("stop first: tripmine stop {}", cubes.join(" "))));
-    }
+    refuse_in_use(project, in_use)?;
     let name = project.path.file_name().and_then(OsStr::to_str).unwrap_or(project.name.as_str());
     trash::put(layout, TrashKind::Project, name, &[&project.path], used, now_ms)
+}
+
+/// Refuses while cubes see the project. `in_use` gives their ids.
+///
+/// # Errors
+/// Some do.
+pub fn refuse_in_use(project: &Project, in_use: &dyn Fn(&Path) -> Vec<String>) -> Result<(), Failure> {
+    let cubes = in_use(&project.path);
+    if cubes.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureKind::Busy,
+        format!("project `{}` is in use by {}", project.name, cubes.join(", ")),
+    )
+    .hint(format!("stop first: tripmine stop {}", cubes.join(" "))))
 }
 
 #[cfg(test)]
