@@ -127,6 +127,15 @@ pub(crate) fn parse_yaml(source: &Source<'_>) -> Result<Vec<Entry>, ConfigError>
 
 /// The message without the place (we say it ourselves) on one line.
 fn yaml_message(error: &serde_saphyr::Error) -> String {
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            return format!("duplicate key `{key}`");
+        }
+        serde_saphyr::Error::Budget { .. } => {
+            return "this is more than a project file may hold (one document, small and flat)".to_owned();
+        }
+        _ => {}
+    }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or("not valid YAML");
     let line = line.strip_prefix("error: ").unwrap_or(line);
@@ -283,6 +292,7 @@ mod tests {
             let error = yaml(text).expect_err(text);
             assert!(line == 0 || error.line == line, "{text:?}: {error}");
             assert!(!error.message.contains('\n'), "{error}");
+            assert!(line != 2 || error.message == "duplicate key `a`", "{error}");
         }
         assert_eq!(toml("a = 1\na = 2\n").expect_err("duplicate").line, 2);
         assert!(yaml("").expect("empty").is_empty());

@@ -77,11 +77,14 @@ pub fn names(layout: &Layout) -> Result<Vec<Name>, Failure> {
     Ok(names)
 }
 
+/// A machine's name, and the machine or what is wrong with its file.
+pub type Listed = (Name, Result<Machine, Failure>);
+
 /// Every machine; one whose file is wrong comes as its failure, so that it does not hide the others.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn list(layout: &Layout) -> Result<Vec<(Name, Result<Machine, Failure>)>, Failure> {
+pub fn list(layout: &Layout) -> Result<Vec<Listed>, Failure> {
     Ok(names(layout)?
         .into_iter()
         .map(|name| {

@@ -195,7 +195,7 @@ mod tests {
         symlink(&keep, tree.join("a/link")).expect("link");
         symlink("loop", tree.join("loop")).expect("link");
         for path in ["a/closed/inner", "a/closed", "a"] {
-            fs::set_permissions(tree.join(path), Permissions::from_mode(0)).expect("chmod");
+            fs::set_permissions(tree.join(path), Permissions::from_mode(0o000)).expect("chmod");
         }
         remove_tree(&tree).expect("remove");
         assert!(!tree.exists() && keep.join("file").exists());

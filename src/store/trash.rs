@@ -5,17 +5,16 @@
 //! old place or in the trash, and the record knows both. What lies on another file system goes to
 //! a `.tripmine-trash` folder beside it.
 
+mod record;
+
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::model::{Failure, FailureKind};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
-
-use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind};
 
 use super::atomic::{sync_folder, write_atomic};
 use super::fail::{cannot, shown};
@@ -24,117 +23,14 @@ use super::lock;
 use super::remove::remove_tree;
 use super::usage::Usage;
 
-/// The version of the records that this program writes and reads.
-pub const TRASH_VERSION: u32 = 1;
+pub use record::{TRASH_VERSION, TrashId, TrashKind, TrashPart, TrashRecord};
+
 /// The folder for what cannot be renamed into `data/trash`.
 pub const SIBLING: &str = ".tripmine-trash";
 const RECORD: &str = "record.json";
 const LOCK: &str = "trash";
 /// Starts the name of what is being deleted for good.
 const PURGE: &str = ".purge-";
-
-/// What was deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TrashKind {
-    /// A machine's home.
-    Home,
-    /// A machine: its file and its home.
-    Machine,
-    /// A project's folder.
-    Project,
-    /// A kept cube.
-    Cube,
-}
-
-impl TrashKind {
-    /// The word shown.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Home => "home",
-            Self::Machine => "machine",
-            Self::Project => "project",
-            Self::Cube => "cube",
-        }
-    }
-}
-
-/// Which deletion: `<milliseconds since 1970>-<kind>-<name>`. Sorts by time.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TrashId(String);
-
-impl TrashId {
-    fn new(at_ms: u64, kind: TrashKind, name: &str) -> Self {
-        let name: String = name
-            .chars()
-            .take(80)
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
-            .collect();
-        Self(format!("{at_ms:013}-{}-{name}", kind.word()))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for TrashId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for TrashId {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let good = text.starts_with(|c: char| c.is_ascii_digit())
-            && text.len() <= 120
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if good { Ok(Self(text)) } else { Err(format!("`{}` is no id of the trash", printable(&text))) }
-    }
-}
-
-impl From<TrashId> for String {
-    fn from(id: TrashId) -> Self {
-        id.0
-    }
-}
-
-/// One deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrashRecord {
-    /// [`TRASH_VERSION`]; an unknown one is refused.
-    pub version: u32,
-    /// Which.
-    pub id: TrashId,
-    /// What kind of thing.
-    pub kind: TrashKind,
-    /// Its name.
-    pub name: String,
-    /// When, milliseconds since 1970.
-    pub at_ms: u64,
-    /// How much, in bytes.
-    pub bytes: u64,
-    /// How many files.
-    pub files: u64,
-    /// The things that were moved, together.
-    pub parts: Vec<TrashPart>,
-}
-
-/// One file or folder of a deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrashPart {
-    /// Where it was.
-    pub original: PathBuf,
-    /// The folder it was moved to when that is not the deletion's own: on another file system.
-    pub elsewhere: Option<PathBuf>,
-    /// Permissions of a folder that had to be opened up to be moved; they come back with it.
-    pub mode: Option<u32>,
-}
 
 impl TrashRecord {
     fn folder(&self, layout: &Layout) -> PathBuf {
@@ -473,92 +369,4 @@ fn remove_elsewhere(record: &TrashRecord) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::usage::usage;
-
-    fn setup() -> (tempfile::TempDir, Layout, PathBuf) {
-        let folder = tempfile::tempdir().expect("tempdir");
-        let layout = Layout::under(folder.path());
-        let home = layout.home(&crate::model::Name::parse("work").expect("name"));
-        fs::create_dir_all(home.join("sub")).expect("mkdir");
-        fs::write(home.join("sub/file"), "12345").expect("write");
-        (folder, layout, home)
-    }
-
-    fn put_home(layout: &Layout, home: &Path) -> TrashRecord {
-        put(layout, TrashKind::Home, "work", &[home, Path::new("/no/such")], usage(home), 1000).expect("put")
-    }
-
-    #[test]
-    fn what_is_put_comes_back() {
-        let (_folder, layout, home) = setup();
-        fs::set_permissions(&home, fs::Permissions::from_mode(0o500)).expect("chmod");
-        let record = put_home(&layout, &home);
-        assert!(!home.exists());
-        assert_eq!((record.bytes, record.files, record.parts.len()), (5, 1, 1));
-        assert_eq!(list(&layout).expect("list"), [record]);
-        undo(&layout, Some("work")).expect("undo");
-        assert_eq!(fs::read(home.join("sub/file")).expect("read"), b"12345");
-        assert_eq!(fs::metadata(&home).expect("stat").mode() & 0o777, 0o500);
-        assert!(list(&layout).expect("list").is_empty());
-        assert_eq!(fs::read_dir(layout.trash_dir()).expect("list").count(), 0);
-        assert_eq!(undo(&layout, None).expect_err("empty").kind, FailureKind::Missing);
-    }
-
-    #[test]
-    fn undo_never_replaces() {
-        let (_folder, layout, home) = setup();
-        let first = put_home(&layout, &home);
-        fs::create_dir_all(&home).expect("mkdir");
-        assert_eq!(undo(&layout, None).expect_err("exists").kind, FailureKind::Busy);
-        let second = put_home(&layout, &home);
-        assert_ne!(first.id, second.id);
-        assert_eq!(undo(&layout, Some(first.id.as_str())).expect("by id").id, first.id);
-        assert!(home.join("sub/file").exists());
-    }
-
-    #[test]
-    fn a_crash_before_the_move_leaves_all_in_place() {
-        let (_folder, layout, home) = setup();
-        let record = put_home(&layout, &home);
-        // As if the record had been written and nothing moved yet.
-        rename(&record.stored(&layout, 0), &home).expect("rename");
-        assert!(list(&layout).expect("list").is_empty());
-        assert!(home.join("sub/file").exists());
-        // A damaged record is shown, not lost.
-        fs::create_dir(layout.trash_dir().join("0-home-x")).expect("mkdir");
-        assert_eq!(unreadable(&layout).expect("list").len(), 1);
-    }
-
-    #[test]
-    fn purge_takes_what_is_old() {
-        let (_folder, layout, home) = setup();
-        let record = put_home(&layout, &home);
-        fs::create_dir(layout.trash_dir().join(".purge-1-home-left")).expect("mkdir");
-        assert_eq!(purge(&layout, Some(1000)).expect("purge").count, 0);
-        assert_eq!(list(&layout).expect("list"), [record]);
-        let purged = purge(&layout, None).expect("purge");
-        assert_eq!((purged.count, purged.bytes, purged.failures.len()), (1, 5, 0));
-        assert_eq!(fs::read_dir(layout.trash_dir()).expect("list").count(), 0);
-    }
-
-    #[test]
-    fn another_file_system_gets_a_trash_of_its_own() {
-        // /dev/shm is a tmpfs nearly everywhere; where it is not another file system than the
-        // temporary folder, this shows the plain way once more.
-        let Ok(shm) = tempfile::tempdir_in("/dev/shm") else { return };
-        let (_folder, layout, _) = setup();
-        let project = shm.path().join("site");
-        fs::create_dir(&project).expect("mkdir");
-        fs::write(project.join("f"), "x").expect("write");
-        let record = put(&layout, TrashKind::Project, "site", &[&project], usage(&project), 5).expect("put");
-        assert!(!project.exists());
-        undo(&layout, None).expect("undo");
-        assert!(project.join("f").exists() && !shm.path().join(SIBLING).exists());
-        let again = put(&layout, TrashKind::Project, "site", &[&project], usage(&project), 6).expect("put");
-        assert_eq!(again.parts[0].elsewhere.is_some(), record.parts[0].elsewhere.is_some());
-        assert_eq!(purge(&layout, None).expect("purge").count, 1);
-        assert_eq!(fs::read_dir(shm.path()).expect("list").count(), 0);
-    }
-}
+mod tests;
