@@ -1,4 +1,10 @@
-//! See lib.rs.
+//! The command-line face: turns what a person typed into a request, and a reply into what they see.
 
+pub mod ctx;
 pub mod doctor;
+pub mod machine;
+pub mod out;
+pub mod project;
+pub mod prune;
+pub mod undo;
 pub mod verify_jail;

@@ -4,6 +4,7 @@
 pub mod battery;
 pub mod diagnose;
 pub mod landlock;
+pub mod built;
 pub mod launch;
 pub mod seccomp;
 

@@ -1,1 +1,13 @@
-//! See lib.rs.
+//! What lies on disk. Every write is whole or not there at all; every record has a version.
+
+pub mod atomic;
+pub mod fail;
+pub mod homes;
+pub mod journal;
+pub mod layout;
+pub mod lock;
+pub mod machines;
+pub mod projects;
+pub mod remove;
+pub mod trash;
+pub mod usage;

@@ -1,0 +1,210 @@
+//! `tripmine machine`: the saved definitions.
+
+mod editor;
+pub mod flags;
+mod view;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::ctx::{Ctx, name};
+use crate::config::edit::Edit;
+use crate::model::{Failure, ImageRef, Name};
+use crate::plan::built::check_built;
+use crate::store::usage::usage;
+use crate::store::{homes, machines};
+
+use flags::MachineFlags;
+use view::MachineView;
+
+/// Manage machines: an image, a persistent home and a policy each
+#[derive(Debug, Clone, Args)]
+pub struct MachineArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: MachineVerb,
+}
+
+/// The verbs of `tripmine machine`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum MachineVerb {
+    /// Make a machine
+    Create {
+        /// Its name
+        name: String,
+        /// What it saves.
+        #[command(flatten)]
+        flags: Box<MachineFlags>,
+    },
+    /// List the machines
+    #[command(visible_alias = "ls")]
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one machine
+    Show {
+        /// Its name
+        name: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a machine; without options, in your editor
+    Edit {
+        /// Its name
+        name: String,
+        /// What changes.
+        #[command(flatten)]
+        flags: Box<MachineFlags>,
+        /// Remove a key, or one variable as `env.NAME` (repeatable)
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+    },
+    /// Set the image that a machine starts from
+    SetImage {
+        /// Its name
+        name: String,
+        /// The image
+        #[arg(value_name = "REF", value_parser = flags::image)]
+        image: String,
+    },
+    /// Give a machine and its home another name
+    Rename {
+        /// Its name
+        name: String,
+        /// The new name
+        new: String,
+    },
+    /// Delete a machine and its home, into the trash
+    Rm {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Delete a machine's home, into the trash; the next launch makes a new one
+    ResetHome {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// What failed, for a person.
+pub fn run(args: &MachineArgs, ctx: &Ctx) -> Result<(), Failure> {
+    match &args.verb {
+        MachineVerb::Create { name: text, flags } => create(&name(text)?, &flags.edits(), ctx),
+        MachineVerb::List { json } => view::list(*json, ctx),
+        MachineVerb::Show { name: text, json } => show(&name(text)?, *json, ctx),
+        MachineVerb::Edit { name: text, flags, unset } => {
+            let mut edits = flags.edits();
+            edits.extend(unset.iter().cloned().map(Edit::Unset));
+            edit(&name(text)?, &edits, ctx)
+        }
+        MachineVerb::SetImage { name: text, image } => {
+            let image = ImageRef::parse(image).map_err(|error| Failure::usage(error.to_string()))?;
+            set_image(&name(text)?, &image, ctx)
+        }
+        MachineVerb::Rename { name: text, new } => rename(&name(text)?, &name(new)?, ctx),
+        MachineVerb::Rm { name: text, yes } => rm(&name(text)?, *yes, ctx),
+        MachineVerb::ResetHome { name: text, yes } => reset_home(&name(text)?, *yes, ctx),
+    }
+}
+
+fn create(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {
+    check_built(&flags::settings(edits)?)?;
+    machines::create_with(&ctx.layout, name, edits)?;
+    ctx.record("machine create", name.as_str(), Some(&format!("tripmine machine rm {name}")));
+    ctx.out.note(format!("made machine `{name}`; launch on it with: tripmine -m {name} PROJECT"));
+    Ok(())
+}
+
+fn show(name: &Name, json: bool, ctx: &Ctx) -> Result<(), Failure> {
+    let machine = machines::load(&ctx.layout, name)?;
+    MachineView::of(name, Ok(machine), ctx).show(json, ctx)
+}
+
+fn edit(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {
+    if edits.is_empty() {
+        if !editor::edit(name, ctx)? {
+            ctx.out.note(format!("machine `{name}` is unchanged"));
+            return Ok(());
+        }
+    } else {
+        check_built(&flags::settings(edits)?)?;
+        machines::edit(&ctx.layout, name, edits)?;
+    }
+    ctx.record("machine edit", name.as_str(), None);
+    ctx.out.note(format!("changed machine `{name}`"));
+    note_running(name, ctx);
+    Ok(())
+}
+
+fn set_image(name: &Name, image: &ImageRef, ctx: &Ctx) -> Result<(), Failure> {
+    let edits = [Edit::Set { key: "image", value: image.to_string() }];
+    check_built(&flags::settings(&edits)?)?;
+    machines::set_image(&ctx.layout, name, image)?;
+    ctx.record("machine set-image", &format!("{name} {image}"), None);
+    ctx.out.note(format!("machine `{name}` starts from `{image}`"));
+    note_running(name, ctx);
+    Ok(())
+}
+
+fn note_running(name: &Name, ctx: &Ctx) {
+    let cubes = ctx.cubes_on(name);
+    if !cubes.is_empty() {
+        ctx.out.note(format!("what runs now stays as it is: {}", cubes.join(", ")));
+    }
+}
+
+fn rename(old: &Name, new: &Name, ctx: &Ctx) -> Result<(), Failure> {
+    machines::rename(&ctx.layout, old, new, &|name| ctx.cubes_on(name))?;
+    ctx.record(
+        "machine rename",
+        &format!("{old} {new}"),
+        Some(&format!("tripmine machine rename {new} {old}")),
+    );
+    ctx.out.note(format!("machine `{old}` is now `{new}`"));
+    if ctx.config.machine.as_ref() == Some(old) {
+        ctx.out.note(format!("config.toml still names `{old}`: change `machine` in it to `{new}`"));
+    }
+    Ok(())
+}
+
+fn rm(name: &Name, yes: bool, ctx: &Ctx) -> Result<(), Failure> {
+    if !machines::exists(&ctx.layout, name) {
+        machines::load(&ctx.layout, name)?;
+    }
+    machines::refuse_in_use(name, &|name| ctx.cubes_on(name))?;
+    let home = usage(&ctx.layout.home(name));
+    ctx.out.confirm(&format!("delete machine `{name}` and its home: {}?", home.text()), yes)?;
+    machines::rm(&ctx.layout, name, home, ctx.now_ms(), &|name| ctx.cubes_on(name))?;
+    ctx.record("machine rm", name.as_str(), Some("tripmine undo"));
+    ctx.out.note(format!("machine `{name}` is in the trash, with its home: {}", home.text()));
+    ctx.out.note("undo with: tripmine undo");
+    Ok(())
+}
+
+fn reset_home(name: &Name, yes: bool, ctx: &Ctx) -> Result<(), Failure> {
+    if !machines::exists(&ctx.layout, name) {
+        machines::load(&ctx.layout, name)?;
+    }
+    machines::refuse_in_use(name, &|name| ctx.cubes_on(name))?;
+    let home = homes::usage(&ctx.layout.home(name));
+    ctx.out.confirm(&format!("delete the home of `{name}`: {}?", home.text()), yes)?;
+    machines::reset_home(&ctx.layout, name, home, ctx.now_ms(), &|name| ctx.cubes_on(name))?;
+    ctx.record("machine reset-home", name.as_str(), Some("tripmine undo"));
+    ctx.out.note(format!("the home of `{name}` is in the trash: {}", home.text()));
+    ctx.out.note("undo with: tripmine undo");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The options that `machine create` and `machine edit` share, as changes to the machine's file.
+
+use std::path::Path;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use crate::config::edit::{Edit, apply_edits};
+use crate::config::machine::{COLOURS, EMPTY_MACHINE, parse_machine};
+use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
+use crate::model::{EnvVar, Failure, ImageRef, Jail, Name, NetPolicy, RunAs, SeccompProfile, Settings};
+
+fn words(list: &'static [&'static str]) -> PossibleValuesParser {
+    PossibleValuesParser::new(list.iter().copied())
+}
+
+/// What a machine saves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct MachineFlags {
+    /// Start from this image [default: host]
+    #[arg(short, long, value_name = "REF", value_parser = image)]
+    pub image: Option<String>,
+    /// The kind of jail [default: container]
+    #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS))]
+    pub jail: Option<String>,
+    /// What it may reach on the network [default: none]
+    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicy::WORDS))]
+    pub net: Option<String>,
+    /// Run as yourself without any capability, or as root inside [default: me]
+    #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS))]
+    pub user: Option<String>,
+    /// The system-call filter [default: default]
+    #[arg(long, value_name = "PROFILE", value_parser = words(SeccompProfile::WORDS))]
+    pub seccomp: Option<String>,
+    /// Memory, for example 512M
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<String>,
+    /// Processors, for example 1.5
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    pub cpus: Option<String>,
+    /// Processes and threads at once
+    #[arg(long, value_name = "N", value_parser = pids)]
+    pub pids: Option<String>,
+    /// Bytes written outside home and project, for example 2G
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub disk: Option<String>,
+    /// Stop cubes after this time, for example 30s or 1h
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    pub timeout: Option<String>,
+    /// Set a variable (repeatable)
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<EnvVar>,
+    /// The command that starts without one on the command line
+    #[arg(long, value_name = "CMD", value_parser = entry)]
+    pub entry: Option<String>,
+    /// A projects root of its own
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    pub projects: Option<String>,
+    /// Its colour on the screen: a name or #rrggbb
+    #[arg(long, value_name = "COLOUR", value_parser = colour)]
+    pub colour: Option<String>,
+}
+
+impl MachineFlags {
+    /// The changes, in the order of the file.
+    #[must_use]
+    pub fn edits(&self) -> Vec<Edit> {
+        let texts = [
+            ("image", &self.image),
+            ("jail", &self.jail),
+            ("net", &self.net),
+            ("user", &self.user),
+            ("seccomp", &self.seccomp),
+            ("memory", &self.memory),
+            ("cpus", &self.cpus),
+            ("pids", &self.pids),
+            ("disk", &self.disk),
+            ("timeout", &self.timeout),
+            ("entry", &self.entry),
+            ("projects", &self.projects),
+            ("colour", &self.colour),
+        ];
+        let set =
+            texts.into_iter().filter_map(|(key, value)| value.clone().map(|value| Edit::Set { key, value }));
+        let mut edits: Vec<Edit> = set.collect();
+        edits.extend(self.env.iter().cloned().map(Edit::Env));
+        edits
+    }
+}
+
+/// The settings that `edits` alone make: what was asked for, to be checked before it is written.
+///
+/// # Errors
+/// A change is wrong.
+pub fn settings(edits: &[Edit]) -> Result<Settings, Failure> {
+    let file = Path::new("the options");
+    let text = apply_edits(file, EMPTY_MACHINE, edits)?;
+    Ok(parse_machine(&Name::default_machine(), file, &text)?.settings)
+}
+
+fn checked<T, E: ToString>(text: &str, parsed: Result<T, E>) -> Result<String, String> {
+    parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Checks an image's name and leaves it as typed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn image(text: &str) -> Result<String, String> {
+    checked(text, ImageRef::parse(text))
+}
+
+fn size(text: &str) -> Result<String, String> {
+    checked(text, parse_size(text))
+}
+
+fn cpus(text: &str) -> Result<String, String> {
+    checked(text, parse_cpus(text))
+}
+
+fn pids(text: &str) -> Result<String, String> {
+    checked(text, parse_pids(text))
+}
+
+fn timeout(text: &str) -> Result<String, String> {
+    checked(text, parse_timeout(text))
+}
+
+fn variable(text: &str) -> Result<EnvVar, String> {
+    let (key, value) = text.split_once('=').ok_or("a machine saves values: write NAME=VALUE")?;
+    EnvVar::new(key, value).map_err(|error| error.to_string())
+}
+
+fn entry(text: &str) -> Result<String, String> {
+    match shell_words::split(text) {
+        Ok(words) if words.first().is_some_and(|word| !word.is_empty()) => Ok(text.to_owned()),
+        Ok(_) => Err("the command is empty".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A folder named from where the user stands; the file holds it absolute.
+fn folder(text: &str) -> Result<String, String> {
+    if text == "~" || text.starts_with("~/") {
+        return Ok(text.to_owned());
+    }
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    path.into_os_string().into_string().map_err(|_| "the path is not UTF-8".to_owned())
+}
+
+fn colour(text: &str) -> Result<String, String> {
+    settings(&[Edit::Set { key: "colour", value: text.to_owned() }])
+        .map(|_| text.to_owned())
+        .map_err(|_| format!("no colour: `#rrggbb` or one of {}", COLOURS.join(", ")))
+}

@@ -1,0 +1,200 @@
+//! The only place that prints: data to stdout, talk to stderr. A reader that went away is success.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
+
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
+
+use crate::model::sanitize::printable;
+use crate::model::{Failure, FailureKind};
+
+/// Where text goes. What is shown is made printable here, so callers need not.
+#[derive(Debug)]
+pub struct Out {
+    sink: Sink,
+    /// The reader of stdout is gone: nothing more is written.
+    closed: Cell<bool>,
+    /// Writing failed otherwise, for example on a full disk.
+    failed: RefCell<Option<String>>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Real,
+    Captured(RefCell<(String, String)>),
+}
+
+impl Out {
+    /// The process's own stdout and stderr.
+    #[must_use]
+    pub fn real() -> Self {
+        Self::to(Sink::Real)
+    }
+
+    /// Keeps everything, for tests. It is no terminal.
+    #[must_use]
+    pub fn captured() -> Self {
+        Self::to(Sink::Captured(RefCell::default()))
+    }
+
+    fn to(sink: Sink) -> Self {
+        Self { sink, closed: Cell::new(false), failed: RefCell::new(None) }
+    }
+
+    /// What was captured: stdout and stderr.
+    #[must_use]
+    pub fn text(&self) -> (String, String) {
+        match &self.sink {
+            Sink::Real => Default::default(),
+            Sink::Captured(text) => text.borrow().clone(),
+        }
+    }
+
+    /// One line of data.
+    pub fn line(&self, text: impl AsRef<str>) {
+        self.data(&format!("{}\n", printable(text.as_ref())));
+    }
+
+    /// A value as JSON.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON (a path that is no UTF-8).
+    pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::failed("cannot write this as JSON").because(&error))?;
+        self.data(&format!("{text}\n"));
+        Ok(())
+    }
+
+    /// Rows in columns as wide as their widest cell. Without rows nothing is printed.
+    pub fn table(&self, head: &[&str], rows: &[Vec<String>]) {
+        if rows.is_empty() {
+            return;
+        }
+        let shown: Vec<Vec<String>> =
+            rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+        let head: Vec<String> = head.iter().map(ToString::to_string).collect();
+        let all = || std::iter::once(&head).chain(&shown);
+        let width = |column: usize| {
+            all().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        for row in all() {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.push_str(&" ".repeat(width.saturating_sub(cell.width()) + 2));
+            }
+            self.data(&format!("{}\n", line.trim_end()));
+        }
+    }
+
+    /// One line of talk.
+    pub fn note(&self, text: impl AsRef<str>) {
+        let line = format!("{}\n", printable(text.as_ref()));
+        match &self.sink {
+            // Nobody can be told that stderr is gone.
+            Sink::Real => drop(io::stderr().lock().write_all(line.as_bytes())),
+            Sink::Captured(text) => text.borrow_mut().1.push_str(&line),
+        }
+    }
+
+    /// True when nobody reads stdout any more: a loop may end.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Whether all data arrived; to be asked once at the end.
+    ///
+    /// # Errors
+    /// Writing failed, other than by a reader that went away.
+    pub fn finish(&self) -> Result<(), Failure> {
+        match self.failed.borrow().as_ref() {
+            Some(cause) => Err(Failure::failed(format!("cannot write the output: {cause}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks on a terminal; `yes` answers beforehand.
+    ///
+    /// # Errors
+    /// The answer is no, or there is neither a terminal nor `yes`.
+    pub fn confirm(&self, question: &str, yes: bool) -> Result<(), Failure> {
+        if yes {
+            return Ok(());
+        }
+        if !self.can_ask() {
+            return Err(Failure::new(FailureKind::Denied, format!("not confirmed: {question}"))
+                .hint("there is no terminal to ask on: pass --yes"));
+        }
+        if self.ask(question) {
+            Ok(())
+        } else {
+            Err(Failure::new(FailureKind::Denied, "not confirmed: nothing was changed"))
+        }
+    }
+
+    /// True when a question can be asked.
+    #[must_use]
+    pub fn can_ask(&self) -> bool {
+        matches!(self.sink, Sink::Real) && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Asks a yes-or-no question whose default is no.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> bool {
+        let text = format!("{} [y/N] ", printable(question));
+        let asked = io::stderr().lock().write_all(text.as_bytes());
+        let mut answer = String::new();
+        asked.is_ok()
+            && io::stdin().lock().read_line(&mut answer).is_ok()
+            && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
+    fn data(&self, text: &str) {
+        if self.closed.get() {
+            return;
+        }
+        let written = match &self.sink {
+            Sink::Real => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            }
+            Sink::Captured(kept) => {
+                kept.borrow_mut().0.push_str(text);
+                Ok(())
+            }
+        };
+        if let Err(error) = written {
+            self.closed.set(true);
+            if error.kind() != ErrorKind::BrokenPipe {
+                *self.failed.borrow_mut() = Some(error.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_controls_are_shown() {
+        let out = Out::captured();
+        out.table(&["NAME", "X"], &[vec!["漢字abc".into(), "1".into()], vec!["a\x1b".into(), "2".into()]]);
+        out.note("hm\x07");
+        let (data, talk) = out.text();
+        assert_eq!(data, "NAME     X\n漢字abc  1\na\\u{1b}  2\n");
+        assert_eq!(talk, "hm\\u{7}\n");
+        assert_eq!(out.finish(), Ok(()));
+    }
+
+    #[test]
+    fn without_a_terminal_only_yes_confirms() {
+        let out = Out::captured();
+        assert_eq!(out.confirm("delete?", true), Ok(()));
+        assert_eq!(out.confirm("delete?", false).expect_err("no terminal").kind, FailureKind::Denied);
+    }
+}

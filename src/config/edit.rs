@@ -1,0 +1,202 @@
+//! Changes a machine's file in place: comments, order and spacing of the rest stay.
+//!
+//! Pure: text in, text out, and the result is parsed again before it is given back, so a change
+//! that makes a bad file is refused with its place.
+
+use std::path::Path;
+
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value as Toml};
+
+use crate::model::{EnvVar, Name};
+
+use super::error::{ConfigError, Source, nearest};
+use super::machine::{machine_keys, parse_machine};
+use super::tree::{Entry, Value, parse_toml};
+
+/// One change to a machine's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Sets a key to a text.
+    Set {
+        /// The key.
+        key: &'static str,
+        /// Its value; written as a number where the key is a bare number.
+        value: String,
+    },
+    /// Sets the command.
+    Entry(Vec<String>),
+    /// Sets one variable.
+    Env(EnvVar),
+    /// Removes a key, or one variable as `env.KEY`. Comments above it stay.
+    Unset(String),
+}
+
+/// Applies `edits` in order; `file` is only for messages.
+///
+/// # Errors
+/// The text is no valid machine, before or after; or a key to unset is not a key.
+pub fn apply_edits(file: &Path, text: &str, edits: &[Edit]) -> Result<String, ConfigError> {
+    let mut text = text.to_owned();
+    for edit in edits {
+        text = match edit {
+            Edit::Unset(key) => unset(file, &text, key)?,
+            _ => set(file, &text, edit)?,
+        };
+    }
+    // Whatever the name, the file's text is judged alike.
+    parse_machine(&Name::default_machine(), file, &text)?;
+    Ok(text)
+}
+
+fn document(file: &Path, text: &str) -> Result<DocumentMut, ConfigError> {
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        Source { file, text }.error(&error.span().unwrap_or(0..0), error.message())
+    })
+}
+
+fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
+    let mut document = document(file, text)?;
+    match edit {
+        Edit::Set { key, value } => put(document.as_table_mut(), key, toml_value(value)),
+        Edit::Entry(argv) => {
+            put(document.as_table_mut(), "entry", Toml::Array(argv.iter().collect::<Array>()));
+        }
+        Edit::Env(variable) => {
+            let env = document.as_table_mut().entry("env").or_insert_with(|| Item::Table(Table::new()));
+            let span = env.span().unwrap_or(0..0);
+            let Some(env) = env.as_table_like_mut() else {
+                return Err(Source { file, text }.error(&span, "`env` wants a table"));
+            };
+            put(env, &variable.key, Toml::from(variable.value.as_str()));
+        }
+        Edit::Unset(_) => {}
+    }
+    Ok(document.to_string())
+}
+
+/// Numbers stay numbers: `pids = 512` reads better than `pids = "512"`.
+fn toml_value(value: &str) -> Toml {
+    match value.parse::<i64>() {
+        Ok(number) if number.to_string() == value => Toml::from(number),
+        _ => Toml::from(value),
+    }
+}
+
+/// Replaces a value and keeps what stands around it: spacing and the comment behind it.
+fn put(table: &mut dyn TableLike, key: &str, mut new: Toml) {
+    if let Some(old) = table.get_mut(key).and_then(Item::as_value_mut) {
+        *new.decor_mut() = old.decor().clone();
+        *old = new;
+    } else {
+        table.insert(key, Item::Value(new));
+    }
+}
+
+fn unset(file: &Path, text: &str, key: &str) -> Result<String, ConfigError> {
+    let source = Source { file, text };
+    let (top, variable) = key.split_once('.').map_or((key, None), |(top, rest)| (top, Some(rest)));
+    let known = machine_keys();
+    if top == "version" || !known.contains(&top) || (variable.is_some() && top != "env") {
+        let mut error = source.error(&(0..0), format!("`{key}` is no key that can be unset"));
+        error.hint = nearest(key, &known).map(|near| format!("did you mean `{near}`?"));
+        return Err(error);
+    }
+    let entries = parse_toml(&source)?;
+    let find = |entries: &[Entry], key: &str| entries.iter().position(|entry| entry.key == key);
+    let Some(at) = find(&entries, top) else { return Ok(text.to_owned()) };
+    let entry = &entries[at];
+    match (&entry.node.value, variable) {
+        (Value::Table(variables), Some(variable)) => {
+            let Some(at) = find(variables, variable) else { return Ok(text.to_owned()) };
+            // An inline table stands on one line with its neighbours.
+            if text.get(entry.node.span.clone()).is_some_and(|inline| inline.starts_with('{')) {
+                let mut document = document(file, text)?;
+                if let Some(env) = document.get_mut(top).and_then(Item::as_table_like_mut) {
+                    env.remove(variable);
+                }
+                return Ok(document.to_string());
+            }
+            Ok(without_lines(text, &variables[at]))
+        }
+        (Value::Table(_), None) => {
+            let mut document = document(file, text)?;
+            document.remove(top);
+            Ok(document.to_string())
+        }
+        _ => Ok(without_lines(text, entry)),
+    }
+}
+
+/// The text without the lines that `entry` stands on.
+fn without_lines(text: &str, entry: &Entry) -> String {
+    let start = text[..entry.key_span.start].rfind('\n').map_or(0, |at| at + 1);
+    let end = entry.node.span.end.max(entry.key_span.end);
+    let end = text[end..].find('\n').map_or(text.len(), |at| end + at + 1);
+    format!("{}{}", &text[..start], &text[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# my machine\nversion = 1 # first\n\n# the image\nimage = \"host\"  # always\n\
+        pids = 5\n[env] # vars\n# a\nA = \"1\" # one\nB = \"2\"\n# end\n";
+
+    fn apply(text: &str, edits: &[Edit]) -> Result<String, ConfigError> {
+        apply_edits(Path::new("m.toml"), text, edits)
+    }
+
+    fn var(key: &str, value: &str) -> Edit {
+        Edit::Env(EnvVar::new(key, value).expect("variable"))
+    }
+
+    #[test]
+    fn comments_stay() {
+        let set = |key, value: &str| Edit::Set { key, value: value.to_owned() };
+        for (edit, from, to) in [
+            (set("image", "dev"), "image = \"host\"  # always", "image = \"dev\"  # always"),
+            (set("pids", "512"), "pids = 5\n", "pids = 512\n"),
+            (set("net", "none"), "pids = 5\n", "pids = 5\nnet = \"none\"\n"),
+            (var("A", "x\"y"), "A = \"1\" # one", "A = 'x\"y' # one"),
+            (var("C", "3"), "B = \"2\"\n", "B = \"2\"\nC = \"3\"\n"),
+            (Edit::Unset("image".into()), "image = \"host\"  # always\n", ""),
+            (Edit::Unset("env.B".into()), "B = \"2\"\n", ""),
+            (Edit::Unset("disk".into()), "", ""),
+            (
+                Edit::Entry(vec!["a".into(), "b c".into()]),
+                "pids = 5\n",
+                "pids = 5\nentry = [\"a\", \"b c\"]\n",
+            ),
+        ] {
+            assert_eq!(apply(TEXT, &[edit]).expect("edit"), TEXT.replacen(from, to, 1));
+        }
+    }
+
+    #[test]
+    fn tables_of_every_form_can_be_changed() {
+        assert_eq!(
+            apply("env = { A = \"1\", B = \"2\" }\n", &[Edit::Unset("env.A".into())]).as_deref(),
+            Ok("env = { B = \"2\" }\n")
+        );
+        assert_eq!(
+            apply("env.A = \"1\"\nenv.B = \"2\"\n", &[Edit::Unset("env.A".into())]).as_deref(),
+            Ok("env.B = \"2\"\n")
+        );
+        assert_eq!(
+            apply("entry = [\n \"a\",\n]\npids = 4\n", &[Edit::Unset("entry".into())]).as_deref(),
+            Ok("pids = 4\n")
+        );
+        let gone = apply("pids = 4\n[env]\nA = \"1\"\n", &[Edit::Unset("env".into())]).expect("env");
+        assert_eq!(gone, "pids = 4\n");
+        assert_eq!(apply("pids = 4\n", &[var("A", "1")]).as_deref(), Ok("pids = 4\n\n[env]\nA = \"1\"\n"));
+    }
+
+    #[test]
+    fn bad_changes_are_refused() {
+        assert!(apply("pids = 4\n", &[Edit::Set { key: "memory", value: "lots".into() }]).is_err());
+        let error = apply("pids = 4\n", &[Edit::Unset("imgae".into())]).expect_err("key");
+        assert_eq!(error.hint.as_deref(), Some("did you mean `image`?"));
+        assert!(apply("pids = 4\n", &[Edit::Unset("version".into())]).is_err());
+        assert!(apply("pids = {", &[var("A", "1")]).is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! `config.toml` → [`Config`]: the user's own choices, all of them optional.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::model::limits::{parse_size, parse_timeout};
+use crate::model::{ByteSize, Name, Settings};
+
+use super::error::{ConfigError, Source};
+use super::settings::{
+    LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, table, unknown_key, version,
+};
+use super::tree::parse_toml;
+
+const KEYS: [&str; 7] = ["version", "projects", "machine", "leader", "log_retention", "log_size", "defaults"];
+
+/// What `config.toml` says, with the built-in values for what it does not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The projects root as written (`~` not expanded); `None`: the built-in `~/projects`.
+    pub projects: Option<PathBuf>,
+    /// The machine used without `-m`; `None`: `default`.
+    pub machine: Option<Name>,
+    /// The key that leaves an attached cube.
+    pub leader: Leader,
+    /// How long the logs of ended cubes are kept.
+    pub log_retention: Duration,
+    /// How large one cube's log may grow.
+    pub log_size: ByteSize,
+    /// Settings for every machine that does not say otherwise.
+    pub defaults: Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            projects: None,
+            machine: None,
+            leader: Leader::default(),
+            log_retention: Duration::from_secs(14 * 86_400),
+            log_size: ByteSize::mib(16),
+            defaults: Settings::default(),
+        }
+    }
+}
+
+/// A control key, as the byte that a terminal sends for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leader(u8);
+
+/// Ctrl-].
+impl Default for Leader {
+    fn default() -> Self {
+        Self(0x1d)
+    }
+}
+
+impl Leader {
+    /// Parses `ctrl-]`, `ctrl-a` or `^A`.
+    ///
+    /// # Errors
+    /// A line that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        let key = lower
+            .strip_prefix("ctrl-")
+            .or_else(|| lower.strip_prefix("ctrl+"))
+            .or_else(|| lower.strip_prefix('^'));
+        match key.map(str::as_bytes) {
+            // These are what Tab, Enter and Esc send: a shell would become unusable.
+            Some([b'i' | b'j' | b'm' | b'[']) => {
+                Err(format!("`{text}` is what Tab, Enter or Esc sends: choose another, for example `ctrl-]`"))
+            }
+            Some([key @ (b'a'..=b'z' | b'\\' | b']' | b'^' | b'_')]) => {
+                Ok(Self(key.to_ascii_uppercase() & 0x1f))
+            }
+            _ => Err(format!(
+                "`{}` is no control key: write for example `ctrl-]` or `ctrl-a`",
+                crate::model::sanitize::printable(text)
+            )),
+        }
+    }
+
+    /// The byte that the terminal sends.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ctrl-{}", char::from(self.0 | 0x40).to_ascii_lowercase())
+    }
+}
+
+/// Reads `config.toml`; `file` is only for messages.
+///
+/// # Errors
+/// The first mistake, with its place.
+pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    let source = Source { file, text };
+    let mut config = Config::default();
+    for entry in &parse_toml(&source)? {
+        let fail = |message: String| source.error(&entry.node.span, format!("`{}`: {message}", entry.key));
+        match entry.key.as_str() {
+            "version" => version(&source, entry)?,
+            "projects" => config.projects = Some(folder(&source, entry)?),
+            "machine" => {
+                config.machine =
+                    Some(Name::parse(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?);
+            }
+            "leader" => config.leader = Leader::parse(scalar(&source, entry)?).map_err(fail)?,
+            "log_retention" => {
+                config.log_retention =
+                    parse_timeout(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?;
+            }
+            "log_size" => {
+                config.log_size =
+                    parse_size(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?.value;
+            }
+            "defaults" => {
+                for default in table(&source, entry)? {
+                    let known = read_setting(&source, &mut config.defaults, default)?
+                        || read_limit(&source, &mut config.defaults, default)?;
+                    if !known {
+                        let keys = [&SETTING_KEYS[..], &LIMIT_KEYS[..]].concat();
+                        return Err(unknown_key(&source, default, &keys));
+                    }
+                }
+            }
+            key if SETTING_KEYS.contains(&key) || LIMIT_KEYS.contains(&key) => {
+                let mut error = unknown_key(&source, entry, &[]);
+                error.hint = Some(format!("write `{key}` beneath `[defaults]`"));
+                return Err(error);
+            }
+            _ => return Err(unknown_key(&source, entry, &KEYS)),
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        parse_config(Path::new("config.toml"), text)
+    }
+
+    #[test]
+    fn config_reads() {
+        let config = parse(
+            "projects = \"~/code\"\nmachine = \"work\"\nleader = \"ctrl-a\"\nlog_retention = \"2d\"\n\
+             log_size = \"1M\"\n[defaults]\nnet = \"none\"\npids = 100\n[defaults.env]\nA = \"b\"\n",
+        )
+        .expect("config");
+        assert_eq!(config.leader.byte(), 1);
+        assert_eq!(config.log_retention, Duration::from_secs(2 * 86_400));
+        assert_eq!(config.defaults.limits.pids.map(|l| l.value), Some(100));
+        assert_eq!(config.defaults.env.len(), 1);
+        assert_eq!(parse(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn mistakes_have_place_and_hint() {
+        for (text, shown, hint) in [
+            ("leeder = 1", "config.toml:1:1: unknown key `leeder`", Some("did you mean `leader`?")),
+            (
+                "net = \"none\"",
+                "config.toml:1:1: unknown key `net`",
+                Some("write `net` beneath `[defaults]`"),
+            ),
+            ("[defaults]\nnett = 1", "config.toml:2:1: unknown key `nett`", Some("did you mean `net`?")),
+            ("machine = \"run\"", "config.toml:1:11: `machine`: the name `run` is a command", None),
+            ("leader = \"ctrl-m\"", "config.toml:1:10: `leader`: `ctrl-m` is what Tab", None),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.to_string().starts_with(shown), "{text:?}: {error}");
+            assert_eq!(error.hint.as_deref(), hint, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn leaders() {
+        assert_eq!(Leader::parse("ctrl-]"), Ok(Leader::default()));
+        assert_eq!(Leader::default().to_string(), "ctrl-]");
+        assert_eq!(Leader::parse("^A").map(Leader::byte), Ok(1));
+        for text in ["", "x", "ctrl-", "ctrl-ab", "ctrl-é", "alt-x"] {
+            assert!(Leader::parse(text).is_err(), "{text}");
+        }
+    }
+}

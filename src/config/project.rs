@@ -1,0 +1,107 @@
+//! A project's `.tconfig.yml` → [`Settings`].
+//!
+//! The file comes with the project, so it may be a stranger's. It can ask for settings, never for
+//! mounts or for another projects root; what asks for more than the machine is the resolver's to refuse.
+
+use std::path::Path;
+
+use crate::model::Settings;
+
+use super::error::{ConfigError, Source};
+use super::settings::{LIMIT_KEYS, SETTING_KEYS, read_limit, read_setting, table, unknown_key, version};
+use super::tree::parse_yaml;
+
+/// The file's name in a project's folder.
+pub const PROJECT_FILE: &str = ".tconfig.yml";
+
+/// Reads a project file; `file` is only for messages.
+///
+/// # Errors
+/// The first mistake, with its place.
+pub fn parse_project(file: &Path, text: &str) -> Result<Settings, ConfigError> {
+    let source = Source { file, text };
+    let mut settings = Settings::default();
+    for entry in &parse_yaml(&source)? {
+        match entry.key.as_str() {
+            "version" => version(&source, entry)?,
+            "limits" => {
+                for limit in table(&source, entry)? {
+                    if !read_limit(&source, &mut settings, limit)? {
+                        return Err(unknown_key(&source, limit, &LIMIT_KEYS));
+                    }
+                }
+            }
+            key => {
+                if read_setting(&source, &mut settings, entry)? {
+                    continue;
+                }
+                let known = [&SETTING_KEYS[..], &["limits"]].concat();
+                let mut error = unknown_key(&source, entry, &known);
+                if LIMIT_KEYS.contains(&key) {
+                    error.hint = Some(format!("write `{key}` beneath `limits`"));
+                } else if ["mount", "mounts", "volumes"].contains(&key) {
+                    error.hint = Some("a project file cannot ask for mounts: use `--mount`".to_owned());
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, ConfigError> {
+        parse_project(Path::new(".tconfig.yml"), text)
+    }
+
+    #[test]
+    fn project_file_reads() {
+        let settings = parse(
+            "# ours\nimage: host\nentry: [npm, run, 'dev server']\nenv:\n  PORT: 8080\n  V: 1.10\n\
+             limits:\n  memory: 512M\n  cpus: 1.5\n  timeout: 1h\nnet: none\nuser: me\n",
+        )
+        .expect("project");
+        assert_eq!(settings.entry.as_deref(), Some(&["npm", "run", "dev server"].map(String::from)[..]));
+        let env: Vec<_> = settings.env.iter().map(|v| (v.key.as_str(), v.value.as_str())).collect();
+        assert_eq!(env, [("PORT", "8080"), ("V", "1.10")]);
+        assert_eq!(settings.limits.cpus_milli.map(|l| l.value), Some(1500));
+        assert_eq!(parse("# nothing\n"), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn mistakes_have_place_and_hint() {
+        for (text, shown, hint) in [
+            (
+                "image: host\nentri: x\n",
+                ".tconfig.yml:2:1: unknown key `entri`",
+                Some("did you mean `entry`?"),
+            ),
+            (
+                "mounts:\n  - /etc\n",
+                ".tconfig.yml:1:1: unknown key `mounts`",
+                Some("a project file cannot ask for mounts: use `--mount`"),
+            ),
+            (
+                "memory: 1G\n",
+                ".tconfig.yml:1:1: unknown key `memory`",
+                Some("write `memory` beneath `limits`"),
+            ),
+            (
+                "limits:\n  memroy: 1G\n",
+                ".tconfig.yml:2:3: unknown key `memroy`",
+                Some("did you mean `memory`?"),
+            ),
+            ("net: opne\n", ".tconfig.yml:1:6: `opne` is no net policy", Some("did you mean `open`?")),
+            ("image:\n", ".tconfig.yml:1:", None),
+            ("env: [a]\n", ".tconfig.yml:1:6: `env` wants a table, not a list", None),
+            ("image: a\nimage: b\n", ".tconfig.yml:2:1: ", None),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.to_string().starts_with(shown), "{text:?}: {error}");
+            assert_eq!(error.hint.as_deref(), hint, "{text:?}");
+        }
+    }
+}
