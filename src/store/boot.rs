@@ -32,7 +32,8 @@ pub fn boot_id() -> &'static str {
 /// When there is no such process, or its line cannot be read.
 pub fn process_start(pid: i32) -> io::Result<(char, u64)> {
     let line = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the line of stat is malformed"))
+    parse_stat(&line)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the line of stat is malformed"))
 }
 
 /// Fields 3 and 22. The name in field 2 may hold spaces and parentheses: what counts is the last one.

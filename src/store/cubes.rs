@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, fdatasync, flock, fsync, mkdirat, openat, renameat, statat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, fdatasync, flock, fsync, mkdirat, openat, renameat,
+    statat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -101,7 +102,9 @@ impl From<CubeError> for Failure {
         let failure = Self::new(kind, error.to_string());
         match &error {
             CubeError::Io { source, .. } => failure.because(source),
-            CubeError::UnknownVersion { .. } => failure.hint("use the tripmine that wrote it, or a newer one"),
+            CubeError::UnknownVersion { .. } => {
+                failure.hint("use the tripmine that wrote it, or a newer one")
+            }
             CubeError::Alive(id) => failure.hint(format!("stop it first: `tripmine stop {}`", id.short())),
             CubeError::NotDurable(_) => failure.hint("`--keep NAME` makes a cube that can be entered again"),
             CubeError::Torn { .. } | CubeError::Missing(_) => failure,
@@ -280,15 +283,20 @@ pub fn remove(mines: &Path, id: &TripId) -> Result<(), CubeError> {
     // A folder without a lock file never was a cube that runs.
     let held = match lock_exclusive(&mines_fd, mines, id) {
         Ok(lock) => Some(lock),
-        Err(CubeError::Missing(_)) if statat(&mines_fd, id.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() => None,
+        Err(CubeError::Missing(_)) if statat(&mines_fd, id.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+            None
+        }
         Err(error) => return Err(error),
     };
     let dead = set_aside(&mines_fd, id.as_str()).map_err(|error| CubeError::io("rename", &path, error))?;
     drop(held);
     retry_on_intr(|| flock(&mines_fd, FlockOperation::Unlock))
         .map_err(|error| CubeError::io("unlock", mines, error))?;
-    remove::remove_tree(&mines_fd, OsStr::new(&dead))
-        .map_err(|source| CubeError::Io { what: "delete all of", path, source })
+    remove::remove_tree(&mines_fd, OsStr::new(&dead)).map_err(|source| CubeError::Io {
+        what: "delete all of",
+        path,
+        source,
+    })
 }
 
 /// Renames an entry of the `Mines` folder to one that the sweep deletes; its new name.
@@ -372,7 +380,8 @@ pub(crate) fn read_record(
     let mut bytes = Vec::with_capacity(4096);
     (&file).take(RECORD_MAX).read_to_end(&mut bytes).map_err(failed)?;
     let modified = file.metadata().map_err(failed)?;
-    let modified = modified.mtime().cast_unsigned() * 1000 + modified.mtime_nsec().cast_unsigned() / 1_000_000;
+    let modified =
+        modified.mtime().cast_unsigned() * 1000 + modified.mtime_nsec().cast_unsigned() / 1_000_000;
     let record: CubeRecord = match version_of(&bytes) {
         Some(version) if version != u64::from(RECORD_VERSION) => {
             return Err(CubeError::UnknownVersion { path: record_path(), version });

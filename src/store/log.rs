@@ -60,7 +60,11 @@ impl std::str::FromStr for Stream {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         [Self::Tty, Self::Out, Self::Err].into_iter().find(|stream| stream.word() == text).ok_or_else(|| {
-            format!("`{}` is no stream: one of {}", crate::model::sanitize::printable(text), Self::WORDS.join(", "))
+            format!(
+                "`{}` is no stream: one of {}",
+                crate::model::sanitize::printable(text),
+                Self::WORDS.join(", ")
+            )
         })
     }
 }

@@ -16,7 +16,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, openat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, flock, openat, utimensat,
+};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::cubes::remove::remove_path;
@@ -130,7 +132,11 @@ pub fn system_trees() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the folder cannot be read or a skeleton cannot be removed.
-pub fn prune(layers: &Path, current: &[PathBuf], oldest_live: Option<SystemTime>) -> Result<usize, SkeletonError> {
+pub fn prune(
+    layers: &Path,
+    current: &[PathBuf],
+    oldest_live: Option<SystemTime>,
+) -> Result<usize, SkeletonError> {
     prune_before(layers, current, oldest_live, SystemTime::now() - IDLE)
 }
 
@@ -150,7 +156,8 @@ fn prune_before(
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) || name.starts_with(".host-")) else {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) || name.starts_with(".host-"))
+        else {
             continue;
         };
         let folder = layers.join(name);
@@ -177,7 +184,12 @@ fn prune_before(
 }
 
 /// As [`ensure`], with another folder in the place of the host's root.
-fn ensure_from(root: &Path, layers: &Path, user: &SkeletonUser, seed: &str) -> Result<PathBuf, SkeletonError> {
+fn ensure_from(
+    root: &Path,
+    layers: &Path,
+    user: &SkeletonUser,
+    seed: &str,
+) -> Result<PathBuf, SkeletonError> {
     made::check_user(user)?;
     let facts = key::gather(root, user, seed);
     let folder = layers.join(format!("{PREFIX}{}", facts.hash));

@@ -70,7 +70,8 @@ pub struct SweepReport {
 /// When the `Mines` folder cannot be read at all.
 pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<SweepReport, CubeError> {
     let mines_fd = open_mines(mines)?;
-    let mut sweep = Sweep { mines, run, mines_fd, report: SweepReport::default(), trash: vec![], spared: vec![] };
+    let mut sweep =
+        Sweep { mines, run, mines_fd, report: SweepReport::default(), trash: vec![], spared: vec![] };
     match flock(&sweep.mines_fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(_) => return Ok(SweepReport { busy: true, ..SweepReport::default() }),

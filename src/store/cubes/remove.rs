@@ -156,10 +156,7 @@ impl Work<'_> {
 }
 
 /// Runs `act`; when the folder forbids it, gives its owner all rights and tries once more.
-fn with_access(
-    folder: BorrowedFd<'_>,
-    act: impl Fn() -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
+fn with_access(folder: BorrowedFd<'_>, act: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     match act() {
         Err(Errno::ACCESS) => {
             fchmod(folder, Mode::RWXU)?;
@@ -206,7 +203,7 @@ mod tests {
         fs::write(outside.join("precious"), "x").expect("write");
         let tree = base.path().join("tree");
         fs::create_dir_all(tree.join("work/work")).expect("mkdir");
-        fs::set_permissions(tree.join("work/work"), fs::Permissions::from_mode(0)).expect("chmod");
+        fs::set_permissions(tree.join("work/work"), fs::Permissions::from_mode(0o0)).expect("chmod");
         symlink(&outside, tree.join("link")).expect("link");
         symlink("/nowhere", tree.join("dangling")).expect("link");
         for index in 0..300 {

@@ -156,7 +156,7 @@ fn a_thousand_cubes_list_fast() {
             start.elapsed()
         })
         .min();
-    // 50 ms is the aim; an unoptimised build on a busy machine gets room.
+    // 50 ms is the aim; this catches only a wrong order of growth, on a busy machine and unoptimised.
     println!("1000 cubes: {best:?}");
-    assert!(best.is_some_and(|time| time < Duration::from_millis(400)), "{best:?}");
+    assert!(best.is_some_and(|time| time < Duration::from_secs(3)), "{best:?}");
 }

@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn what_json_reads_is_what_was_written() {
         let mut all: String = (0..0x300_u32).filter_map(char::from_u32).collect();
-        all.push_str("plain text that is longer than one block, then a quote: \" and 漢字 😀 \u{9b}2J \u{a0}é");
+        all.push_str(
+            "plain text that is longer than one block, then a quote: \" and 漢字 😀 \u{9b}2J \u{a0}é",
+        );
         for start in 0..40 {
             let text = format!("{}{all}", "x".repeat(start));
             let mut out = b"\"".to_vec();

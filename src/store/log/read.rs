@@ -109,7 +109,8 @@ impl LogReader {
                 kept.pop_front();
             }
         }
-        let ended = kept.iter().rev().find(|(_, r)| !r.data.is_empty()).is_none_or(|(_, r)| r.data.ends_with(b"\n"));
+        let ended =
+            kept.iter().rev().find(|(_, r)| !r.data.is_empty()).is_none_or(|(_, r)| r.data.ends_with(b"\n"));
         // Line ends that belong to lines before the wanted ones.
         let mut surplus = (total + usize::from(!ended)).saturating_sub(lines);
         if lines == 0 {
@@ -153,7 +154,8 @@ impl LogReader {
     pub fn watch(&mut self) -> Option<&OwnedFd> {
         if self.watch.is_none() {
             let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-            let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
+            let events =
+                WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
             inotify::add_watch(&watch, &self.dir, events).ok()?;
             self.watch = Some(watch);
         }
@@ -227,7 +229,11 @@ impl LogReader {
 
 /// The position after the `count`th line end.
 fn nth_line_end(data: &[u8], count: usize) -> usize {
-    data.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(count - 1).map_or(data.len(), |(at, _)| at + 1)
+    data.iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(count - 1)
+        .map_or(data.len(), |(at, _)| at + 1)
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use memchr::memmem;
 use rustix::fs::OFlags;
 
 use super::key::is_allowed;
@@ -18,11 +19,20 @@ const FILE_MAX: u64 = 32 << 20;
 const DEPTH: usize = 12;
 
 /// Paths under `/etc` that are not copied though their top is allowed.
-const DENIED: &[&str] =
-    &["ssl/private", "apt/auth.conf", "apt/auth.conf.d", "apt/trusted.gpg", "apt/trusted.gpg.d", "apt/keyrings"];
+const DENIED: &[&str] = &[
+    "ssl/private",
+    "apt/auth.conf",
+    "apt/auth.conf.d",
+    "apt/trusted.gpg",
+    "apt/trusted.gpg.d",
+    "apt/keyrings",
+];
 /// Of these tops only some entries are copied.
-const ONLY: &[(&str, &[&str])] =
-    &[("default", &["locale"]), ("pki", &["tls", "ca-trust"]), ("ssl", &["certs", "openssl.cnf", "ct_log_list.cnf"])];
+const ONLY: &[(&str, &[&str])] = &[
+    ("default", &["locale"]),
+    ("pki", &["tls", "ca-trust"]),
+    ("ssl", &["certs", "openssl.cnf", "ct_log_list.cnf"]),
+];
 
 /// Copies the entries `names` of `root/etc` to `etc`.
 pub(super) fn copy_etc(root: &Path, etc: &Path, names: &[String], trees: &[PathBuf]) -> io::Result<()> {
@@ -112,7 +122,8 @@ impl Copier<'_> {
         self.trees.iter().any(|tree| path.starts_with(tree))
             || first.is_some_and(|first| {
                 let link = self.root.join(first.strip_prefix("/").unwrap_or(&first));
-                self.resolve(&link).is_some_and(|end| end != first && self.trees.iter().any(|t| end.starts_with(t)))
+                self.resolve(&link)
+                    .is_some_and(|end| end != first && self.trees.iter().any(|t| end.starts_with(t)))
             })
     }
 
@@ -164,14 +175,16 @@ fn is_denied(name: &Path) -> bool {
 
 /// True for a private key, and for a URL with a password in it, as proxies and package sources have.
 fn holds_secret(bytes: &[u8]) -> bool {
-    let find = |hay: &[u8], needle: &[u8]| hay.windows(needle.len()).position(|window| window == needle);
-    if find(bytes, b"PRIVATE KEY-----").is_some() {
+    if memmem::find(bytes, b"PRIVATE KEY-----").is_some() {
         return true;
     }
     let mut rest = bytes;
-    while let Some(at) = find(rest, b"://") {
+    while let Some(at) = memmem::find(rest, b"://") {
         rest = &rest[at + 3..];
-        let end = rest.iter().position(|b| b.is_ascii_whitespace() || b"/\"'?#<>".contains(b)).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|b| b.is_ascii_whitespace() || b"/\"'?#<>".contains(b))
+            .unwrap_or(rest.len());
         let authority = &rest[..end];
         if let Some(at) = authority.iter().rposition(|byte| *byte == b'@')
             && authority[..at].contains(&b':')

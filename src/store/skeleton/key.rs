@@ -5,13 +5,15 @@
 //! place (packages replace files, which changes the folder's time) is noticed late.
 
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, statat};
 use sha2::{Digest, Sha256};
 
 use super::SkeletonUser;
+use crate::store::cubes::{names, open_dir};
 
 /// Changed whenever the contents made here change.
 const FORMAT: u32 = 1;
@@ -95,7 +97,6 @@ pub(super) struct Facts {
 
 /// Looks at the host.
 pub(super) fn gather(root: &Path, user: &SkeletonUser, seed: &str) -> Facts {
-    let etc_dir = root.join("etc");
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update(bytes.len().to_le_bytes());
@@ -109,30 +110,26 @@ pub(super) fn gather(root: &Path, user: &SkeletonUser, seed: &str) -> Facts {
     add(&user.uid.to_le_bytes());
     add(&user.gid.to_le_bytes());
 
-    let mut etc: Vec<String> = fs::read_dir(&etc_dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| is_allowed(name))
-        .collect();
+    let folder = open_dir(CWD, root.join("etc")).ok();
+    let mut etc: Vec<String> = folder.as_ref().and_then(|folder| names(folder).ok()).unwrap_or_default();
+    etc.retain(|name| is_allowed(name));
     etc.sort();
     for name in etc.iter().map(String::as_str).chain(DEEPER.iter().copied()) {
-        let Ok(meta) = fs::symlink_metadata(etc_dir.join(name)) else { continue };
+        let Some(folder) = &folder else { break };
+        let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         add(name.as_bytes());
-        for number in [meta.ino(), meta.size(), u64::from(meta.mode())] {
+        for number in [stat.st_ino, u64::from(stat.st_mode), stat.st_mtime_nsec, stat.st_ctime_nsec] {
             add(&number.to_le_bytes());
         }
-        for time in [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()] {
-            add(&time.to_le_bytes());
+        for number in [stat.st_size, stat.st_mtime, stat.st_ctime] {
+            add(&number.to_le_bytes());
         }
     }
-    let links = links_of(root);
+    let (links, trees) = system_of(root);
     for (name, target) in &links {
         add(name.as_bytes());
         add(target.as_os_str().as_bytes());
     }
-    let trees = system_trees_of(root);
     for tree in &trees {
         add(tree.as_os_str().as_bytes());
     }
@@ -151,15 +148,25 @@ pub(super) fn is_allowed(name: &str) -> bool {
     })
 }
 
-/// System names at the root that are links.
-fn links_of(root: &Path) -> Vec<(&'static str, PathBuf)> {
-    SYSTEM.iter().filter_map(|name| Some((*name, fs::read_link(root.join(name)).ok()?))).collect()
+/// The links among the system names at the root, and the system folders as absolute paths.
+fn system_of(root: &Path) -> (Vec<(&'static str, PathBuf)>, Vec<PathBuf>) {
+    let (mut links, mut trees) = (Vec::new(), vec![PathBuf::from("/usr")]);
+    let is_folder = |name: &str| fs::symlink_metadata(root.join(name)).is_ok_and(|meta| meta.is_dir());
+    for name in SYSTEM {
+        match fs::read_link(root.join(name)) {
+            Ok(target) => links.push((*name, target)),
+            // There, but no link.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && is_folder(name) => {
+                trees.push(Path::new("/").join(name));
+            }
+            Err(_) => {}
+        }
+    }
+    trees.extend(STORES.iter().filter(|name| is_folder(name)).map(|name| Path::new("/").join(name)));
+    (links, trees)
 }
 
 /// System folders, as absolute paths of the host.
 pub(super) fn system_trees_of(root: &Path) -> Vec<PathBuf> {
-    let is_folder = |name: &&&str| fs::symlink_metadata(root.join(name)).is_ok_and(|meta| meta.is_dir());
-    let mut trees = vec![PathBuf::from("/usr")];
-    trees.extend(SYSTEM.iter().chain(STORES).filter(is_folder).map(|name| Path::new("/").join(name)));
-    trees
+    system_of(root).1
 }

@@ -15,7 +15,11 @@ const NOBODY: u32 = 65534;
 pub(super) fn check_user(user: &SkeletonUser) -> Result<(), SkeletonError> {
     let fail = |field, value: &str| Err(SkeletonError::User { field, value: value.to_owned() });
     let breaks = |text: &str| text.contains(|c: char| c == ':' || c.is_control());
-    if user.name.is_empty() || breaks(&user.name) || user.name.starts_with(['-', '+']) || user.name.contains('/') {
+    if user.name.is_empty()
+        || breaks(&user.name)
+        || user.name.starts_with(['-', '+'])
+        || user.name.contains('/')
+    {
         return fail("user name", &user.name);
     }
     for (field, text) in [("home", &user.home), ("shell", &user.shell)] {
@@ -30,7 +34,8 @@ pub(super) fn check_user(user: &SkeletonUser) -> Result<(), SkeletonError> {
 
 /// Writes the made files into `etc`. None of them may be a copy of the host's.
 pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str) -> io::Result<()> {
-    let root_shell = ["/bin/bash", "/bin/sh"].into_iter().find(|shell| exists(root, shell)).unwrap_or("/bin/sh");
+    let root_shell =
+        ["/bin/bash", "/bin/sh"].into_iter().find(|shell| exists(root, shell)).unwrap_or("/bin/sh");
     let name = PLACEHOLDER_HOSTNAME;
     let hosts = format!(
         "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -43,7 +48,10 @@ pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str
         ("group", group(user)),
         ("hosts", hosts),
         ("hostname", format!("{name}\n")),
-        ("resolv.conf", "# tripmine: a cube has no name server of its own unless its net policy gives one\n".into()),
+        (
+            "resolv.conf",
+            "# tripmine: a cube has no name server of its own unless its net policy gives one\n".into(),
+        ),
         ("machine-id", format!("{}\n", machine_id(seed))),
         ("nsswitch.conf", nsswitch.to_owned()),
         ("shells", shells(root, user)),
@@ -95,7 +103,8 @@ fn machine_id(seed: &str) -> String {
 }
 
 fn shells(root: &Path, user: &SkeletonUser) -> String {
-    let known = ["/bin/sh", "/bin/bash", "/usr/bin/bash", "/bin/dash", "/bin/zsh", "/usr/bin/zsh", "/usr/bin/fish"];
+    let known =
+        ["/bin/sh", "/bin/bash", "/usr/bin/bash", "/bin/dash", "/bin/zsh", "/usr/bin/zsh", "/usr/bin/fish"];
     let mut list: Vec<&str> = known.into_iter().filter(|shell| exists(root, shell)).collect();
     if !list.contains(&user.shell.as_str()) {
         list.push(&user.shell);

@@ -84,7 +84,11 @@ fn members(folder: &Path) -> Vec<i32> {
 
 fn groups(folder: &Path) -> Vec<std::path::PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect()
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|e| e.path())
+        .collect()
 }
 
 fn remove_groups(folder: &Path, depth: usize) -> io::Result<()> {
@@ -111,7 +115,8 @@ mod tests {
         let other = base.path().join("user.slice");
         fs::create_dir_all(own.join("nested")).expect("mkdir");
         fs::create_dir(&other).expect("mkdir");
-        for bad in [other.clone(), base.path().join("x/..").join(id.as_str()), id.as_str().into(), "/".into()] {
+        for bad in [other.clone(), base.path().join("x/..").join(id.as_str()), id.as_str().into(), "/".into()]
+        {
             remove(&bad, &id, Duration::ZERO).expect_err("not the cube's");
         }
         assert!(other.exists() && own.exists());
