@@ -237,7 +237,7 @@ fn build(root: &Path, fresh: &Path, user: &SkeletonUser, seed: &str, facts: &key
     // Where the home is mounted; `check_user` has seen to it that the path stays inside.
     fs::create_dir_all(fresh.join(user.home.trim_start_matches('/')))?;
     let etc = fresh.join("etc");
-    copy::copy_etc(root, &etc, &facts.etc, &facts.trees)?;
+    copy::copy_etc(root, &etc, &key::allowed_in(root)?, &facts.trees)?;
     made::write_etc(root, &etc, user, seed)
 }
 

@@ -1,8 +1,10 @@
 //! What goes into a skeleton, and the hash that names it.
 //!
-//! Must stay cheap, it runs at every launch: it looks at the top-level files of the allow-list and
-//! a few known folders beneath, by their times, and reads none. A file deeper down that is edited in
-//! place (packages replace files, which changes the folder's time) is noticed late.
+//! Must stay cheap, it runs at every launch: it looks at the change times of the top-level files
+//! that are allowed by name and of a few known folders beneath, and reads nothing, not even `/etc`
+//! itself. What it does not look at (a file deeper down that is edited in place, a new `python3.9`)
+//! is noticed with the next change that it does; packages mostly bring one (`alternatives`,
+//! `ld.so.cache`).
 
 use std::fs;
 use std::io;
@@ -10,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::SkeletonUser;
@@ -87,8 +90,6 @@ const STORES: &[&str] = &["nix/store", "gnu/store"];
 pub(super) struct Facts {
     /// Names it.
     pub(super) hash: String,
-    /// Names in `/etc` to copy, sorted.
-    pub(super) etc: Vec<String>,
     /// Links at the root and where they lead.
     pub(super) links: Vec<(&'static str, PathBuf)>,
     /// Absolute paths of the host's system folders.
@@ -97,32 +98,26 @@ pub(super) struct Facts {
 
 /// Looks at the host.
 pub(super) fn gather(root: &Path, user: &SkeletonUser, seed: &str) -> Facts {
-    let mut hash = Sha256::new();
+    let mut seen: Vec<u8> = Vec::with_capacity(4096);
     let mut add = |bytes: &[u8]| {
-        hash.update(bytes.len().to_le_bytes());
-        hash.update(bytes);
+        seen.extend_from_slice(&bytes.len().to_le_bytes());
+        seen.extend_from_slice(bytes);
     };
-    add(&FORMAT.to_le_bytes());
     add(env!("CARGO_PKG_VERSION").as_bytes());
     for text in [&user.name, &user.home, &user.shell, seed] {
         add(text.as_bytes());
     }
-    add(&user.uid.to_le_bytes());
-    add(&user.gid.to_le_bytes());
-
-    let folder = open_dir(CWD, root.join("etc")).ok();
-    let mut etc: Vec<String> = folder.as_ref().and_then(|folder| names(folder).ok()).unwrap_or_default();
-    etc.retain(|name| is_allowed(name));
-    etc.sort();
-    for name in etc.iter().map(String::as_str).chain(DEEPER.iter().copied()) {
-        let Some(folder) = &folder else { break };
-        let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        add(name.as_bytes());
-        for number in [stat.st_ino, u64::from(stat.st_mode), stat.st_mtime_nsec, stat.st_ctime_nsec] {
-            add(&number.to_le_bytes());
-        }
-        for number in [stat.st_size, stat.st_mtime, stat.st_ctime] {
-            add(&number.to_le_bytes());
+    for number in [FORMAT, user.uid, user.gid] {
+        add(&number.to_le_bytes());
+    }
+    if let Ok(folder) = open_dir(CWD, root.join("etc")) {
+        let top = ALLOWED.iter().filter(|pattern| !pattern.ends_with('*'));
+        for name in top.chain(DEEPER) {
+            let Ok(stat) = statat(&folder, *name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            add(name.as_bytes());
+            // The change time moves with the contents, the name, the mode and the owner.
+            let numbers = [stat.st_ino, stat.st_ctime.cast_unsigned(), stat.st_ctime_nsec];
+            add(numbers.map(u64::to_le_bytes).as_flattened());
         }
     }
     let (links, trees) = system_of(root);
@@ -134,10 +129,21 @@ pub(super) fn gather(root: &Path, user: &SkeletonUser, seed: &str) -> Facts {
         add(tree.as_os_str().as_bytes());
     }
     let mut name = String::with_capacity(32);
-    for byte in hash.finalize().iter().take(16) {
+    for byte in Sha256::digest(&seen).iter().take(16) {
         name.push_str(&format!("{byte:02x}"));
     }
-    Facts { hash: name, etc, links, trees }
+    Facts { hash: name, links, trees }
+}
+
+/// The names in `/etc` that are copied.
+pub(super) fn allowed_in(root: &Path) -> rustix::io::Result<Vec<String>> {
+    let mut etc = match open_dir(CWD, root.join("etc")) {
+        Ok(folder) => names(&folder)?,
+        Err(Errno::NOENT) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    etc.retain(|name| is_allowed(name));
+    Ok(etc)
 }
 
 /// True when a name in `/etc` is copied.
