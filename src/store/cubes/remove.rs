@@ -2,7 +2,7 @@
 //!
 //! Owns removal that follows no link, crosses no mount, opens folders without permission bits, and
 //! needs neither stack nor file descriptors in proportion to the depth: folders deeper than
-//! [`DEPTH`] are first moved up to the top of the tree. A crash half way leaves a smaller tree.
+//! `DEPTH` are first moved up to the top of the tree. A crash half way leaves a smaller tree.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
