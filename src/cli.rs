@@ -2,9 +2,13 @@
 
 pub mod ctx;
 pub mod doctor;
+pub mod events;
+pub mod inspect;
+pub mod logs;
 pub mod machine;
 pub mod out;
 pub mod project;
 pub mod prune;
+pub mod ps;
 pub mod undo;
 pub mod verify_jail;

@@ -1,13 +1,20 @@
 //! What lies on disk. Every write is whole or not there at all; every record has a version.
+//! What lies on disk.
 
 pub mod atomic;
+pub mod boot;
+pub mod cubes;
+pub mod events;
 pub mod fail;
 pub mod homes;
 pub mod journal;
 pub mod layout;
 pub mod lock;
+pub mod log;
 pub mod machines;
 pub mod projects;
 pub mod remove;
+pub mod skeleton;
+pub mod sweep;
 pub mod trash;
 pub mod usage;

@@ -1,0 +1,486 @@
+//! The folder of each cube, `Mines/<TripID>/`: `headers/record.json`, `headers/lock`,
+//! `system-copy/` (the upper) and `log/`.
+//!
+//! The one rule: *a cube is alive exactly while its keeper holds the flock on `headers/lock`*. A
+//! record is what was last written; a reader that finds the lock free knows better, and this
+//! module corrects what it returns. It refuses records of another version and never changes them.
+//!
+//! Locks: who makes or reopens a cube holds the `Mines` folder itself shared for that moment, and
+//! the sweep holds it exclusively, so that the sweep never meets half a cube. Readers probe a
+//! cube's lock shared and hold it while they read.
+
+pub mod find;
+pub mod remove;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, fdatasync, flock, fsync, mkdirat, openat, renameat,
+    statat,
+};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::model::cube::{ExitReason, ExitRecord, RECORD_VERSION};
+use crate::model::sanitize::printable;
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, TripId};
+
+pub use find::{Found, find};
+
+/// The prefix of folders that are being deleted.
+pub(crate) const DEAD: &str = ".dead-";
+/// The prefix of folders that are being made.
+pub(crate) const FRESH: &str = ".new-";
+/// Present in a durable cube: not even a torn record makes it fair game for the sweep.
+const DURABLE_MARK: &str = "headers/durable";
+const LOCK: &str = "headers/lock";
+const RECORD: &str = "headers/record.json";
+/// No record of ours comes near this; a larger file is no record.
+const RECORD_MAX: u64 = 4 << 20;
+/// The code of a cube whose keeper vanished: tripmine failed, not the entry.
+const KEEPER_LOST_CODE: i32 = 125;
+
+/// Why a cube's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CubeError {
+    /// The system said no.
+    #[error("cannot {what} `{}`", printable(&path.to_string_lossy()))]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// Written by another version of this program.
+    #[error("the record `{}` has version {version}, this tripmine reads version {RECORD_VERSION}", printable(&path.to_string_lossy()))]
+    UnknownVersion {
+        /// The record.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
+    /// Not a whole record: cut off by a power loss, or changed by hand.
+    #[error("the record `{}` is damaged: {why}", printable(&path.to_string_lossy()))]
+    Torn {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Its keeper holds the lock.
+    #[error("the cube {} runs", .0.short())]
+    Alive(TripId),
+    /// No such folder.
+    #[error("there is no cube {0}")]
+    Missing(TripId),
+    /// A throwaway cannot be entered again.
+    #[error("the cube {} is a throwaway and has ended", .0.short())]
+    NotDurable(TripId),
+}
+
+impl CubeError {
+    fn io(what: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self::Io { what, path: path.into(), source: source.into() }
+    }
+}
+
+impl From<CubeError> for Failure {
+    fn from(error: CubeError) -> Self {
+        let kind = match &error {
+            CubeError::Alive(_) => FailureKind::Busy,
+            CubeError::Missing(_) => FailureKind::Missing,
+            CubeError::UnknownVersion { .. } | CubeError::NotDurable(_) => FailureKind::Unsupported,
+            CubeError::Io { .. } | CubeError::Torn { .. } => FailureKind::Failed,
+        };
+        let failure = Self::new(kind, error.to_string());
+        match &error {
+            CubeError::Io { source, .. } => failure.because(source),
+            CubeError::UnknownVersion { .. } => {
+                failure.hint("use the tripmine that wrote it, or a newer one")
+            }
+            CubeError::Alive(id) => failure.hint(format!("stop it first: `tripmine stop {}`", id.short())),
+            CubeError::NotDurable(_) => failure.hint("`--keep NAME` makes a cube that can be entered again"),
+            CubeError::Torn { .. } | CubeError::Missing(_) => failure,
+        }
+    }
+}
+
+/// A cube's folder, held: the lock is ours as long as this value, or any copy of its descriptor, lives.
+#[derive(Debug)]
+pub struct CubeDir {
+    /// `Mines/<TripID>`.
+    pub path: PathBuf,
+    /// The open file description that holds the lock; close-on-exec. Pass it over a socket to hand the life over.
+    pub lock: OwnedFd,
+}
+
+impl CubeDir {
+    /// The folder of `id`, with the lock that was received from who made it.
+    #[must_use]
+    pub fn adopt(mines: &Path, id: &TripId, lock: OwnedFd) -> Self {
+        Self { path: mines.join(id.as_str()), lock }
+    }
+
+    /// Where the overlay's `upper/` and `work/` go.
+    #[must_use]
+    pub fn system_copy(&self) -> PathBuf {
+        self.path.join("system-copy")
+    }
+
+    /// Where the log and the events go.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Replaces the record, whole or not at all. That of a durable cube is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_record(&self, record: &CubeRecord) -> Result<(), CubeError> {
+        let path = self.path.join(RECORD);
+        let headers = open_dir(CWD, self.path.join("headers"))
+            .map_err(|error| CubeError::io("open", self.path.join("headers"), error))?;
+        write_record_at(&headers, record).map_err(|error| CubeError::io("write", path, error))
+    }
+}
+
+/// One cube as it is found.
+#[derive(Debug)]
+pub struct CubeEntry {
+    /// Its identity: the folder's name.
+    pub id: TripId,
+    /// Its record, the state corrected by what the lock says.
+    pub record: Result<CubeRecord, CubeError>,
+    /// Its keeper holds the lock.
+    pub live: bool,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+impl CubeEntry {
+    /// Where its log and events are.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.path.join("log")
+    }
+}
+
+/// Where the keeper of a cube listens.
+#[must_use]
+pub fn socket_path(run: &Path, id: &TripId) -> PathBuf {
+    run.join(format!("{id}.sock"))
+}
+
+/// Makes the folder of a new cube, locked and with its first record.
+///
+/// It appears under its name only when it is whole. Nothing is forced to the disk for a throwaway:
+/// after a power loss its record may be torn, and is then cleared away as the remains it is.
+///
+/// # Errors
+/// When something cannot be made; what was made is removed again.
+pub fn create(mines: &Path, record: &CubeRecord) -> Result<CubeDir, CubeError> {
+    let id = record.id.as_str();
+    let path = mines.join(id);
+    let fail = |error: Errno| CubeError::io("make the cube's folder", &path, error);
+    let mines_fd = open_mines(mines)?;
+    retry_on_intr(|| flock(&mines_fd, FlockOperation::LockShared)).map_err(fail)?;
+    let fresh = format!("{FRESH}{id}");
+    mkdirat(&mines_fd, &fresh, Mode::RWXU).map_err(fail)?;
+    match fill(&mines_fd, &fresh, record) {
+        Ok(lock) => Ok(CubeDir { path, lock }),
+        Err(error) => {
+            // Best effort: the sweep finishes what stays.
+            drop(remove::remove_tree(&mines_fd, OsStr::new(&fresh)));
+            Err(fail(error))
+        }
+    }
+}
+
+fn fill(mines: &OwnedFd, fresh: &str, record: &CubeRecord) -> rustix::io::Result<OwnedFd> {
+    let durable = record.keep == Keep::Durable;
+    let folder = open_dir(mines, fresh)?;
+    for name in ["headers", "system-copy", "log"] {
+        mkdirat(&folder, name, Mode::RWXU)?;
+    }
+    let headers = open_dir(&folder, "headers")?;
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let lock = openat(&headers, "lock", new, Mode::RUSR | Mode::WUSR)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    if durable {
+        openat(&folder, DURABLE_MARK, new, Mode::RUSR | Mode::WUSR)?;
+        write_record_at(&headers, record)?;
+        fsync(&folder)?;
+    } else {
+        let mut file = File::from(openat(&headers, "record.json", new, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(&encode(record)?).map_err(errno)?;
+    }
+    renameat(mines, fresh, mines, record.id.as_str())?;
+    if durable {
+        fsync(mines)?;
+    }
+    Ok(lock)
+}
+
+/// Takes the lock of a durable cube that has ended, to start it again.
+///
+/// # Errors
+/// When it runs, is no durable cube, is not there, or cannot be read.
+pub fn open_durable(mines: &Path, id: &TripId) -> Result<(CubeDir, CubeRecord), CubeError> {
+    let mines_fd = open_mines(mines)?;
+    retry_on_intr(|| flock(&mines_fd, FlockOperation::LockShared))
+        .map_err(|error| CubeError::io("lock", mines, error))?;
+    let lock = lock_exclusive(&mines_fd, mines, id)?;
+    let path = mines.join(id.as_str());
+    let (record, _) = read_record(mines_fd.as_fd(), &path, id)?;
+    if record.keep != Keep::Durable {
+        return Err(CubeError::NotDurable(id.clone()));
+    }
+    Ok((CubeDir { path, lock }, record))
+}
+
+/// What is known of one cube.
+///
+/// # Errors
+/// When there is no such folder. A bad record is an error inside the entry.
+pub fn load(mines: &Path, id: &TripId) -> Result<CubeEntry, CubeError> {
+    let mines_fd = open_mines(mines)?;
+    load_at(mines_fd.as_fd(), mines, id).ok_or_else(|| CubeError::Missing(id.clone()))
+}
+
+/// Every cube, oldest launch first.
+///
+/// # Errors
+/// When the folder cannot be read. A bad record is an error inside its entry.
+pub fn list(mines: &Path) -> Result<Vec<CubeEntry>, CubeError> {
+    let mines_fd = open_mines(mines)?;
+    let mut entries: Vec<CubeEntry> = names(&mines_fd)
+        .map_err(|error| CubeError::io("read", mines, error))?
+        .iter()
+        .filter_map(|name| TripId::parse(name).ok())
+        .filter_map(|id| load_at(mines_fd.as_fd(), mines, &id))
+        .collect();
+    entries.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(entries)
+}
+
+/// Deletes a cube that does not run: first renamed, so that a crash half way is finished by the sweep.
+///
+/// # Errors
+/// When it runs, is not there, or something of it could not be deleted.
+pub fn remove(mines: &Path, id: &TripId) -> Result<(), CubeError> {
+    let mines_fd = open_mines(mines)?;
+    retry_on_intr(|| flock(&mines_fd, FlockOperation::LockShared))
+        .map_err(|error| CubeError::io("lock", mines, error))?;
+    let path = mines.join(id.as_str());
+    // A folder without a lock file never was a cube that runs.
+    let held = match lock_exclusive(&mines_fd, mines, id) {
+        Ok(lock) => Some(lock),
+        Err(CubeError::Missing(_)) if statat(&mines_fd, id.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let dead = set_aside(&mines_fd, id.as_str()).map_err(|error| CubeError::io("rename", &path, error))?;
+    drop(held);
+    retry_on_intr(|| flock(&mines_fd, FlockOperation::Unlock))
+        .map_err(|error| CubeError::io("unlock", mines, error))?;
+    remove::remove_tree(&mines_fd, OsStr::new(&dead)).map_err(|source| CubeError::Io {
+        what: "delete all of",
+        path,
+        source,
+    })
+}
+
+/// Renames an entry of the `Mines` folder to one that the sweep deletes; its new name.
+pub(crate) fn set_aside(mines: &OwnedFd, name: &str) -> rustix::io::Result<String> {
+    let base = name.replace('/', ".");
+    for attempt in 0_u32.. {
+        let dead = if attempt == 0 { format!("{DEAD}{base}") } else { format!("{DEAD}{base}.{attempt}") };
+        match renameat(mines, name, mines, &dead) {
+            Ok(()) => return Ok(dead),
+            // Left by a removal that was cut short.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if attempt < 1000 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Opens the `Mines` folder, made when it is missing.
+pub(crate) fn open_mines(mines: &Path) -> Result<OwnedFd, CubeError> {
+    let opened = match open_dir(CWD, mines) {
+        Err(Errno::NOENT) => {
+            use std::os::unix::fs::DirBuilderExt;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(mines)
+                .map_err(|error| CubeError::io("make", mines, error))?;
+            open_dir(CWD, mines)
+        }
+        other => other,
+    };
+    opened.map_err(|error| CubeError::io("open", mines, error))
+}
+
+/// The names in a folder, without `.` and `..`; what is not UTF-8 is none of ours.
+pub(crate) fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        if let Ok(name) = entry?.file_name().to_str()
+            && !matches!(name, "." | "..")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Probes the lock of a cube. `Ok(None)`: somebody holds it. `Ok(Some)`: free, and held shared
+/// until the descriptor is dropped.
+pub(crate) fn probe(mines: BorrowedFd<'_>, folder: &str) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let lock = openat(mines, format!("{folder}/{LOCK}"), flags, Mode::empty())?;
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(lock)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// True when the mark of a durable cube is there, or cannot be ruled out.
+pub(crate) fn is_marked_durable(mines: BorrowedFd<'_>, id: &TripId) -> bool {
+    let mark = statat(mines, format!("{id}/{DURABLE_MARK}"), AtFlags::SYMLINK_NOFOLLOW);
+    !matches!(mark, Err(Errno::NOENT))
+}
+
+/// The record as written, and when that was (milliseconds since 1970).
+pub(crate) fn read_record(
+    mines: BorrowedFd<'_>,
+    path: &Path,
+    id: &TripId,
+) -> Result<(CubeRecord, u64), CubeError> {
+    let record_path = || path.join(RECORD);
+    let torn = |why: String| CubeError::Torn { path: record_path(), why };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = match openat(mines, format!("{id}/{RECORD}"), flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Err(torn("it is missing".into())),
+        Err(error) => return Err(CubeError::io("open", record_path(), error)),
+    };
+    let failed = |error| CubeError::io("read", record_path(), error);
+    let mut bytes = Vec::with_capacity(4096);
+    (&file).take(RECORD_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    let modified = file.metadata().map_err(failed)?;
+    let modified =
+        modified.mtime().cast_unsigned() * 1000 + modified.mtime_nsec().cast_unsigned() / 1_000_000;
+    let record: CubeRecord = match version_of(&bytes) {
+        Some(version) if version != u64::from(RECORD_VERSION) => {
+            return Err(CubeError::UnknownVersion { path: record_path(), version });
+        }
+        _ => serde_json::from_slice(&bytes).map_err(|error| torn(error.to_string()))?,
+    };
+    if record.id == *id { Ok((record, modified)) } else { Err(torn("it is another cube's".into())) }
+}
+
+/// The state as it must be when nobody holds the lock.
+pub(crate) fn mark_lost(record: &mut CubeRecord, ended_unix_ms: u64) {
+    let ended = ended_unix_ms.max(record.created_unix_ms);
+    record.state = CubeState::Failed;
+    record.exit = Some(ExitRecord {
+        code: KEEPER_LOST_CODE,
+        signal: None,
+        reason: ExitReason::KeeperLost,
+        ended_unix_ms: ended,
+        ran: Duration::from_millis(ended - record.created_unix_ms),
+    });
+}
+
+/// Every version of the record begins with its number, so that even a torn one tells whose it is.
+fn version_of(bytes: &[u8]) -> Option<u64> {
+    let rest = bytes.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
+    let rest = rest.strip_prefix(b"\"version\"")?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
+}
+
+fn load_at(mines: BorrowedFd<'_>, root: &Path, id: &TripId) -> Option<CubeEntry> {
+    let path = root.join(id.as_str());
+    let (live, held) = match probe(mines, id.as_str()) {
+        Ok(held) => (held.is_none(), held),
+        Err(_) if statat(mines, id.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_err() => return None,
+        Err(_) => (false, None),
+    };
+    let record = read_record(mines, &path, id).map(|(mut record, written)| {
+        if !live && !record.state.is_over() {
+            mark_lost(&mut record, written);
+        }
+        record
+    });
+    drop(held);
+    Some(CubeEntry { id: id.clone(), record, live, path })
+}
+
+/// Takes a cube's lock exclusively. A reader may hold it for the blink of an eye, a keeper for long.
+fn lock_exclusive(mines: &OwnedFd, root: &Path, id: &TripId) -> Result<OwnedFd, CubeError> {
+    let path = || root.join(id.as_str()).join(LOCK);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let lock = openat(mines, format!("{id}/{LOCK}"), flags, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT => CubeError::Missing(id.clone()),
+        error => CubeError::io("open", path(), error),
+    })?;
+    for attempt in 0.. {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) if attempt < 20 => std::thread::sleep(Duration::from_millis(2)),
+            Err(Errno::WOULDBLOCK) => return Err(CubeError::Alive(id.clone())),
+            Err(error) => return Err(CubeError::io("lock", path(), error)),
+        }
+    }
+    // While we waited the folder may have been removed: then this is the lock of nothing.
+    match statat(mines, format!("{id}/{LOCK}"), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(now) if rustix::fs::fstat(&lock).is_ok_and(|ours| ours.st_ino == now.st_ino) => Ok(lock),
+        _ => Err(CubeError::Missing(id.clone())),
+    }
+}
+
+pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = File::from(openat(headers, "record.json.new", flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(&encode(record)?).map_err(errno)?;
+    let durable = record.keep == Keep::Durable;
+    if durable {
+        fdatasync(&file)?;
+    }
+    renameat(headers, "record.json.new", headers, "record.json")?;
+    if durable {
+        fsync(headers)?;
+    }
+    Ok(())
+}
+
+fn encode(record: &CubeRecord) -> rustix::io::Result<Vec<u8>> {
+    // A record is made of texts and numbers; a path that is not UTF-8 is what can fail here.
+    let mut bytes = serde_json::to_vec_pretty(record).map_err(|_| Errno::ILSEQ)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+pub(crate) fn open_dir(at: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

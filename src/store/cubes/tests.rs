@@ -1,0 +1,162 @@
+//! Cubes made, read, found and removed on a real file system.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
+
+use super::*;
+use crate::model::{ImageRef, Jail, Name, NetPolicy, RunAs, SeccompProfile};
+
+/// A record of a throwaway, launched `age` milliseconds after the first.
+pub(crate) fn sample(age: u64) -> CubeRecord {
+    let mut random = [0; 16];
+    random[..8].copy_from_slice(&age.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    random[8..].copy_from_slice(&age.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    CubeRecord {
+        version: RECORD_VERSION,
+        id: TripId::from_parts(1_700_000_000_000 + age, random),
+        name: None,
+        machine: Name::default_machine(),
+        project: Some("site".into()),
+        project_path: None,
+        image: ImageRef::Host,
+        jail: Jail::Container,
+        net: NetPolicy::None,
+        user: RunAs::Me,
+        seccomp: SeccompProfile::Default,
+        keep: Keep::Throwaway,
+        ephemeral: false,
+        argv: vec!["bash".into()],
+        env_names: vec![],
+        created_unix_ms: 1_700_000_000_000 + age,
+        state: CubeState::Running,
+        keeper: None,
+        init: None,
+        layers: vec![],
+        limits: vec![],
+        cgroups: vec![],
+        tty: true,
+        exit: None,
+    }
+}
+
+/// As [`sample`], durable.
+pub(crate) fn durable(age: u64, name: &str) -> CubeRecord {
+    CubeRecord { keep: Keep::Durable, name: Name::parse(name).ok(), ..sample(age) }
+}
+
+#[test]
+fn alive_exactly_while_the_lock_is_held() {
+    let base = tempfile::tempdir().expect("tempdir");
+    let mines = base.path().join("Mines");
+    let record = sample(1);
+    let cube = create(&mines, &record).expect("created");
+    assert_eq!(cube.path.metadata().expect("meta").permissions().mode() & 0o777, 0o700);
+    // Another descriptor of the same open file is what a keeper receives.
+    let handed = cube.lock.try_clone().expect("clone");
+    drop(cube);
+    let seen = load(&mines, &record.id).expect("loaded");
+    assert!(seen.live);
+    assert_eq!(seen.record.expect("record"), record);
+    assert!(matches!(remove(&mines, &record.id), Err(CubeError::Alive(_))));
+
+    drop(handed);
+    let seen = load(&mines, &record.id).expect("loaded");
+    let corrected = seen.record.expect("record");
+    assert!(!seen.live);
+    assert_eq!(corrected.state, CubeState::Failed);
+    assert_eq!(corrected.exit.expect("exit").reason, ExitReason::KeeperLost);
+    assert!(matches!(open_durable(&mines, &record.id), Err(CubeError::NotDurable(_))));
+    remove(&mines, &record.id).expect("removed");
+    assert!(matches!(load(&mines, &record.id), Err(CubeError::Missing(_))));
+    assert_eq!(fs::read_dir(&mines).expect("dir").count(), 0);
+}
+
+#[test]
+fn a_durable_cube_is_entered_again() {
+    let base = tempfile::tempdir().expect("tempdir");
+    let mut record = durable(1, "keep-me");
+    let cube = create(base.path(), &record).expect("created");
+    assert!(matches!(open_durable(base.path(), &record.id), Err(CubeError::Alive(_))));
+    record.state = CubeState::Exited;
+    cube.write_record(&record).expect("written");
+    drop(cube);
+    let (again, found) = open_durable(base.path(), &record.id).expect("opened");
+    assert_eq!(found.state, CubeState::Exited);
+    assert!(load(base.path(), &record.id).expect("loaded").live);
+    drop(again);
+}
+
+#[test]
+fn bad_records_are_told_apart() {
+    let base = tempfile::tempdir().expect("tempdir");
+    let record = sample(1);
+    drop(create(base.path(), &record).expect("created"));
+    let path = base.path().join(record.id.as_str()).join(RECORD);
+    let whole = fs::read_to_string(&path).expect("read");
+    let other = serde_json::to_string(&sample(2)).expect("json");
+    for (text, part) in [
+        ("", "damaged"),
+        (&whole[..whole.len() / 2], "damaged"),
+        (&whole.replace("\"version\": 1", "\"version\": 7"), "has version 7"),
+        ("{\"version\":7,\"new\":[", "has version 7"),
+        (&other, "another cube's"),
+    ] {
+        fs::write(&path, text).expect("write");
+        let error = load(base.path(), &record.id).expect("loaded").record.expect_err(text).to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn words_find_cubes() {
+    let base = tempfile::tempdir().expect("tempdir");
+    let ended = sample(1);
+    let live = sample(2);
+    let named = CubeRecord { project: None, ..durable(3, "box") };
+    drop(create(base.path(), &ended).expect("created"));
+    let _live = create(base.path(), &live).expect("created");
+    drop(create(base.path(), &named).expect("created"));
+    let one = |word: &str| match find(base.path(), word).expect("found") {
+        Found::One(entry) => Some(entry.id),
+        Found::None => None,
+        Found::Many(entries) => panic!("{word}: {}", entries.len()),
+    };
+    assert_eq!(one(ended.id.as_str()), Some(ended.id.clone()));
+    assert_eq!(one(ended.id.short()), Some(ended.id.clone()));
+    assert_eq!(one("box"), Some(named.id.clone()));
+    assert_eq!(one("site"), Some(live.id.clone()), "only the live one counts");
+    assert_eq!(one("nothing"), None);
+    assert_eq!(one(""), None);
+    let Found::Many(all) = find(base.path(), &ended.id.as_str()[..4]).expect("found") else { panic!("many") };
+    assert_eq!(all.iter().map(|e| &e.id).collect::<Vec<_>>(), [&named.id, &live.id, &ended.id]);
+}
+
+#[test]
+fn a_failed_making_leaves_nothing() {
+    let base = tempfile::tempdir().expect("tempdir");
+    let record = sample(1);
+    let first = create(base.path(), &record).expect("created");
+    create(base.path(), &record).expect_err("the id is taken");
+    assert!(load(base.path(), &record.id).expect("loaded").live, "the first is untouched");
+    assert_eq!(fs::read_dir(base.path()).expect("dir").count(), 1);
+    drop(first);
+}
+
+#[test]
+fn a_thousand_cubes_list_fast() {
+    let base = tempfile::tempdir().expect("tempdir");
+    for age in 0..1000 {
+        drop(create(base.path(), &sample(age)).expect("created"));
+    }
+    let best = (0..3)
+        .map(|_| {
+            let start = Instant::now();
+            assert_eq!(list(base.path()).expect("list").len(), 1000);
+            start.elapsed()
+        })
+        .min();
+    // 50 ms is the aim; this catches only a wrong order of growth, on a busy machine and unoptimised.
+    println!("1000 cubes: {best:?}");
+    assert!(best.is_some_and(|time| time < Duration::from_secs(3)), "{best:?}");
+}
