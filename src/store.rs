@@ -1,5 +1,4 @@
 //! What lies on disk. Every write is whole or not there at all; every record has a version.
-//! What lies on disk.
 
 pub mod atomic;
 pub mod boot;
