@@ -1,6 +1,20 @@
 //! The decisions. Pure functions from what was meant to what will be done: no file, process,
 //! socket, clock, environment or randomness is touched here; those come in as values.
 
+pub mod env;
+pub mod explain;
+pub mod facts;
+pub mod idmap;
 pub mod launch;
+pub mod layers;
+pub mod limits;
+pub mod mounts;
+pub mod pick;
+pub mod resolve;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod secrets;
 
+pub use facts::Facts;
 pub use launch::LaunchPlan;
+pub use resolve::{Typed, resolve};
