@@ -5,14 +5,26 @@ pub mod ctx;
 pub mod doctor;
 pub mod events;
 pub mod inspect;
+pub mod launch;
 pub mod launch_args;
 pub mod logs;
 pub mod machine;
 pub mod out;
+pub mod plan_json;
 pub mod project;
 pub mod prune;
 pub mod ps;
+pub mod run;
+pub mod session;
 pub mod typed;
 pub mod undo;
 pub mod verb_args;
 pub mod verify_jail;
+
+/// The body of `tripmine __probe-jail KEY=VALUE…`: the inside of `verify-jail`.
+#[must_use]
+pub fn probe_jail(words: &[std::ffi::OsString]) -> u8 {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let Ok(canaries) = crate::plan::battery::Canaries::parse(&words) else { return 2 };
+    u8::from(crate::jail::probe::run(&canaries, &mut std::io::stdout().lock()).is_err())
+}

@@ -8,4 +8,5 @@ pub mod net;
 pub mod probe;
 pub mod proc;
 pub mod sys;
+pub mod tty;
 pub mod userns;

@@ -35,6 +35,17 @@ impl std::fmt::Debug for Ctx {
 }
 
 impl Ctx {
+    /// What carries requests out.
+    #[must_use]
+    pub fn engine(&self) -> crate::engine::Engine {
+        crate::engine::Engine {
+            layout: self.layout.clone(),
+            config: self.config.clone(),
+            home: self.home.clone(),
+            uid: self.uid,
+        }
+    }
+
     /// Now, milliseconds since 1970.
     #[must_use]
     pub fn now_ms(&self) -> u64 {

@@ -56,6 +56,25 @@ impl Out {
         self.data(&format!("{}\n", printable(text.as_ref())));
     }
 
+    /// Lines of ours (help, a manual page), as they are.
+    pub fn text_block(&self, text: &str) {
+        self.data(text);
+    }
+
+    /// A failure, as a person reads it: one line, then causes, then next steps.
+    pub fn failure(&self, failure: &Failure) {
+        self.note(format!("error: {}", failure.message.lines().next().unwrap_or_default()));
+        for line in failure.message.lines().skip(1) {
+            self.note(line);
+        }
+        for cause in &failure.causes {
+            self.note(format!("  because: {cause}"));
+        }
+        for hint in &failure.hints {
+            self.note(format!("hint: {hint}"));
+        }
+    }
+
     /// A value as JSON.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ pub fn run(prepared: &Prepared, inherited: Inherited) -> i32 {
 
 /// Everything up to "confined"; from here on this process holds nothing of the host.
 fn build(prepared: &Prepared, control: BorrowedFd<'_>) -> Result<OwnedFd, Failed> {
+    // The keeper's own files are private; the cube's folders are not.
+    rustix::process::umask(Mode::from(0o022));
     match &prepared.own_maps {
         Some((uid_map, gid_map)) => write_own_maps(uid_map, gid_map).at(Step::IdMap)?,
         None => wait_for(control, Message::MapsWritten).at(Step::KeeperSync)?,

@@ -287,7 +287,11 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
 
     // One tmpfs holds all that lives in memory; its size is the cube's disk limit.
     let scratch = scratch(&prepared.scratch_size).at(Step::Scratch)?;
-    attach(scratch.as_fd(), host_root.as_fd()).at(Step::Scratch)?;
+    // Over a folder that every host has, and never over `/`: what lies on the root itself would be
+    // unmounted in its stead at the end.
+    let staging = openat2(rustix::fs::CWD, c"/usr", DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .at(Step::Scratch)?;
+    attach(scratch.as_fd(), staging.as_fd()).at(Step::Scratch)?;
     // Detached copies become usable as overlay layers only once they are attached somewhere.
     stage(&lower_trees, scratch.as_fd()).at(Step::Lower)?;
     let (upper_path, work_path) = match &disk {
@@ -306,7 +310,8 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     let root =
         overlay(lower_trees.iter().flatten(), upper_path.as_c_str(), work_path.as_c_str(), NOSUID_NODEV)
             .at(Step::Overlay)?;
-    attach(root.as_fd(), host_root.as_fd()).at(Step::Overlay)?;
+    attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
+        .at(Step::Overlay)?;
 
     let in_root = root.as_fd();
     for (index, tree) in prepared.system.iter().enumerate() {
@@ -326,6 +331,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     for (name, target, mode) in [(c"tmp", c"tmp", 0o1777), (c"run", c"run", 0o755)] {
         share(scratch.as_fd(), name, mode, in_root, target).at(Step::Scratch)?;
     }
+    mkdirat(&scratch, c"run/lock", Mode::from(0o1777)).at(Step::Scratch)?;
     for (index, bind) in prepared.mounts.iter().enumerate() {
         let Some(opened) = &bind_trees[index] else { continue };
         mount_bind(bind, opened.as_fd(), in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
@@ -333,7 +339,9 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
 
     rustix::process::fchdir(&root).at(Step::Pivot)?;
     rustix::process::pivot_root(c".", c".").at(Step::Pivot)?;
-    // The old root now lies over the new one; detached, nothing names it any more.
+    // The old root now lies over the new one. It is entered by descriptor, because "." alone would
+    // name the new root; detached, nothing names it any more.
+    rustix::process::fchdir(&host_root).at(Step::Pivot)?;
     unmount(c".", UnmountFlags::DETACH).at(Step::Pivot)?;
     rustix::process::chdir(c"/").at(Step::Pivot)?;
     Ok(host_root)

@@ -342,7 +342,7 @@ impl Connection {
                 master
             }
             Ok(Start::Refused(errno)) => {
-                let why = io::Error::from_raw_os_error(errno).to_string();
+                let why = end::not_started_why(&argv[0], errno);
                 let exit = ExitRecord {
                     code: end::not_started_code(errno),
                     signal: None,

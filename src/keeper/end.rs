@@ -22,6 +22,25 @@ pub const fn not_started_code(errno: i32) -> i32 {
     if errno == libc::ENOENT { 127 } else { 126 }
 }
 
+/// Why an entry could not be executed, for a person.
+#[must_use]
+pub fn not_started_why(program: &str, errno: i32) -> String {
+    let program = crate::model::sanitize::printable(program);
+    match errno {
+        libc::ENOENT if program.contains('/') => {
+            format!("`{program}` is not in the cube, or the interpreter that it names is not")
+        }
+        libc::ENOENT => format!("`{program}` is not in the cube's PATH"),
+        libc::EACCES => format!("`{program}` may not be executed: it is no executable file"),
+        libc::ENOEXEC => format!("`{program}` is no program that this kernel can execute"),
+        libc::E2BIG => "its arguments and environment are too long".to_owned(),
+        _ => {
+            let error = rustix::io::Errno::from_raw_os_error(errno);
+            format!("`{program}` cannot be executed: {error}")
+        }
+    }
+}
+
 /// Waits until someone asks for the end, then asks the cube politely, then returns when it must be killed.
 pub async fn stop_sequence(keeper: Rc<Keeper>) {
     let mut stop = keeper.stop.subscribe();

@@ -18,7 +18,7 @@ pub fn read(plan: &LaunchPlan, pid: i32, filters: usize) -> io::Result<Vec<Layer
     for layer in &plan.layers {
         let enforcement = match layer {
             Layer::UserNs => user_namespace(plan, pid),
-            Layer::MountNs => own_namespace(pid, "mnt"),
+            Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
             Layer::PidNs => own_namespace(pid, "pid_for_children").and_pid(pid),
             Layer::NetNs => own_namespace(pid, "net"),
             Layer::IpcNs => own_namespace(pid, "ipc"),
@@ -63,11 +63,25 @@ fn own_namespace(pid: i32, kind: &str) -> Enforcement {
     }
 }
 
-trait AndPid {
+trait Further {
     fn and_pid(self, pid: i32) -> Enforcement;
+    fn and_own_root(self, pid: i32) -> Enforcement;
 }
 
-impl AndPid for Enforcement {
+impl Further for Enforcement {
+    /// The host's root must be out of the namespace: every mount hangs, directly or not, from one
+    /// overlay at `/`.
+    fn and_own_root(self, pid: i32) -> Enforcement {
+        if !self.is_full() {
+            return self;
+        }
+        match std::fs::read_to_string(format!("/proc/{pid}/mountinfo")) {
+            Ok(text) if one_root(&text) => self,
+            Ok(_) => Enforcement::None("mounts of the host are still in its mount namespace".into()),
+            Err(error) => Enforcement::None(format!("its mounts cannot be read: {error}")),
+        }
+    }
+
     /// It must also be the first process of that namespace: the last number of `NSpid` is 1.
     fn and_pid(self, pid: i32) -> Enforcement {
         if !self.is_full() {
@@ -83,6 +97,26 @@ impl AndPid for Enforcement {
             _ => Enforcement::None("its first process is not PID 1".into()),
         }
     }
+}
+
+/// True when a mountinfo (proc_pid_mountinfo(5)) has one overlay at `/` that every other mount has as an ancestor.
+fn one_root(mountinfo: &str) -> bool {
+    // Fields 1, 2, 5 are the mount's id, its parent's id and the mount point; the type follows ` - `.
+    let mounts: Vec<(&str, &str, &str, &str)> = mountinfo
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            let (id, parent) = (fields.next()?, fields.next()?);
+            let point = fields.nth(2)?;
+            let kind = line.split_once(" - ")?.1.split(' ').next()?;
+            Some((id, parent, point, kind))
+        })
+        .collect();
+    let mut roots = mounts.iter().filter(|mount| mount.2 == "/");
+    let (Some(root), None) = (roots.next(), roots.next()) else { return false };
+    root.3 == "overlay"
+        && mounts.iter().all(|mount| mount.0 == root.0 || mounts.iter().any(|other| other.0 == mount.1))
+        && mounts.len() == mountinfo.lines().count()
 }
 
 fn user_namespace(plan: &LaunchPlan, pid: i32) -> Enforcement {
@@ -142,5 +176,25 @@ fn cgroup(plan: &LaunchPlan, pid: i32) -> Enforcement {
         Enforcement::Full(format!("{inside} of {wanted} folders"))
     } else {
         Enforcement::None(format!("in {inside} of {wanted} folders"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_mount_left_behind_is_seen() {
+        let good = "30 1 0:1 / / rw,nosuid - overlay none rw\n31 30 0:2 / /proc rw - proc none rw\n";
+        assert!(one_root(good));
+        for bad in [
+            "30 1 0:1 / / rw - ext4 /dev/vda rw\n",
+            "29 1 0:1 / / rw - ext4 /dev/vda rw\n30 29 0:1 / / rw - overlay none rw\n",
+            "30 1 0:1 / / rw - overlay none rw\n40 39 0:3 / /sys rw - sysfs sysfs rw\n",
+            "30 1 0:1 / / rw - overlay none rw\nnonsense\n",
+            "",
+        ] {
+            assert!(!one_root(bad), "{bad}");
+        }
     }
 }

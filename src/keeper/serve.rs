@@ -189,11 +189,11 @@ async fn life(
         }
         Ok(Start::Refused(errno)) => {
             start::kill(&keeper.pidfd);
-            let why = std::io::Error::from_raw_os_error(errno).to_string();
+            let program = keeper.plan.entry.argv.first().map_or("", String::as_str);
             ExitRecord {
                 code: end::not_started_code(errno),
                 signal: None,
-                reason: ExitReason::NotStarted(format!("`{}`: {why}", keeper.plan.entry.argv[0])),
+                reason: ExitReason::NotStarted(end::not_started_why(program, errno)),
                 ended_unix_ms: now_ms(),
                 ran: Duration::ZERO,
             }

@@ -97,7 +97,7 @@ fn usable(ids: &SubordinateIds, caller: &Caller) -> bool {
 }
 
 /// The login name when it is a plain one, else `me`. An ordinary user named `root` is `me` too.
-fn login_name(name: &str) -> &str {
+pub fn login_name(name: &str) -> &str {
     let good = (1..=32).contains(&name.len())
         && name != "root"
         && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')

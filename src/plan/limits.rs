@@ -201,6 +201,28 @@ pub fn seconds(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
+/// Each limit with who enforces it, for a person.
+#[must_use]
+pub fn lines(limits: &LimitsPlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some((size, by)) = limits.memory {
+        lines.push(format!("memory {size}, {}", by.word()));
+    }
+    if let Some((milli, by)) = limits.cpus_milli {
+        lines.push(format!("cpus {}.{:03}, {}", milli / 1000, milli % 1000, by.word()));
+    }
+    if let Some((count, by)) = limits.pids {
+        lines.push(format!("pids {count}, {}", by.word()));
+    }
+    if let Some((size, by)) = limits.disk {
+        lines.push(format!("disk {size}, {}", by.word()));
+    }
+    if let Some(timeout) = limits.timeout {
+        lines.push(format!("timeout {}, by the keeper", humantime::format_duration(timeout)));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,11 +31,25 @@ const IDLE: Duration = Duration::from_secs(600);
 const PREFIX: &str = "host-";
 const STAMP: &str = ".used";
 
+/// Empty files that a launch covers with the host's device nodes.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Links of /dev that programs rely on.
+const DEV_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
 /// Folders that every root has, with their modes.
 const FOLDERS: &[(&str, u32)] = &[
     ("proc", 0o755),
     ("sys", 0o755),
     ("dev", 0o755),
+    ("dev/pts", 0o755),
+    ("dev/shm", 0o1777),
     ("tmp", 0o1777),
     ("run", 0o755),
     ("run/lock", 0o1777),
@@ -224,6 +238,12 @@ fn build(root: &Path, fresh: &Path, user: &SkeletonUser, seed: &str, facts: &key
     fs::set_permissions(fresh, Permissions::from_mode(0o755))?;
     for (name, mode) in FOLDERS {
         make_folder(&fresh.join(name), *mode)?;
+    }
+    for name in DEVICES {
+        std::fs::File::create(fresh.join("dev").join(name))?;
+    }
+    for (name, target) in DEV_LINKS {
+        symlink(target, fresh.join("dev").join(name))?;
     }
     symlink("../run", fresh.join("var/run"))?;
     symlink("../run/lock", fresh.join("var/lock"))?;

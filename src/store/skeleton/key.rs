@@ -19,7 +19,7 @@ use super::SkeletonUser;
 use crate::store::cubes::{names, open_dir};
 
 /// Changed whenever the contents made here change.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Names in the host's `/etc` that are copied. A trailing `*` stands for any ending.
 const ALLOWED: &[&str] = &[

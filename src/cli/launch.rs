@@ -1,0 +1,138 @@
+//! `tripmine [OPTIONS] PROJECT` and `tripmine run`: from what was typed to the entry's exit code.
+
+use super::args::{Launch, Target};
+use super::ctx::Ctx;
+use super::session::{self, Join, Outcome};
+use super::typed::typed;
+use crate::engine::{Engine, launch as engine};
+use crate::model::sanitize::printable;
+use crate::model::{ExitReason, ExitRecord, Failure, Keep};
+use crate::plan::LaunchPlan;
+use crate::plan::explain::explain;
+use crate::plan::launch::StdioPlan;
+use crate::term::LeaderKey;
+
+/// The exit code when tripmine itself could not run the cube.
+pub const NOT_RUN: u8 = 125;
+
+/// Launches, stays until the end unless detached, and gives the exit code.
+///
+/// # Errors
+/// Whatever kept the cube from starting.
+pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
+    let typed = typed(launch)?;
+    let engine = ctx.engine();
+    if launch.options.dry_run {
+        let planned = engine::plan(&engine, &typed, Vec::new(), true)?;
+        return show(&planned.plan, launch.options.json, ctx);
+    }
+    engine.layout.ensure(ctx.uid)?;
+    // Started now, so that it is there when the plan is.
+    let waiting = engine::start_keeper()?;
+    let planned = engine::plan(&engine, &typed, Vec::new(), false)?;
+    for warning in &planned.plan.warnings {
+        ctx.out.note(&format!("warning: {warning}"));
+    }
+    let attached = !typed.detach;
+    let mut client = engine::launch(&engine, &planned, waiting, attached)?;
+    let plan = planned.plan;
+    if !attached {
+        client.answer()?;
+        drop(planned.lock);
+        announce(&plan, launch.options.json, ctx)?;
+        return Ok(0);
+    }
+    // Live from here on: the keeper holds the cube's lock, so the machine's may go.
+    drop(planned.lock);
+    let (tty, relay_stdin) = match plan.stdio {
+        StdioPlan::Pty { .. } => (true, true),
+        StdioPlan::Pipes { stdin_direct, .. } => (false, !stdin_direct),
+    };
+    let leader = LeaderKey::parse_setting(&ctx.config.leader.to_string()).ok().flatten();
+    if tty && plan.entry.shell {
+        greet(&plan, leader, ctx);
+    }
+    let outcome = session::join(&mut client, Join { tty, writes: true, relay_stdin, leader })?;
+    let code = conclude(&outcome, &plan.id.short().to_owned(), ctx);
+    sweep_quietly(&engine, ctx);
+    Ok(code)
+}
+
+/// What the user reads when a session is over, and the exit code.
+pub fn conclude(outcome: &Outcome, cube: &str, ctx: &Ctx) -> u8 {
+    match outcome {
+        Outcome::Left => {
+            ctx.out.note(&format!("left the cube {cube} running; back to it: tripmine attach {cube}"));
+            0
+        }
+        Outcome::Hangup => 129,
+        Outcome::Exited(exit) => {
+            if let Some(line) = ending(exit) {
+                ctx.out.note(&line);
+            }
+            code(exit)
+        }
+    }
+}
+
+/// The code of an exit record as a process's exit code.
+#[must_use]
+pub fn code(exit: &ExitRecord) -> u8 {
+    u8::try_from(exit.code).unwrap_or(NOT_RUN)
+}
+
+/// One line for an end that the exit code alone does not explain.
+#[must_use]
+pub fn ending(exit: &ExitRecord) -> Option<String> {
+    let why = match &exit.reason {
+        ExitReason::Ended => return None,
+        ExitReason::Stopped => "the cube was stopped".to_owned(),
+        ExitReason::Timeout => "the cube was stopped: its time was up (`--timeout`)".to_owned(),
+        ExitReason::OutOfMemory(detail) => format!("the cube was ended: out of memory ({detail})"),
+        ExitReason::NotStarted(detail) => format!("error: {detail}"),
+        ExitReason::LayerMissing(layer) => format!("error: the layer `{layer}` is not in force"),
+        ExitReason::SetupFailed(detail) => format!("error: {detail}"),
+        ExitReason::KeeperLost => "error: the cube's keeper was lost, and the cube with it".to_owned(),
+    };
+    Some(printable(&why))
+}
+
+fn show(plan: &LaunchPlan, json: bool, ctx: &Ctx) -> Result<u8, Failure> {
+    if json {
+        let value = super::plan_json::plan(plan);
+        ctx.out.json(&value)?;
+    } else {
+        for line in explain(plan) {
+            ctx.out.line(&line);
+        }
+    }
+    Ok(0)
+}
+
+fn announce(plan: &LaunchPlan, json: bool, ctx: &Ctx) -> Result<(), Failure> {
+    if json {
+        return ctx.out.json(&serde_json::json!({ "version": 1, "id": plan.id, "name": plan.name }));
+    }
+    ctx.out.line(plan.id.as_str());
+    Ok(())
+}
+
+/// One quiet line before a shell: where one is, and how to leave.
+fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>, ctx: &Ctx) {
+    let what = match plan.keep {
+        Keep::Throwaway => "throwaway cube",
+        Keep::Durable => "cube",
+    };
+    let leave = leader.map(|key| format!(" · {key} d leaves it running")).unwrap_or_default();
+    let place = plan.project.as_ref().map(|p| format!(" · {}", printable(&p.target))).unwrap_or_default();
+    ctx.out.note(&format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
+}
+
+/// Clears what dead keepers left, off the user's way.
+fn sweep_quietly(_engine: &Engine, _ctx: &Ctx) {}
+
+/// True when the launch names nothing that could be a project: used for the menu.
+#[must_use]
+pub const fn is_bare(target: &Target) -> bool {
+    matches!(target, Target::Nothing)
+}

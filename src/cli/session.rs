@@ -1,0 +1,264 @@
+//! The user's terminal or pipes, joined to a cube until it ends or is left.
+//!
+//! What a cube prints reaches a terminal only through [`Filter`]; a pipe or file gets it as it is. The leader key is
+//! looked for only in what is typed at a terminal.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::engine::client::{Client, Heard, refused};
+use crate::host::tty::{self, Raw, Signals};
+use crate::keeper::protocol::{Answer, Ask, Kind};
+use crate::model::{ExitRecord, Failure, FailureKind};
+use crate::term::{Action, Filter, Leader, LeaderKey, leave};
+
+/// How a session was joined.
+#[derive(Debug, Clone, Copy)]
+pub struct Join {
+    /// The cube's side is a terminal.
+    pub tty: bool,
+    /// This side may type.
+    pub writes: bool,
+    /// Standard input passes through us (it was not handed to the cube).
+    pub relay_stdin: bool,
+    /// The key that leaves.
+    pub leader: Option<LeaderKey>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The cube, or the process, ended.
+    Exited(ExitRecord),
+    /// The user left; it runs on.
+    Left,
+    /// The terminal vanished; it runs on.
+    Hangup,
+}
+
+/// Bytes read at once from the user.
+const INPUT: usize = 64 * 1024;
+
+/// Joins until the end.
+///
+/// # Errors
+/// The keeper refused, vanished, or broke the protocol.
+pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
+    let stdin = io::stdin();
+    let raw = if join.tty && join.writes && rustix::termios::isatty(&stdin) {
+        let raw = Raw::enter(stdin.as_fd());
+        Some(raw.map_err(|error| Failure::failed("cannot use the terminal").because(&error))?)
+    } else {
+        None
+    };
+    let signals = Signals::take(&[libc::SIGWINCH, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP])
+        .map_err(|error| Failure::failed("cannot take signals").because(&error))?;
+    let stdout_tty = rustix::termios::isatty(io::stdout());
+    let mut session = Session {
+        client,
+        join,
+        signals,
+        stdin_open: join.writes && (join.relay_stdin || join.tty),
+        leader: Leader::new(if join.tty { join.leader } else { None }),
+        out: stdout_tty.then(Filter::new),
+        err: rustix::termios::isatty(io::stderr()).then(Filter::new),
+    };
+    let result = session.run();
+    if join.tty && stdout_tty {
+        // Whatever modes the cube left on, the user's terminal comes back as it was.
+        let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
+    }
+    drop(raw);
+    result
+}
+
+struct Session<'a> {
+    client: &'a mut Client,
+    join: Join,
+    signals: Signals,
+    stdin_open: bool,
+    leader: Leader,
+    out: Option<Filter>,
+    err: Option<Filter>,
+}
+
+impl Session<'_> {
+    fn run(&mut self) -> Result<Outcome, Failure> {
+        // Frames that came together with the handshake.
+        if let Some(outcome) = self.take_frames()? {
+            return Ok(outcome);
+        }
+        loop {
+            let (heard, typed, signalled) = self.wait()?;
+            if signalled && let Some(outcome) = self.handle_signals()? {
+                return Ok(outcome);
+            }
+            // Typing first: leaving must work in the middle of a flood.
+            if typed && let Some(outcome) = self.read_input()? {
+                return Ok(outcome);
+            }
+            if self.leader.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                let actions = self.leader.expire(Instant::now());
+                if let Some(outcome) = self.act(actions)? {
+                    return Ok(outcome);
+                }
+            }
+            if heard {
+                match self.client.fill() {
+                    Ok(0) => return Err(keeper_gone()),
+                    Ok(_) => {}
+                    Err(error) => return Err(keeper_gone().because(&error)),
+                }
+                if let Some(outcome) = self.take_frames()? {
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+
+    /// Which of keeper, user and signals has something.
+    fn wait(&self) -> Result<(bool, bool, bool), Failure> {
+        let stdin = io::stdin();
+        let timeout = self.leader.deadline().map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            }
+        });
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.client.as_fd(), PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&stdin, if self.stdin_open { PollFlags::IN } else { PollFlags::empty() }),
+        ];
+        let count = if self.stdin_open { 3 } else { 2 };
+        match poll(&mut fds[..count], timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Failure::failed("cannot wait for the cube").because(&errno)),
+        }
+        let ready = |index: usize| !fds[index].revents().is_empty();
+        Ok((ready(0), count == 3 && ready(2), ready(1)))
+    }
+
+    fn handle_signals(&mut self) -> Result<Option<Outcome>, Failure> {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                libc::SIGWINCH => {
+                    if let Some((rows, cols)) = tty::size(io::stdout()).or_else(|| tty::size(io::stdin())) {
+                        self.client.ask(&Ask::Resize { rows, cols })?;
+                    }
+                }
+                libc::SIGHUP if self.join.tty => return Ok(Some(Outcome::Hangup)),
+                // From a terminal in raw mode these come only from outside: pass them on.
+                signal => self.client.ask(&Ask::Signal { signal })?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_input(&mut self) -> Result<Option<Outcome>, Failure> {
+        let mut buffer = [0; INPUT];
+        match rustix::io::read(io::stdin(), &mut buffer) {
+            Ok(0) | Err(Errno::IO) => {
+                self.stdin_open = false;
+                if self.join.tty {
+                    return Ok(Some(Outcome::Hangup));
+                }
+                // The entry may have ended already; then its answer is on the way.
+                let _sent = self.client.send(Kind::InputEnd, &[]);
+                Ok(None)
+            }
+            Ok(count) if self.join.tty => {
+                let actions = self.leader.feed(&buffer[..count], Instant::now());
+                self.act(actions)
+            }
+            Ok(count) => {
+                self.type_in(&buffer[..count]);
+                Ok(None)
+            }
+            Err(Errno::INTR | Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(Failure::failed("cannot read standard input").because(&errno)),
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>) -> Result<Option<Outcome>, Failure> {
+        for action in actions {
+            match action {
+                Action::Forward(bytes) => self.type_in(&bytes),
+                Action::Detach => return Ok(Some(Outcome::Left)),
+                Action::Help => {
+                    let help = "\r\n[tripmine: then d leaves the cube running · the leader twice types it · ? this]\r\n";
+                    write_all(io::stdout().as_fd(), help.as_bytes())?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A keeper that is gone shows when we read from it.
+    fn type_in(&mut self, bytes: &[u8]) {
+        let _sent = self.client.send(Kind::Input, bytes);
+    }
+
+    fn take_frames(&mut self) -> Result<Option<Outcome>, Failure> {
+        let mut out = Vec::new();
+        let mut err = Vec::new();
+        let mut outcome = None;
+        while let Some(heard) = self.client.take().map_err(|error| keeper_gone().because(&error))? {
+            match heard {
+                Heard::Output(bytes) => pass(self.out.as_mut(), &bytes, &mut out),
+                Heard::ErrorOutput(bytes) => pass(self.err.as_mut(), &bytes, &mut err),
+                Heard::Answer(Answer::Exited(exit)) => {
+                    outcome = Some(Outcome::Exited(exit));
+                    break;
+                }
+                Heard::Answer(Answer::Refused { message, hints }) => return Err(refused(message, hints)),
+                Heard::Answer(Answer::WriterLost) => {
+                    self.stdin_open = false;
+                    err.extend_from_slice(
+                        b"\r\n[tripmine: another terminal types now; this one only watches]\r\n",
+                    );
+                }
+                Heard::Answer(_) => {}
+            }
+        }
+        // A reader that has closed ends its own stream, not the cube (as in `cmd | head`): the entry itself meets the
+        // closed pipe when it has one.
+        write_all(io::stdout().as_fd(), &out)?;
+        write_all(io::stderr().as_fd(), &err)?;
+        Ok(outcome)
+    }
+}
+
+fn pass(filter: Option<&mut Filter>, bytes: &[u8], out: &mut Vec<u8>) {
+    match filter {
+        Some(filter) => filter.filter(bytes, out),
+        None => out.extend_from_slice(bytes),
+    }
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Failure> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+                let _ready = poll(&mut fds, None);
+            }
+            // Nobody reads any more.
+            Err(Errno::PIPE | Errno::IO) => return Ok(()),
+            Err(errno) => return Err(Failure::failed("cannot write the cube's output").because(&errno)),
+        }
+    }
+    Ok(())
+}
+
+fn keeper_gone() -> Failure {
+    Failure::new(FailureKind::Missing, "the cube's keeper is gone, and the cube with it")
+        .hint("`tripmine ps -a` shows what is known of it")
+}

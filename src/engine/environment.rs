@@ -1,0 +1,68 @@
+//! The `TRIPMINE_*` variables as settings.
+
+use std::path::PathBuf;
+
+use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
+use crate::model::{Failure, ImageRef, Name, Settings};
+
+/// Settings from variables, the machine's name beside them.
+///
+/// # Errors
+/// A variable whose value cannot be read, by name.
+pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<(Settings, Option<Name>), Failure> {
+    let mut settings = Settings::default();
+    settings.image = parse(&lookup, "TRIPMINE_IMAGE", ImageRef::parse)?;
+    settings.jail = parse(&lookup, "TRIPMINE_JAIL", str::parse)?;
+    settings.net = parse(&lookup, "TRIPMINE_NET", str::parse)?;
+    settings.user = parse(&lookup, "TRIPMINE_USER", str::parse)?;
+    settings.seccomp = parse(&lookup, "TRIPMINE_SECCOMP", str::parse)?;
+    settings.limits.memory = parse(&lookup, "TRIPMINE_MEMORY", parse_size)?;
+    settings.limits.cpus_milli = parse(&lookup, "TRIPMINE_CPUS", parse_cpus)?;
+    settings.limits.pids = parse(&lookup, "TRIPMINE_PIDS", parse_pids)?;
+    settings.limits.disk = parse(&lookup, "TRIPMINE_DISK", parse_size)?;
+    settings.limits.timeout = parse(&lookup, "TRIPMINE_TIMEOUT", parse_timeout)?;
+    Ok((settings, parse(&lookup, "TRIPMINE_MACHINE", Name::parse)?))
+}
+
+/// An empty value is as good as none, as for `NO_COLOR`.
+fn parse<T, E: std::fmt::Display>(
+    lookup: &impl Fn(&str) -> Option<String>,
+    key: &str,
+    read: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    lookup(key)
+        .filter(|value| !value.is_empty())
+        .map(|value| read(&value).map_err(|error| Failure::usage(format!("the variable `{key}`: {error}"))))
+        .transpose()
+}
+
+/// The path of this program, for starting itself as a keeper.
+///
+/// # Errors
+/// When /proc is not mounted.
+pub fn own_program() -> Result<PathBuf, Failure> {
+    let path = PathBuf::from("/proc/self/exe");
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(Failure::failed("cannot find tripmine's own program: `/proc` is not mounted"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_read_and_refused_by_name() {
+        let one = |wanted: &'static str, value: &'static str| {
+            move |key: &str| (key == wanted).then(|| value.to_owned())
+        };
+        let (settings_read, machine) = settings(one("TRIPMINE_MACHINE", "work")).expect("valid");
+        assert_eq!(machine.map(String::from).as_deref(), Some("work"));
+        assert_eq!(settings_read, Settings::default());
+        assert_eq!(settings(one("TRIPMINE_MEMORY", "")).expect("empty is none").0, Settings::default());
+        let failure = settings(one("TRIPMINE_MEMORY", "lots")).expect_err("no size");
+        assert!(failure.message.contains("TRIPMINE_MEMORY"), "{failure}");
+    }
+}

@@ -1,0 +1,276 @@
+//! Looking up what planning needs. Everything is cheap here: a launch waits for it.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::{Engine, environment, home};
+use crate::config::load::load_project;
+use crate::host::probe;
+use crate::model::host::HelperFacts;
+use crate::model::sanitize::printable;
+use crate::model::{Failure, FailureKind, Layer, Machine, Name, RunAs, TripId};
+use crate::plan::facts::{
+    Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
+    StreamKind, SubordinateIds,
+};
+use crate::plan::launch::{FileIdentity, MountPlan, Origin};
+use crate::plan::resolve::ProjectRef;
+use crate::plan::{Typed, landlock};
+use crate::store::lock::Lock;
+use crate::store::skeleton::{self, SkeletonUser};
+use crate::store::{homes, machines, projects};
+
+/// The largest `--env-file`, in bytes.
+const ENV_FILE_MAX: u64 = 1 << 20;
+
+/// Looks everything up. The lock keeps the machine from being changed until the cube is live.
+///
+/// # Errors
+/// What does not exist, cannot be read or is malformed.
+pub fn gather(
+    engine: &Engine,
+    typed: &Typed,
+    extra: Vec<MountPlan>,
+    dry_run: bool,
+) -> Result<(Facts, Lock), Failure> {
+    let (settings, named) = environment::settings(|key| std::env::var(key).ok())?;
+    let (machine, machine_origin) = match (&typed.machine, named, &engine.config.machine) {
+        (Some(name), _, _) => (name.clone(), Origin::Flag),
+        (None, Some(name), _) => (name, Origin::Environment),
+        (None, None, Some(name)) => (name.clone(), Origin::Config),
+        (None, None, None) => (Name::default_machine(), Origin::BuiltIn),
+    };
+    let lock = machines::hold(&engine.layout, &machine)?;
+    let machine = machines::load(&engine.layout, &machine)?;
+    let project = project(engine, typed, &machine)?;
+    let project_file = match &project {
+        Some(project) if project.directory && project.name != "." => load_project(&project.path)?,
+        _ => None,
+    };
+    let (name, user_home) = home::caller();
+    let caller_home = user_home.canonicalize().unwrap_or(user_home);
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let shell = shell();
+    let id = match &typed.keep {
+        // A kept cube is entered again under its own id.
+        Some(name) => match super::launch::durable(&engine.layout.mines_dir(), name)? {
+            Some(entry) => entry.id,
+            None => new_id()?,
+        },
+        None => new_id()?,
+    };
+    let machine_home = if dry_run && !engine.layout.home(&machine.name).exists() {
+        // Nothing is made: what the home will be is not there yet, and the plan only shows its place.
+        FoundFile { path: engine.layout.home(&machine.name), identity: FileIdentity { dev: 0, ino: 0 } }
+    } else {
+        found(&homes::ensure_seeded(&engine.layout, &machine.name, &[Path::new("/etc/skel")])?)?
+    };
+    let user = if uid == 0 {
+        SkeletonUser { uid: 0, gid: 0, name: "root".into(), home: "/root".into(), shell: shell.clone() }
+    } else {
+        let inside = crate::plan::idmap::login_name(&name).to_owned();
+        let home = format!("/home/{inside}");
+        SkeletonUser { uid, gid, name: inside, home, shell: shell.clone() }
+    };
+    let skeleton = skeleton::ensure(&engine.layout.layers_dir(), &user, machine.name.as_str())?;
+    let wants_root = [&typed.settings, &settings, &machine.settings, &engine.config.defaults]
+        .into_iter()
+        .chain(project_file.as_ref())
+        .any(|settings| settings.user == Some(RunAs::Root));
+    let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
+    let landlock_abi = probe::landlock_abi();
+    let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
+        .into_iter()
+        .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
+        .collect();
+    let facts = Facts {
+        cube_dir: engine.layout.mines_dir().join(id.as_str()),
+        id,
+        config: engine.config.defaults.clone(),
+        machine,
+        machine_origin,
+        project_file,
+        environment: settings,
+        caller: Caller {
+            uid,
+            gid,
+            name,
+            home: caller_home,
+            hard_open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile)
+                .maximum
+                .unwrap_or(u64::MAX),
+            env: CallerEnv::new(
+                std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+            ),
+        },
+        env_files: typed.env_files.iter().map(|path| env_file(path)).collect::<Result<_, _>>()?,
+        project,
+        home: machine_home,
+        extra,
+        own_folders,
+        skeleton,
+        system: skeleton::system_trees(),
+        landlock_abi,
+        missing: missing(landlock_abi),
+        cgroups: probe::cgroups(),
+        subordinate,
+        id_helpers,
+        kernel: probe::kernel().version,
+        memory_total: probe::memory_total(),
+        stdio: stdio(),
+        shell,
+        landlock: landlock::rules,
+    };
+    Ok((facts, lock))
+}
+
+fn new_id() -> Result<TripId, Failure> {
+    let mut random = [0; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| Failure::failed("cannot get random bytes for a TripID").because(&errno))?;
+    Ok(TripId::from_parts(crate::keeper::state::now_ms(), random))
+}
+
+fn found(path: &Path) -> Result<FoundFile, Failure> {
+    let look = || -> std::io::Result<FoundFile> {
+        let path = path.canonicalize()?;
+        let meta = fs::metadata(&path)?;
+        Ok(FoundFile { identity: FileIdentity { dev: meta.dev(), ino: meta.ino() }, path })
+    };
+    look().map_err(|error| {
+        Failure::new(FailureKind::Missing, format!("cannot open `{}`", printable(&path.to_string_lossy())))
+            .because(&error)
+    })
+}
+
+/// The folder of the project, if one was named.
+fn project(engine: &Engine, typed: &Typed, machine: &Machine) -> Result<Option<FoundProject>, Failure> {
+    let (name, path) = match (&typed.mount, &typed.project) {
+        (None, None) => return Ok(None),
+        (Some(folder), None) => (None, folder.clone()),
+        (Some(folder), Some(ProjectRef::Named(name))) => (Some(name.to_string()), folder.join(name.as_str())),
+        (Some(folder), Some(ProjectRef::Root)) => (None, folder.clone()),
+        (None, Some(ProjectRef::Root)) => (Some(".".to_owned()), projects_root(engine, machine)?),
+        (None, Some(ProjectRef::Named(name))) => {
+            let root = projects_root(engine, machine)?;
+            let project = projects::find(&root, name).map_err(|failure| not_a_project(failure, name))?;
+            (Some(name.to_string()), project.path)
+        }
+    };
+    let shown = printable(&path.to_string_lossy());
+    let missing = |error: std::io::Error| {
+        Failure::new(FailureKind::Missing, format!("cannot mount `{shown}`"))
+            .because(&error)
+            .hint("the folder must exist before it can be mounted")
+    };
+    let canonical = path.canonicalize().map_err(missing)?;
+    let meta = fs::metadata(&canonical).map_err(missing)?;
+    let name = name.unwrap_or_else(|| {
+        canonical.file_name().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned())
+    });
+    Ok(Some(FoundProject {
+        name,
+        identity: FileIdentity { dev: meta.dev(), ino: meta.ino() },
+        directory: meta.is_dir(),
+        path: canonical,
+    }))
+}
+
+fn projects_root(engine: &Engine, machine: &Machine) -> Result<PathBuf, Failure> {
+    let root = projects::root(Some(machine), &engine.config, &engine.home);
+    if root.is_dir() {
+        return Ok(root);
+    }
+    let shown = printable(&root.to_string_lossy());
+    Err(Failure::new(FailureKind::Missing, format!("there is no projects root yet: `{shown}`"))
+        .hint("`tripmine project create NAME` makes it, with a first project")
+        .hint("`tripmine --mount DIR` works on a folder that is somewhere else"))
+}
+
+/// A word that is no project may be a mistyped verb.
+fn not_a_project(failure: Failure, name: &Name) -> Failure {
+    let verbs: Vec<&str> = crate::model::verbs::VERBS.iter().filter(|v| v.built).map(|v| v.name).collect();
+    let failure = match crate::config::error::nearest(name.as_str(), &verbs) {
+        Some(verb) => failure.hint(format!("or did you mean the command `tripmine {verb}`?")),
+        None => failure,
+    };
+    failure.hint(format!("to make it: `tripmine project create {name}`"))
+}
+
+fn env_file(path: &Path) -> Result<EnvFile, Failure> {
+    let name = printable(&path.to_string_lossy());
+    let fail =
+        |why: String| Failure::new(FailureKind::Missing, format!("cannot read the env file `{name}`: {why}"));
+    let meta = fs::metadata(path).map_err(|error| fail(error.to_string()))?;
+    if meta.len() > ENV_FILE_MAX {
+        return Err(fail(format!("it is larger than {} KiB", ENV_FILE_MAX >> 10)));
+    }
+    let bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8".to_owned()))?;
+    Ok(EnvFile { name, text })
+}
+
+/// The shell inside: the host's own `/usr` is the image, so what is here is there.
+fn shell() -> String {
+    ["/bin/bash", "/usr/bin/bash", "/bin/sh"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap_or("/bin/sh")
+        .to_owned()
+}
+
+fn subordinate(user: &str) -> (Option<SubordinateIds>, bool) {
+    let facts = probe::subordinate_ids(user);
+    let helpers =
+        matches!((&facts.newuidmap, &facts.newgidmap), (HelperFacts::Ready(_), HelperFacts::Ready(_)));
+    let ranges = facts.uids.zip(facts.gids).map(|(uids, gids)| SubordinateIds {
+        uids: IdRange { start: uids.start, count: uids.count },
+        gids: IdRange { start: gids.start, count: gids.count },
+    });
+    (ranges, helpers)
+}
+
+/// What can be told without trying. Everything else is found by the launch itself, which names the step that
+/// the kernel refused.
+fn missing(landlock_abi: u32) -> Vec<MissingLayer> {
+    let mut missing = Vec::new();
+    if landlock_abi == 0 {
+        missing.push(MissingLayer {
+            layer: Layer::Landlock,
+            why: "this kernel has no Landlock, or it is switched off".into(),
+            fix: "a kernel of 5.13 or newer with `landlock` in the `lsm=` list; run `tripmine doctor`".into(),
+        });
+    }
+    missing
+}
+
+fn stdio() -> StdioFacts {
+    let stdin = kind(std::io::stdin().as_fd());
+    let stdout = kind(std::io::stdout().as_fd());
+    let stderr = kind(std::io::stderr().as_fd());
+    let size = |fd: std::os::fd::BorrowedFd<'_>| {
+        rustix::termios::tcgetwinsize(fd).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0)
+    };
+    let terminal = size(std::io::stdout().as_fd())
+        .or_else(|| size(std::io::stdin().as_fd()))
+        .map(|size| (size.ws_row, size.ws_col));
+    StdioFacts { stdin, stdout, stderr, terminal }
+}
+
+/// A pipe or plain file may be the cube's own; never a folder, a device other than null, or a socket: through
+/// those a cube could reach further.
+fn kind(fd: std::os::fd::BorrowedFd<'_>) -> StreamKind {
+    if rustix::termios::isatty(fd) {
+        return StreamKind::Tty;
+    }
+    let Ok(file) = fd.try_clone_to_owned().map(fs::File::from) else { return StreamKind::Other };
+    let Ok(meta) = file.metadata() else { return StreamKind::Other };
+    let null = meta.file_type().is_char_device() && meta.rdev() == rustix::fs::makedev(1, 3);
+    if meta.file_type().is_fifo() || meta.file_type().is_file() || null {
+        StreamKind::Direct
+    } else {
+        StreamKind::Other
+    }
+}

@@ -1,0 +1,208 @@
+//! A launch carried out: the cube's folder, its keeper, the handover.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::client::Client;
+use super::{Engine, environment, facts};
+use crate::host::fdpass;
+use crate::keeper::protocol::{self, Ask, Kind, Launch};
+use crate::keeper::state::now_ms;
+use crate::model::cube::RECORD_VERSION;
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep};
+use crate::plan::launch::{MountPlan, StdioPlan};
+use crate::plan::{LaunchPlan, Typed, resolve};
+use crate::store::cubes::{self, CubeDir};
+use crate::store::lock::Lock;
+
+/// A plan with the lock that keeps it true.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub plan: LaunchPlan,
+    /// Whoever would change or remove the machine waits for this.
+    pub lock: Lock,
+}
+
+/// Looks up and resolves.
+///
+/// # Errors
+/// As [`facts::gather`] and [`resolve`].
+pub fn plan(
+    engine: &Engine,
+    typed: &Typed,
+    extra: Vec<MountPlan>,
+    dry_run: bool,
+) -> Result<Planned, Failure> {
+    let (facts, lock) = facts::gather(engine, typed, extra, dry_run)?;
+    Ok(Planned { plan: resolve(typed, &facts)?, lock })
+}
+
+/// A keeper that was started early and waits for its plan.
+#[derive(Debug)]
+pub struct Waiting {
+    face: UnixStream,
+}
+
+/// Starts a keeper: this program again, with an empty environment and one descriptor, its connection to us.
+/// It may be started before the plan is known: it waits, and ends when the connection closes.
+///
+/// # Errors
+/// When no process can be made.
+pub fn start_keeper() -> Result<Waiting, Failure> {
+    let fail =
+        |error: &dyn std::error::Error| Failure::failed("cannot start the cube's keeper").because(error);
+    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| fail(&e))?;
+    Command::new(environment::own_program()?)
+        .arg("__keeper")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(its))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| fail(&e))?;
+    Ok(Waiting { face: ours.into() })
+}
+
+/// Launches `planned` and returns the connection to its keeper, attached if `attached`.
+///
+/// # Errors
+/// The cube's folder cannot be made, or the keeper cannot be reached.
+pub fn launch(
+    engine: &Engine,
+    planned: &Planned,
+    waiting: Waiting,
+    attached: bool,
+) -> Result<Client, Failure> {
+    let plan = &planned.plan;
+    let mines = engine.layout.mines_dir();
+    let (dir, record) = folder(&mines, plan)?;
+    let stdin = std::io::stdin();
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let null = null_device()?;
+    let (mut mask, mut fds) = (0, vec![dir.lock.as_fd()]);
+    if let StdioPlan::Pipes { stdin_direct, stdout_direct, stderr_direct } = plan.stdio {
+        let streams = [
+            (stdin_direct, if attached { stdin.as_fd() } else { null.as_fd() }),
+            (stdout_direct && attached, stdout.as_fd()),
+            (stderr_direct && attached, stderr.as_fd()),
+        ];
+        for (bit, (direct, fd)) in streams.into_iter().enumerate() {
+            if direct {
+                mask |= 1 << bit;
+                fds.push(fd);
+            }
+        }
+    }
+    let socket = cubes::socket_path(&engine.layout.run, &plan.id);
+    let launch = Launch { plan: plan.clone(), record, mines, socket, attached };
+    hand_over(&waiting.face, mask, &fds, launch)
+        .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
+    Ok(Client::over(waiting.face))
+}
+
+fn hand_over(face: &UnixStream, mask: u8, fds: &[BorrowedFd<'_>], launch: Launch) -> std::io::Result<()> {
+    use std::io::Write;
+    fdpass::send(face, &protocol::preamble(mask), fds)?;
+    let body = serde_json::to_vec(&Ask::Launch(Box::new(launch)))?;
+    let mut message = protocol::head(Kind::Ask, body.len()).to_vec();
+    message.extend_from_slice(&body);
+    (&*face).write_all(&message)
+}
+
+fn null_device() -> Result<OwnedFd, Failure> {
+    std::fs::File::open("/dev/null")
+        .map(OwnedFd::from)
+        .map_err(|error| Failure::failed("cannot open `/dev/null`").because(&error))
+}
+
+/// The cube's folder: a new one, or that of the durable cube of this name.
+fn folder(mines: &std::path::Path, plan: &LaunchPlan) -> Result<(CubeDir, CubeRecord), Failure> {
+    let record = record(plan);
+    if let Some((name, old)) = existing(mines, plan)? {
+        let (dir, before) = cubes::open_durable(mines, &old)?;
+        if before.machine != plan.machine || before.image != plan.image {
+            return Err(Failure::new(
+                FailureKind::Busy,
+                format!(
+                    "the cube `{name}` belongs to the machine `{}` and the image `{}`",
+                    before.machine, before.image
+                ),
+            )
+            .hint("launch it there, or choose another name"));
+        }
+        let record = CubeRecord { created_unix_ms: before.created_unix_ms, ..record };
+        dir.write_record(&record)?;
+        return Ok((dir, record));
+    }
+    Ok((cubes::create(mines, &record)?, record))
+}
+
+/// The durable cube that this launch enters again.
+fn existing(
+    mines: &std::path::Path,
+    plan: &LaunchPlan,
+) -> Result<Option<(crate::model::Name, crate::model::TripId)>, Failure> {
+    let Some(name) = &plan.name else { return Ok(None) };
+    let entry = durable(mines, name)?;
+    match entry {
+        Some(entry) if entry.live => {
+            Err(Failure::new(FailureKind::Busy, format!("the cube `{name}` is running"))
+                .hint(format!("`tripmine attach {name}` enters it")))
+        }
+        Some(entry) if entry.id == plan.id => Ok(Some((name.clone(), entry.id))),
+        _ => Ok(None),
+    }
+}
+
+/// The durable cube called `name`.
+///
+/// # Errors
+/// The cubes cannot be listed.
+pub fn durable(
+    mines: &std::path::Path,
+    name: &crate::model::Name,
+) -> Result<Option<cubes::CubeEntry>, Failure> {
+    Ok(cubes::list(mines)?.into_iter().find(|entry| {
+        entry.record.as_ref().is_ok_and(|r| r.keep == Keep::Durable && r.name.as_ref() == Some(name))
+    }))
+}
+
+fn record(plan: &LaunchPlan) -> CubeRecord {
+    CubeRecord {
+        version: RECORD_VERSION,
+        id: plan.id.clone(),
+        name: plan.name.clone(),
+        machine: plan.machine.clone(),
+        project: plan.project.as_ref().map(|project| project.name.clone()),
+        project_path: plan.project.as_ref().map(|project| project.path.clone()),
+        image: plan.image.clone(),
+        jail: plan.jail,
+        net: plan.net,
+        user: plan.user.run_as,
+        seccomp: plan.seccomp,
+        keep: plan.keep,
+        ephemeral: plan.ephemeral,
+        argv: plan.entry.argv.clone(),
+        env_names: plan.env.iter().map(|variable| variable.key.clone()).collect(),
+        created_unix_ms: now_ms(),
+        state: CubeState::Starting,
+        keeper: None,
+        init: None,
+        layers: Vec::new(),
+        limits: crate::plan::limits::lines(&plan.limits),
+        cgroups: plan
+            .limits
+            .cgroup
+            .as_ref()
+            .map(crate::plan::launch::CgroupPlan::folders)
+            .unwrap_or_default(),
+        tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
+        exit: None,
+    }
+}
