@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -58,6 +59,7 @@ pub fn start_keeper() -> Result<Waiting, Failure> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| fail(&e))?;
     Command::new(environment::own_program()?)
+        .arg0("tripmine-keeper")
         .arg("__keeper")
         .env_clear()
         .current_dir("/")

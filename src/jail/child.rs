@@ -25,6 +25,8 @@ pub struct Inherited {
 #[must_use]
 pub fn run(prepared: &Prepared, inherited: Inherited) -> i32 {
     let Inherited { control, pipes } = inherited;
+    // Only for whoever looks at a list of processes.
+    let _named = rustix::thread::set_name(c"tripmine-init");
     match build(prepared, control.as_fd()) {
         Ok(signals) => match serve(prepared, &control, &signals, pipes) {
             Ok(()) => 0,

@@ -32,6 +32,7 @@ pub fn main() -> i32 {
     let _session = rustix::process::setsid();
     let _moved = rustix::process::chdir(c"/");
     rustix::process::umask(rustix::fs::Mode::from(0o077));
+    let _named = rustix::thread::set_name(c"tripmine-keeper");
     let Ok(mut handover) = start::take_over() else { return 125 };
     // Descriptor 0 has been adopted and closed; the lowest free number must not become a socket.
     let _null = std::fs::File::open("/dev/null").map(OwnedFd::from).map(std::mem::forget);
