@@ -2,9 +2,9 @@
 //! socket, clock, environment or randomness is touched here; those come in as values.
 
 pub mod battery;
+pub mod built;
 pub mod diagnose;
 pub mod landlock;
-pub mod built;
 pub mod launch;
 pub mod seccomp;
 

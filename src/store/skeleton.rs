@@ -21,7 +21,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::cubes::remove::remove_path;
+use super::remove::remove_path;
 use crate::model::sanitize::printable;
 
 /// The host name that stands in the skeleton until a cube gets its own.

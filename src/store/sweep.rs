@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, flock, statat};
 
-use super::cubes::remove::remove_tree;
 use super::cubes::{
     CubeError, DEAD, FRESH, is_marked_durable, mark_lost, names, open_dir, open_mines, probe, read_record,
     set_aside, socket_path, write_record_at,
 };
 use super::events::{self, Event};
+use super::remove::remove_tree;
 use crate::model::{CubeRecord, Failure, Keep, TripId};
 
 /// How many ended throwaways stay for `ps -a` and `logs`.
