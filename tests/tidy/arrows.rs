@@ -58,8 +58,8 @@ pub fn arrows(tree: &Tree) -> Vec<String> {
         for file in tree.source().filter(|file| file.folder() == folder) {
             for (line, names) in code::paths(&file.code) {
                 let Some(target) = ours(file, &names) else { continue };
-                let is = |allowed: &&str| target == **allowed || target.starts_with(&format!("{allowed}::"));
-                if target.split("::").next() != Some(folder) && !allowed.iter().any(|name| is(&name)) {
+                let is = |allowed: &str| target == *allowed || target.starts_with(&format!("{allowed}::"));
+                if target.split("::").next() != Some(folder) && !allowed.iter().any(|it| is(it)) {
                     wrong.push(format!("{}:{line}: {folder} may not use {target}", file.path));
                 }
             }
