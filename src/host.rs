@@ -1,8 +1,11 @@
 //! The Linux edge: wrappers of system calls, probes of what this kernel gives, cgroups, processes,
 //! the user's terminal. Decides nothing.
 
+pub mod aio;
 pub mod cgroup;
+pub mod fdpass;
 pub mod net;
 pub mod probe;
 pub mod proc;
 pub mod sys;
+pub mod userns;

@@ -7,5 +7,19 @@ pub mod diagnose;
 pub mod landlock;
 pub mod launch;
 pub mod seccomp;
+pub mod env;
+pub mod explain;
+pub mod facts;
+pub mod idmap;
+pub mod layers;
+pub mod limits;
+pub mod mounts;
+pub mod pick;
+pub mod resolve;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod secrets;
 
+pub use facts::Facts;
 pub use launch::LaunchPlan;
+pub use resolve::{Typed, resolve};

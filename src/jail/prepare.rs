@@ -2,7 +2,7 @@
 //! nothing but the id-mapped folders that only the host's root can make.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -268,6 +268,22 @@ fn capability(name: &str) -> Result<CapabilitySet, PrepareError> {
         "SYS_CHROOT" => CapabilitySet::SYS_CHROOT,
         _ => return Err(PrepareError::Capability(name.to_owned())),
     })
+}
+
+impl Prepared {
+    /// The descriptors that the child needs of what the keeper has opened.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let upper = match &self.upper {
+            Upper::Disk(source) => Some(source),
+            Upper::Scratch => None,
+        };
+        self.lowers
+            .iter()
+            .chain(upper)
+            .chain(self.system.iter().map(|tree| &tree.source))
+            .chain(self.mounts.iter().map(|bind| &bind.source))
+            .filter_map(|source| source.mapped.as_ref().map(AsRawFd::as_raw_fd))
+    }
 }
 
 impl Source {

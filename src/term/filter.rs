@@ -28,8 +28,6 @@ const PRIVATE_MODES: &[u16] = &[
 ];
 /// Insert and new-line mode. Not 2 (it locks the keyboard) and not 12 (local echo).
 const ANSI_MODES: &[u16] = &[4, 20];
-/// Repeats of one character that one sequence may ask for.
-const REPEAT_LIMIT: u16 = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Policy {
@@ -238,7 +236,6 @@ impl Perform for Writer<'_> {
             ("", 'h' | 'l') => self.modes(params, "", ANSI_MODES, action),
             ("?", 'h' | 'l') => self.modes(params, "?", PRIVATE_MODES, action),
             ("", 'J') if first > 2 => {}
-            ("", 'b') if count <= 1 => self.csi(&first.min(REPEAT_LIMIT).to_string(), "", 'b'),
             ("", _) if arity(action).is_some_and(|most| count <= most) => {
                 self.csi(&written(params), "", action);
             }

@@ -16,7 +16,7 @@ use alacritty_terminal::term::{Config, TermMode};
 use alacritty_terminal::vte::ansi::Processor;
 
 use super::guard::{Guard, Memory, Sink};
-use super::sequence::Tracker;
+use super::sequence::{Tracker, incomplete_end};
 use super::skip::{self, plain_prefix};
 use crate::model::sanitize::printable;
 
@@ -75,6 +75,8 @@ pub struct Screen {
     tracker: Tracker,
     /// Plain text that was not parsed yet.
     pending: Vec<u8>,
+    /// The beginning of a UTF-8 character whose end has not come yet.
+    carry: Vec<u8>,
     rows: usize,
     cols: usize,
     history: usize,
@@ -119,6 +121,7 @@ impl Screen {
             parser: Processor::new(),
             tracker: Tracker::default(),
             pending: Vec::new(),
+            carry: Vec::new(),
             rows,
             cols,
             history,
@@ -263,6 +266,24 @@ impl Screen {
 
     fn parse(&mut self, bytes: &[u8]) {
         self.parsed += bytes.len() as u64;
+        let mut joined = std::mem::take(&mut self.carry);
+        let bytes = if joined.is_empty() {
+            bytes
+        } else {
+            joined.extend_from_slice(bytes);
+            &joined
+        };
+        let (whole, open) = bytes.split_at(bytes.len() - incomplete_end(bytes));
+        self.advance(whole);
+        // The parser (vte 0.15) can lose a character that follows one cut in two, so it never sees half of one.
+        if self.tracker.is_ground() {
+            self.carry = open.to_vec();
+        } else {
+            self.advance(open);
+        }
+    }
+
+    fn advance(&mut self, bytes: &[u8]) {
         self.guarded(bytes.len(), |parser, tracker, guard| {
             tracker.follow(bytes, |run| parser.advance(guard, run));
         });
@@ -284,6 +305,7 @@ impl Screen {
         self.memory = Memory::new(self.rows, self.cols);
         self.parser = Processor::new();
         self.tracker = Tracker::default();
+        self.carry.clear();
     }
 
     fn line_text(&self, line: i32) -> String {

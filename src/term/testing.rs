@@ -147,7 +147,7 @@ fn movement() -> impl Strategy<Value = String> {
     let finals = select("@ABCDEFGHIJKLMPSTXZ`abdefgr".chars().collect::<Vec<_>>());
     let number = prop_oneof![8 => 0u32..9, 1 => Just(99_999_999u32)];
     (number.clone(), number, any::<bool>(), finals).prop_map(|(one, two, both, last)| {
-        // A screen limits how much REP may draw per call, so a great count depends on the split.
+        // A screen limits how much REP may draw per call, so many of them depend on the split.
         let one = if last == 'b' { one % 9 } else { one };
         if both { format!("\x1b[{one};{two}{last}") } else { format!("\x1b[{one}{last}") }
     })

@@ -3,6 +3,8 @@
 
 use memchr::memchr_iter;
 
+use crate::term::sequence::incomplete_end;
+
 /// Which C0 controls pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Controls {
@@ -83,17 +85,6 @@ fn copy_without_c1(valid: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&valid[from..]);
-}
-
-/// How many bytes at the end begin a character that is not complete.
-fn incomplete_end(bytes: &[u8]) -> usize {
-    let tail = &bytes[bytes.len().saturating_sub(3)..];
-    // The last lead byte decides; from there on, the bytes must be a prefix of a character.
-    let Some(lead) = tail.iter().rposition(|byte| *byte >= 0xc0) else { return 0 };
-    match std::str::from_utf8(&tail[lead..]) {
-        Err(error) if error.error_len().is_none() && error.valid_up_to() == 0 => tail.len() - lead,
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ impl Writer<'_> {
             let cell = &row[Column(column)];
             let makes_room = column + 1 == cols
                 && cell.flags.contains(Flags::LEADING_WIDE_CHAR_SPACER)
-                && next.is_some_and(|next| is_wide(next, 0));
+                && next.is_some_and(|next| is_wide(next, 0) && Pen::of(&next[Column(0)]) == Pen::of(cell));
             if makes_room {
                 break; // the wide character of the next row leaves it
             }

@@ -57,6 +57,14 @@ fn plain_text_waits_until_somebody_looks() {
 }
 
 #[test]
+fn a_character_cut_in_two_takes_nothing_with_it() {
+    let mut screen = Screen::new(3, 20, 10);
+    screen.feed(b"\x1b[m\xc3");
+    screen.feed("_\u{e9}h漢".as_bytes().split_at(2).1);
+    assert_eq!(screen.text()[0], "éh漢");
+}
+
+#[test]
 fn a_flood_is_skipped() {
     let mut screen = Screen::new(24, 80, 2000);
     let chunk = b"y\r\n".repeat(20_000);
@@ -89,8 +97,9 @@ fn hostile_streams_stay_bounded() {
     screen.feed(&"e".bytes().chain("\u{301}".repeat(100_000).bytes()).collect::<Vec<_>>());
     assert!(screen.text()[0].chars().count() < 20);
     assert!(screen.feed(&b"\x1b[c".repeat(100_000)).to_cube.len() <= 64 * 1024);
-    // REP: each asks for 65535 characters. Unbounded, this takes minutes.
+    // REP: unbounded, these ask for a thousand million characters.
     screen.feed(&b"\x1b[65535b".repeat(20_000));
+    screen.feed(&b"\x1b[999b".repeat(10_000));
     // Here the parser itself panics, where overflow is checked.
     screen.feed(b"\x1b]4;0;#00000000000000000000000000000000000000000000000000000001\x07");
     screen.feed(b"still\r\nhere");

@@ -1,0 +1,141 @@
+//! The launch options exactly as they were typed. Owns their names, help and grouping; turning them
+//! into model values is `typed`'s job, so nothing is parsed or looked up here.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use crate::model::{Jail, NetPolicy, RunAs, SeccompProfile};
+
+const WHERE: &str = "Where it runs";
+const CONFINE: &str = "What it may do";
+const LIMITS: &str =
+    "What it may take (a trailing ! refuses the launch unless the kernel itself enforces it)";
+const INSIDE: &str = "What it finds inside";
+const LIFE: &str = "How it lives and ends";
+
+fn words(list: &'static [&'static str]) -> PossibleValuesParser {
+    PossibleValuesParser::new(list.iter().copied())
+}
+
+/// The launch options, shared by `tripmine PROJECT` and `tripmine run IMAGE`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct LaunchArgs {
+    /// Launch on this machine [default: `default`]
+    #[arg(short, long, value_name = "NAME", help_heading = WHERE)]
+    pub machine: Option<String>,
+
+    /// Start from this image, this launch only
+    #[arg(short, long, value_name = "REF", help_heading = WHERE)]
+    pub image: Option<String>,
+
+    /// Work on DIR/PROJECT, or on DIR itself without PROJECT, seen at /work
+    ///
+    /// The folder must exist. Folders with credentials, system folders and your whole home are
+    /// refused; see `--yes-really`.
+    #[arg(long, value_name = "DIR", help_heading = WHERE)]
+    pub mount: Option<String>,
+
+    /// Start in this folder of the cube [default: the project, else the home]
+    #[arg(short, long, value_name = "DIR", help_heading = WHERE, hide_short_help = true)]
+    pub workdir: Option<String>,
+
+    /// Mount even what holds credentials or the whole home
+    #[arg(long, help_heading = WHERE, hide_short_help = true)]
+    pub yes_really: bool,
+
+    /// The kind of jail [default: container]
+    #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS), help_heading = CONFINE)]
+    pub jail: Option<String>,
+
+    /// What it may reach on the network [default: none]
+    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicy::WORDS), help_heading = CONFINE)]
+    pub net: Option<String>,
+
+    /// Let it reach this host and port (repeatable)
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = CONFINE, hide_short_help = true)]
+    pub allow: Vec<String>,
+
+    /// Lead a host port to a port of the cube (repeatable)
+    #[arg(short, long = "publish", value_name = "[BIND:]HOST:CUBE", help_heading = CONFINE, hide_short_help = true)]
+    pub publish: Vec<String>,
+
+    /// Run as yourself without any capability, or as root inside [default: me]
+    #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS), help_heading = CONFINE)]
+    pub user: Option<String>,
+
+    /// The system-call filter [default: default]
+    #[arg(long, value_name = "PROFILE", value_parser = words(SeccompProfile::WORDS), help_heading = CONFINE, hide_short_help = true)]
+    pub seccomp: Option<String>,
+
+    /// Memory, for example 512M
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = LIMITS)]
+    pub memory: Option<String>,
+
+    /// Processors, for example 1.5
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = LIMITS)]
+    pub cpus: Option<String>,
+
+    /// Processes and threads at once [default: 4096]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = LIMITS)]
+    pub pids: Option<String>,
+
+    /// Bytes written outside home and project [default: half of the memory, at most 8G]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = LIMITS)]
+    pub disk: Option<String>,
+
+    /// Stop it after this time, for example 30s or 1h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = LIMITS)]
+    pub timeout: Option<String>,
+
+    /// Set a variable, or copy yours when only NAME is given (repeatable)
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = INSIDE)]
+    pub env: Vec<String>,
+
+    /// Read variables from a file of NAME=VALUE lines (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = INSIDE, hide_short_help = true)]
+    pub env_file: Vec<String>,
+
+    /// Start a shell, whatever the entry is
+    #[arg(long, help_heading = INSIDE)]
+    pub shell: bool,
+
+    /// Give it a terminal even when you have none
+    #[arg(short, long, overrides_with = "no_tty", help_heading = INSIDE, hide_short_help = true)]
+    pub tty: bool,
+
+    /// Give it pipes even when you have a terminal
+    #[arg(short = 'T', long, overrides_with = "tty", help_heading = INSIDE, hide_short_help = true)]
+    pub no_tty: bool,
+
+    /// Keep the changes to the system under this name
+    #[arg(long, value_name = "NAME", help_heading = LIFE)]
+    pub keep: Option<String>,
+
+    /// Drop the changes to the home too
+    #[arg(long, help_heading = LIFE)]
+    pub ephemeral: bool,
+
+    /// Hold the changes to the project for approval
+    #[arg(long, help_heading = LIFE, hide_short_help = true)]
+    pub review: bool,
+
+    /// Leave it running and print its TripID
+    #[arg(short, long, help_heading = LIFE)]
+    pub detach: bool,
+
+    /// Show everything that would be done, and do nothing
+    #[arg(long, help_heading = LIFE)]
+    pub dry_run: bool,
+
+    /// Print data as JSON
+    #[arg(long, help_heading = LIFE, hide_short_help = true)]
+    pub json: bool,
+}
+
+impl LaunchArgs {
+    /// True when nothing but the machine was typed: the menu, not a launch.
+    #[must_use]
+    pub fn only_machine(&self) -> bool {
+        *self == Self { machine: self.machine.clone(), ..Self::default() }
+    }
+}

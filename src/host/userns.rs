@@ -1,0 +1,67 @@
+//! User namespaces from outside: writing maps, and a namespace that only serves as an id map.
+#![expect(unsafe_code, reason = "a forked child that only waits")]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use super::sys::{Forked, fork_into};
+
+/// Writes the maps of process `pid`, as the host's root.
+///
+/// # Errors
+/// As the kernel says (user_namespaces(7)).
+pub fn write_maps(pid: i32, uid_map: &str, gid_map: &str) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/uid_map"), uid_map)?;
+    fs::write(format!("/proc/{pid}/gid_map"), gid_map)
+}
+
+/// Lets `newuidmap` and `newgidmap` write the maps, with the caller's subordinate ids.
+///
+/// # Errors
+/// When a program is missing or refuses; its own words are in the error.
+pub fn write_maps_by_helper(pid: i32, uid_map: &str, gid_map: &str) -> io::Result<()> {
+    for (program, map) in [("newuidmap", uid_map), ("newgidmap", gid_map)] {
+        let output = Command::new(program)
+            .arg(pid.to_string())
+            .args(map.split_whitespace())
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .output()
+            .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(format!("{program}: {}", words.trim())));
+        }
+    }
+    Ok(())
+}
+
+/// A user namespace with these maps that no process lives in: mounts take their id map from it.
+///
+/// # Errors
+/// When the namespace or its maps are refused.
+pub fn id_map(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    // SAFETY: the child makes two system calls and never returns.
+    let forked = unsafe { fork_into(libc::CLONE_NEWUSER as u64, None) }?;
+    let (pid, pidfd) = match forked {
+        Forked::Child => loop {
+            // SAFETY: plain system calls; the parent kills this process.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::pause();
+            }
+        },
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let result = write_maps(pid, uid_map, gid_map)
+        .and_then(|()| Ok(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()));
+    pidfd_send_signal(&pidfd, Signal::KILL)?;
+    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    result
+}

@@ -1,0 +1,494 @@
+//! One client of a keeper, from its first bytes to its last.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::termios::Winsize;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::output::{self, QUEUE, Read};
+use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
+use super::state::{Keeper, Pending, Piece, Start, Viewer, now_ms};
+use super::{end, input, stats};
+use crate::host::fdpass;
+use crate::jail::spawn::SpawnSpec;
+use crate::jail::wire::{self, Message};
+use crate::model::{EnvVar, ExitReason, ExitRecord, Keep};
+use crate::store::log::Stream;
+
+type Queue = mpsc::Sender<Piece>;
+
+/// Serves a client that has just connected: preamble, then frames.
+pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
+    let Ok((version, direct)) = preamble(&stream).await else { return };
+    let (reader, writer) = stream.into_split();
+    let (queue, pieces) = mpsc::channel(QUEUE);
+    let lagged = Rc::new(Cell::new(false));
+    let write = tokio::task::spawn_local(write(Rc::clone(&keeper), writer, pieces, Rc::clone(&lagged)));
+    let welcome = Answer::Welcome { version: protocol::VERSION, id: keeper.plan.id.clone() };
+    say(&queue, welcome).await;
+    if version == protocol::VERSION {
+        let mut connection = Connection { keeper, reader, queue, lagged, direct, viewer: None };
+        connection.serve().await;
+        connection.leave();
+    } else {
+        let message = format!(
+            "this cube's keeper speaks protocol {}, the command speaks {version}: they are of different versions of tripmine",
+            protocol::VERSION
+        );
+        say(&queue, Answer::Refused { message, hints: vec!["use the version that started the cube".into()] })
+            .await;
+        drop(queue);
+    }
+    let _written = write.await;
+}
+
+/// The face that launched the cube: attached to the entry from the first byte.
+pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
+    let (reader, writer) = stream.into_split();
+    let (queue, pieces) = mpsc::channel(QUEUE);
+    let lagged = Rc::new(Cell::new(false));
+    let write = tokio::task::spawn_local(write(Rc::clone(&keeper), writer, pieces, Rc::clone(&lagged)));
+    let started = Answer::Started { pid: 2, layers: Vec::new() };
+    let mut connection =
+        Connection { keeper, reader, queue, lagged, direct: [None, None, None], viewer: None };
+    connection.view(true, false);
+    say(&connection.queue, started).await;
+    connection.serve().await;
+    connection.leave();
+    drop(connection);
+    let _written = write.await;
+}
+
+/// The client's first eight bytes, with the streams that it passes.
+async fn preamble(stream: &UnixStream) -> io::Result<(u8, [Option<OwnedFd>; 3])> {
+    let mut bytes = [0; 8];
+    let (count, fds) =
+        stream.async_io(Interest::READABLE, || fdpass::receive(stream.as_fd(), &mut bytes)).await?;
+    let bad = || io::Error::from(io::ErrorKind::InvalidData);
+    let (version, mask) = protocol::parse_preamble(bytes).filter(|_| count == 8).ok_or_else(bad)?;
+    let mut fds = fds.into_iter();
+    Ok((version, [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None })))
+}
+
+async fn say(queue: &Queue, answer: Answer) {
+    // The client is gone: nobody to tell.
+    let _told = queue.send(Piece::Answer(Rc::new(answer))).await;
+}
+
+/// Writes what is queued until the queue closes or the client goes.
+async fn write(
+    keeper: Rc<Keeper>,
+    mut writer: OwnedWriteHalf,
+    mut pieces: mpsc::Receiver<Piece>,
+    lagged: Rc<Cell<bool>>,
+) {
+    while let Some(piece) = pieces.recv().await {
+        keeper.room.notify_waiters();
+        let result = match piece {
+            Piece::Bytes(stream, bytes) => {
+                let kind = if stream == Stream::Err { Kind::ErrorOutput } else { Kind::Output };
+                frame(&mut writer, kind, &bytes).await
+            }
+            Piece::Answer(answer) => match serde_json::to_vec(&*answer) {
+                Ok(bytes) => frame(&mut writer, Kind::Answer, &bytes).await,
+                Err(_) => return,
+            },
+        };
+        if result.is_err() {
+            break;
+        }
+        if lagged.get() && pieces.is_empty() {
+            lagged.set(false);
+            let repaint = repaint(&keeper);
+            if frame(&mut writer, Kind::Output, &repaint).await.is_err() {
+                break;
+            }
+        }
+    }
+    pieces.close();
+    keeper.room.notify_waiters();
+}
+
+async fn frame(writer: &mut OwnedWriteHalf, kind: Kind, bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(&protocol::head(kind, bytes.len())).await?;
+    writer.write_all(bytes).await
+}
+
+/// The entry's screen as bytes, on a cleared terminal.
+fn repaint(keeper: &Keeper) -> Vec<u8> {
+    let mut bytes = b"\x1b[!p\x1b[H\x1b[2J".to_vec();
+    if let Some(screen) = keeper.screen.borrow_mut().as_mut() {
+        bytes.extend(crate::term::replay(screen));
+    }
+    bytes
+}
+
+struct Connection {
+    keeper: Rc<Keeper>,
+    reader: OwnedReadHalf,
+    queue: Queue,
+    lagged: Rc<Cell<bool>>,
+    direct: [Option<OwnedFd>; 3],
+    viewer: Option<u32>,
+}
+
+impl Connection {
+    async fn serve(&mut self) {
+        while let Some((kind, body)) = self.next().await {
+            let done = match kind {
+                Kind::Ask => match serde_json::from_slice(&body) {
+                    Ok(ask) => self.carry_out(ask).await,
+                    Err(_) => return,
+                },
+                Kind::Input => {
+                    self.type_in(&body).await;
+                    false
+                }
+                Kind::InputEnd => {
+                    if self.is_writer() {
+                        self.keeper.stdin.borrow_mut().take();
+                    }
+                    false
+                }
+                // A keeper's own kinds from a client: a peer that lies is cut off.
+                _ => return,
+            };
+            if done {
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<(Kind, Vec<u8>)> {
+        next_frame(&mut self.reader).await
+    }
+
+    fn is_writer(&self) -> bool {
+        self.viewer.is_some() && self.keeper.writer.get() == self.viewer
+    }
+
+    /// True when the connection has nothing more to do.
+    async fn carry_out(&mut self, ask: Ask) -> bool {
+        match ask {
+            // Only the first message on the keeper's standard input may be one.
+            Ask::Launch(_) => return true,
+            Ask::Attach { rows, cols, write, take_over } => {
+                let writer = self.view(write, take_over);
+                if writer {
+                    self.resize(rows, cols);
+                }
+                let tty = self.keeper.record.borrow().tty;
+                say(&self.queue, Answer::Attached { tty, writer }).await;
+                if tty {
+                    let repaint: Rc<[u8]> = repaint(&self.keeper).into();
+                    let _sent = self.queue.send(Piece::Bytes(Stream::Tty, repaint)).await;
+                }
+            }
+            Ask::Resize { rows, cols } => {
+                if self.is_writer() {
+                    self.resize(rows, cols);
+                }
+            }
+            Ask::Status => {
+                let mut usage = stats::usage(self.keeper.pid);
+                usage.age_ms = u64::try_from(self.keeper.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let viewers = u32::try_from(self.keeper.viewers.borrow().len()).unwrap_or(u32::MAX);
+                let record = self.keeper.record.borrow().clone();
+                say(&self.queue, Answer::Status(Box::new(Status { record, viewers, usage }))).await;
+            }
+            Ask::Stop { grace_ms } => {
+                self.keeper.end(ExitReason::Stopped, grace_ms);
+                self.wait_over().await;
+                return true;
+            }
+            Ask::Signal { signal } => {
+                let message = Message::Signal { session: 0, signal };
+                let answer = match wire::send(self.keeper.init.as_fd(), message, &[]) {
+                    Ok(()) => Answer::Done,
+                    Err(errno) => {
+                        Answer::Refused { message: format!("cannot send the signal: {errno}"), hints: vec![] }
+                    }
+                };
+                say(&self.queue, answer).await;
+            }
+            Ask::Wait => {
+                self.wait_over().await;
+                return true;
+            }
+            Ask::Rename { name } => {
+                let answer = if self.keeper.plan.keep == Keep::Durable {
+                    self.keeper.record.borrow_mut().name = Some(name);
+                    self.keeper.save();
+                    Answer::Done
+                } else {
+                    Answer::Refused {
+                        message: "only a cube that is kept has a name".into(),
+                        hints: vec!["launch it with `--keep NAME`".into()],
+                    }
+                };
+                say(&self.queue, answer).await;
+            }
+            Ask::Exec { argv, env, cwd, rows, cols } => {
+                self.exec(&argv, env, cwd, rows, cols).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Attaches to the entry's output. True when this client types.
+    fn view(&mut self, write: bool, take_over: bool) -> bool {
+        let id = self.viewer.unwrap_or_else(|| self.keeper.number());
+        if self.viewer.is_none() {
+            self.viewer = Some(id);
+            let viewer = Viewer { id, queue: self.queue.clone(), lagged: Rc::clone(&self.lagged) };
+            self.keeper.viewers.borrow_mut().push(viewer);
+        }
+        let taken = self.keeper.writer.get();
+        if !write || (taken.is_some() && taken != Some(id) && !take_over) {
+            return false;
+        }
+        if let Some(old) = taken.filter(|old| *old != id) {
+            let viewers = self.keeper.viewers.borrow();
+            if let Some(viewer) = viewers.iter().find(|viewer| viewer.id == old) {
+                let _told = viewer.queue.try_send(Piece::Answer(Rc::new(Answer::WriterLost)));
+            }
+        }
+        self.keeper.writer.set(Some(id));
+        self.keeper.room.notify_waiters();
+        true
+    }
+
+    fn leave(&mut self) {
+        if let Some(id) = self.viewer.take() {
+            self.keeper.viewers.borrow_mut().retain(|viewer| viewer.id != id);
+            if self.keeper.writer.get() == Some(id) {
+                self.keeper.writer.set(None);
+            }
+            self.keeper.room.notify_waiters();
+        }
+    }
+
+    fn resize(&self, rows: u16, cols: u16) {
+        if rows == 0 || cols == 0 {
+            return;
+        }
+        if let Some(master) = self.keeper.master.borrow().as_ref() {
+            let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+            let _sized = rustix::termios::tcsetwinsize(master.get_ref(), size);
+        }
+        if let Some(screen) = self.keeper.screen.borrow_mut().as_mut() {
+            screen.resize(rows, cols);
+        }
+    }
+
+    async fn type_in(&self, bytes: &[u8]) {
+        if !self.is_writer() {
+            return;
+        }
+        let target = self.keeper.master.borrow().clone().or_else(|| self.keeper.stdin.borrow().clone());
+        if let Some(fd) = target
+            && input::write_all(&fd, bytes).await.is_err()
+        {
+            self.keeper.stdin.borrow_mut().take();
+        }
+    }
+
+    async fn wait_over(&self) {
+        let mut over = self.keeper.over.subscribe();
+        while !*over.borrow_and_update() {
+            if over.changed().await.is_err() {
+                break;
+            }
+        }
+        let exit = self.keeper.record.borrow().exit.clone();
+        if let Some(exit) = exit {
+            say(&self.queue, Answer::Exited(exit)).await;
+        }
+    }
+
+    /// Another process in the cube, its streams on this connection.
+    async fn exec(&mut self, argv: &[String], more: Vec<EnvVar>, cwd: Option<String>, rows: u16, cols: u16) {
+        let keeper = Rc::clone(&self.keeper);
+        let mut env = keeper.plan.env.clone();
+        for variable in more {
+            env.retain(|old| old.key != variable.key);
+            env.push(variable);
+        }
+        let cwd = cwd.unwrap_or_else(|| keeper.plan.entry.cwd.clone());
+        let refuse = |message: String| Answer::Refused { message, hints: Vec::new() };
+        let spec = match SpawnSpec::new(argv, &env, &cwd) {
+            Ok(spec) if !argv.is_empty() => spec,
+            Ok(_) => return say(&self.queue, refuse("no command was given".into())).await,
+            Err(error) => return say(&self.queue, refuse(error.to_string())).await,
+        };
+        let session = keeper.number();
+        let direct = std::mem::take(&mut self.direct);
+        let (ours, started, ended) = match start(&keeper, session, &spec, direct, rows, cols) {
+            Ok(all) => all,
+            Err(error) => return say(&self.queue, refuse(format!("cannot start it: {error}"))).await,
+        };
+        let begun = std::time::Instant::now();
+        let master = match started.await {
+            Ok(Start::Running(pid, master)) => {
+                say(&self.queue, Answer::Started { pid, layers: Vec::new() }).await;
+                master
+            }
+            Ok(Start::Refused(errno)) => {
+                let why = io::Error::from_raw_os_error(errno).to_string();
+                let exit = ExitRecord {
+                    code: end::not_started_code(errno),
+                    signal: None,
+                    reason: ExitReason::NotStarted(why),
+                    ended_unix_ms: now_ms(),
+                    ran: begun.elapsed(),
+                };
+                return say(&self.queue, Answer::Exited(exit)).await;
+            }
+            Err(_) => return say(&self.queue, refuse("the cube has ended".into())).await,
+        };
+        let status = self.session(session, master, ours, ended).await;
+        let (code, signal) = status.map_or((137, Some(9)), end::decode);
+        let reason = if status.is_some() { ExitReason::Ended } else { ExitReason::Stopped };
+        let exit = ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran: begun.elapsed() };
+        say(&self.queue, Answer::Exited(exit)).await;
+    }
+
+    /// Moves bytes between this connection and a session until the session ends. A client that goes takes its
+    /// session along: HUP, as a closed terminal does.
+    async fn session(
+        &mut self,
+        session: u32,
+        master: Option<OwnedFd>,
+        ours: [Option<OwnedFd>; 3],
+        mut ended: oneshot::Receiver<i32>,
+    ) -> Option<i32> {
+        let keeper = Rc::clone(&self.keeper);
+        let [stdin, stdout, stderr] = ours;
+        let watch = |fd: Option<OwnedFd>| fd.and_then(|fd| output::watched(fd).ok());
+        let (master, mut stdin) = (watch(master), watch(stdin));
+        let mut pumps = Vec::new();
+        let sources =
+            [(Stream::Tty, master.clone()), (Stream::Out, watch(stdout)), (Stream::Err, watch(stderr))];
+        for (stream, fd) in sources {
+            if let Some(fd) = fd {
+                pumps.push(tokio::task::spawn_local(forward(fd, stream, self.queue.clone())));
+            }
+        }
+        let signal = |signal| {
+            let _sent = wire::send(keeper.init.as_fd(), Message::Signal { session, signal }, &[]);
+        };
+        let status = loop {
+            tokio::select! {
+                biased;
+                status = &mut ended => break status.ok(),
+                frame = next_frame(&mut self.reader) => match frame {
+                    Some((Kind::Input, bytes)) => {
+                        if let Some(fd) = master.as_ref().or(stdin.as_ref()) {
+                            tokio::select! {
+                                written = input::write_all(fd, &bytes) => if written.is_err() { stdin = None },
+                                status = &mut ended => break status.ok(),
+                            }
+                        }
+                    }
+                    Some((Kind::InputEnd, _)) => stdin = None,
+                    Some((Kind::Ask, bytes)) => match serde_json::from_slice(&bytes) {
+                        Ok(Ask::Resize { rows, cols }) if rows > 0 && cols > 0 => if let Some(master) = &master {
+                            let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+                            let _sized = rustix::termios::tcsetwinsize(master.get_ref(), size);
+                        },
+                        Ok(Ask::Signal { signal: number }) => signal(number),
+                        _ => {}
+                    },
+                    _ => {
+                        signal(libc::SIGHUP);
+                        signal(libc::SIGTERM);
+                        signal(libc::SIGCONT);
+                        break ended.await.ok();
+                    }
+                },
+            }
+        };
+        // What a background child still holds open is not waited for: only what is in the pipe already.
+        for pump in pumps {
+            if tokio::time::timeout(std::time::Duration::from_millis(100), pump).await.is_err() {
+                continue;
+            }
+        }
+        status
+    }
+}
+
+/// One frame; `None` when the client is gone or lies. Safe to cancel only between frames: a cancelled read belongs to a
+/// session that has ended, after which nothing is read.
+async fn next_frame(reader: &mut OwnedReadHalf) -> Option<(Kind, Vec<u8>)> {
+    let mut head = [0; HEAD];
+    reader.read_exact(&mut head).await.ok()?;
+    let (kind, length) = parse_head(head)?;
+    let mut body = Vec::new();
+    // Grows with what arrives: a lie about the length costs the liar, not us.
+    reader.take(length as u64).read_to_end(&mut body).await.ok()?;
+    (body.len() == length).then_some((kind, body))
+}
+
+async fn forward(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
+    let mut buffer = vec![0; output::CHUNK];
+    loop {
+        let read = output::read(&fd, &mut buffer).await;
+        let (Read::Bytes(count) | Read::End(count)) = read;
+        if count > 0 && queue.send(Piece::Bytes(stream, Rc::from(&buffer[..count]))).await.is_err() {
+            return;
+        }
+        if matches!(read, Read::End(_)) {
+            return;
+        }
+    }
+}
+
+type Started = ([Option<OwnedFd>; 3], oneshot::Receiver<Start>, oneshot::Receiver<i32>);
+
+/// Asks init to start `spec`; our ends of its pipes, and where its start and its end are told.
+fn start(
+    keeper: &Keeper,
+    session: u32,
+    spec: &SpawnSpec,
+    direct: [Option<OwnedFd>; 3],
+    rows: u16,
+    cols: u16,
+) -> io::Result<Started> {
+    let memory = rustix::fs::memfd_create(c"spawn", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(memory);
+    io::Write::write_all(&mut file, &spec.encode())?;
+    let mut ours = [None, None, None];
+    let mut theirs = Vec::new();
+    if rows == 0 {
+        for (index, direct) in direct.into_iter().enumerate() {
+            if let Some(fd) = direct {
+                theirs.push(fd);
+                continue;
+            }
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            let (our, their) = if index == 0 { (write, read) } else { (read, write) };
+            ours[index] = Some(our);
+            theirs.push(their);
+        }
+    }
+    let mut fds = vec![file.as_fd()];
+    fds.extend(theirs.iter().map(AsFd::as_fd));
+    let (started_out, started) = oneshot::channel();
+    let (ended_out, ended) = oneshot::channel();
+    let pending = Pending { started: Some(started_out), ended: Some(ended_out) };
+    keeper.pending.borrow_mut().insert(session, pending);
+    if let Err(errno) = wire::send(keeper.init.as_fd(), Message::Spawn { session, rows, cols }, &fds) {
+        keeper.pending.borrow_mut().remove(&session);
+        return Err(errno.into());
+    }
+    Ok((ours, started, ended))
+}

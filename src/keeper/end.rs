@@ -1,0 +1,102 @@
+//! How a cube ends, and what is written down of it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::state::{Keeper, now_ms};
+use crate::host::cgroup;
+use crate::jail::wire::{self, ALL_SESSIONS, Message};
+use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
+use std::os::fd::AsFd;
+
+/// The exit code and signal of a wait status, as a shell has them (waitpid(2)).
+#[must_use]
+pub const fn decode(status: i32) -> (i32, Option<i32>) {
+    let signal = status & 0x7f;
+    if signal == 0 { (status >> 8 & 0xff, None) } else { (128 + signal, Some(signal)) }
+}
+
+/// The exit code for an entry that could not be executed: 127 not found, 126 anything else.
+#[must_use]
+pub const fn not_started_code(errno: i32) -> i32 {
+    if errno == libc::ENOENT { 127 } else { 126 }
+}
+
+/// Waits until someone asks for the end, then asks the cube politely, then returns when it must be killed.
+pub async fn stop_sequence(keeper: Rc<Keeper>) {
+    let mut stop = keeper.stop.subscribe();
+    let grace = loop {
+        if let Some(grace) = *stop.borrow_and_update() {
+            break grace;
+        }
+        if stop.changed().await.is_err() {
+            return;
+        }
+    };
+    keeper.record.borrow_mut().state = CubeState::Stopping;
+    keeper.save();
+    if grace == 0 {
+        return;
+    }
+    // A shell at a terminal ignores TERM and obeys HUP, as when its window is closed.
+    let signals: &[i32] = if keeper.record.borrow().tty {
+        &[libc::SIGTERM, libc::SIGHUP, libc::SIGCONT]
+    } else {
+        &[libc::SIGTERM, libc::SIGCONT]
+    };
+    for signal in signals {
+        let message = Message::Signal { session: ALL_SESSIONS, signal: *signal };
+        if wire::send(keeper.init.as_fd(), message, &[]).is_err() {
+            return;
+        }
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(grace);
+    // A second request may shorten the grace, never lengthen it.
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => return,
+            changed = stop.changed() => match (changed, *stop.borrow_and_update()) {
+                (Err(_), _) | (Ok(()), Some(0)) => return,
+                _ => {}
+            },
+        }
+    }
+}
+
+/// The exit record of an entry that ran.
+#[must_use]
+pub fn record_of(keeper: &Keeper, status: Option<i32>) -> ExitRecord {
+    let asked = keeper.ending.borrow().clone();
+    // Ended by us before it told a status: as killed.
+    let (code, signal) = status.map_or((128 + libc::SIGKILL, Some(libc::SIGKILL)), decode);
+    let oom = signal == Some(libc::SIGKILL)
+        && keeper.plan.limits.cgroup.as_ref().is_some_and(|cgroup| cgroup::oom_kills(cgroup) > 0);
+    let reason = match asked {
+        Some(reason) => reason,
+        None if oom => {
+            let limit = keeper.plan.limits.memory.map(|(size, _)| size.to_string()).unwrap_or_default();
+            ExitReason::OutOfMemory(format!("killed by the kernel at the limit of {limit}"))
+        }
+        None => ExitReason::Ended,
+    };
+    ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran: keeper.started.elapsed() }
+}
+
+/// Writes the end down, and removes what a throwaway leaves. The caller's answer is out already, except for the record.
+pub fn clean(keeper: &Keeper) {
+    // What cannot be removed now is found and removed by the next command's sweep.
+    let _socket = std::fs::remove_file(crate::store::cubes::socket_path(&keeper.socket_dir, &keeper.plan.id));
+    if let Some(plan) = &keeper.plan.limits.cgroup {
+        let folders = plan.folders();
+        // The kernel frees a dead process's cgroup a moment after its death is seen.
+        for _ in 0..50 {
+            if cgroup::remove(&folders) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    if keeper.plan.keep == Keep::Throwaway {
+        let _removed = crate::store::remove::remove_tree(&keeper.dir.system_copy());
+    }
+}

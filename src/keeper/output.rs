@@ -1,0 +1,146 @@
+//! Output of the entry on its way to the log, the screen model and the clients.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::input;
+use super::state::{Keeper, Piece, now_ms};
+use crate::store::log::Stream;
+
+/// Bytes that are read before they are passed on.
+pub const CHUNK: usize = 64 * 1024;
+/// Pieces that may wait for one client: 2 MiB at most.
+pub const QUEUE: usize = 32;
+
+/// What one read gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// The stream has ended after so many bytes.
+    End(usize),
+}
+
+/// Reads what is there, up to the buffer's size. A terminal gives at most 4 KiB a read, so this asks until
+/// it is empty.
+fn fill(fd: &OwnedFd, buffer: &mut [u8]) -> Result<Read, Errno> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::io::read(fd, &mut buffer[filled..]) {
+            Ok(0) => return Ok(Read::End(filled)),
+            Ok(count) => filled += count,
+            Err(Errno::AGAIN) if filled == 0 => return Err(Errno::AGAIN),
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            // EIO: every slave of the terminal is closed.
+            Err(_) => return Ok(Read::End(filled)),
+        }
+    }
+    Ok(Read::Bytes(filled))
+}
+
+/// Waits for bytes and reads them.
+pub async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> Read {
+    loop {
+        let Ok(mut guard) = fd.readable().await else { return Read::End(0) };
+        match fill(fd.get_ref(), buffer) {
+            Err(_) => guard.clear_ready(),
+            Ok(read) => return read,
+        }
+    }
+}
+
+/// Pumps one stream of the entry until it ends.
+pub async fn pump(keeper: Rc<Keeper>, stream: Stream, fd: Rc<AsyncFd<OwnedFd>>) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let deadline = keeper.screen.borrow().as_ref().and_then(crate::term::screen::Screen::sync_deadline);
+        let read = match deadline.filter(|_| stream == Stream::Tty) {
+            None => read(&fd, &mut buffer).await,
+            Some(deadline) => tokio::select! {
+                read = read(&fd, &mut buffer) => read,
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    let replies = keeper.screen.borrow_mut().as_mut().map(|screen| screen.flush_sync().to_cube);
+                    answer(&fd, replies.unwrap_or_default()).await;
+                    continue;
+                }
+            },
+        };
+        let (Read::Bytes(count) | Read::End(count)) = read;
+        if count > 0 {
+            let bytes = &buffer[..count];
+            keeper.log.borrow_mut().append(now_ms(), stream, bytes);
+            if stream == Stream::Tty {
+                let replies = keeper.screen.borrow_mut().as_mut().map(|screen| screen.feed(bytes).to_cube);
+                answer(&fd, replies.unwrap_or_default()).await;
+            }
+            if !keeper.viewers.borrow().is_empty() {
+                distribute(&keeper, stream, &Rc::from(bytes)).await;
+            }
+        }
+        if matches!(read, Read::End(_)) {
+            return;
+        }
+    }
+}
+
+/// Writes the screen model's answers to the cube's questions, as a terminal would.
+async fn answer(fd: &AsyncFd<OwnedFd>, replies: Vec<u8>) {
+    if !replies.is_empty() {
+        // A cube that asks and does not read must not stop its own output: what does not fit is dropped.
+        let _fits = tokio::time::timeout(Duration::from_millis(50), input::write_all(fd, &replies)).await;
+    }
+}
+
+/// Gives a piece to every viewer. The one who types, and every viewer of a pipe, holds the cube back when slow; others
+/// miss output and get the screen repainted.
+async fn distribute(keeper: &Rc<Keeper>, stream: Stream, bytes: &Rc<[u8]>) {
+    let viewers: Vec<u32> = keeper.viewers.borrow().iter().map(|viewer| viewer.id).collect();
+    for id in viewers {
+        loop {
+            let room = keeper.room.notified();
+            let full = {
+                let viewers = keeper.viewers.borrow();
+                let Some(viewer) = viewers.iter().find(|viewer| viewer.id == id) else { break };
+                match viewer.queue.try_send(Piece::Bytes(stream, Rc::clone(bytes))) {
+                    Ok(()) | Err(TrySendError::Closed(_)) => false,
+                    Err(TrySendError::Full(_))
+                        if keeper.writer.get() == Some(id) || stream != Stream::Tty =>
+                    {
+                        true
+                    }
+                    Err(TrySendError::Full(_)) => {
+                        viewer.lagged.set(true);
+                        false
+                    }
+                }
+            };
+            if !full {
+                break;
+            }
+            room.await;
+        }
+    }
+}
+
+/// What is left in a stream after its writers are dead.
+pub async fn drain(keeper: &Rc<Keeper>, pumps: Vec<tokio::task::JoinHandle<()>>) {
+    for pump in pumps {
+        // A client that does not read keeps its own output waiting, not the end of the others.
+        let _ended = pump.await;
+    }
+    keeper.log.borrow_mut().finish();
+}
+
+/// A descriptor made non-blocking and known to the runtime.
+///
+/// # Errors
+/// As fcntl(2) or epoll_ctl(2).
+pub fn watched(fd: OwnedFd) -> std::io::Result<Rc<AsyncFd<OwnedFd>>> {
+    Ok(Rc::new(crate::host::aio::watched(fd)?))
+}

@@ -1,0 +1,146 @@
+//! Layers in force: read back from the kernel before the entry starts.
+
+use std::io;
+
+use crate::host::proc;
+use crate::model::{Enforcement, Layer, LayerStatus};
+use crate::plan::LaunchPlan;
+use crate::plan::launch::IdMap;
+
+/// Asks the kernel about process `pid` for every layer of the plan. `filters` is how many seccomp programs
+/// were to be installed.
+///
+/// # Errors
+/// When the process is gone.
+pub fn read(plan: &LaunchPlan, pid: i32, filters: usize) -> io::Result<Vec<LayerStatus>> {
+    let status = proc::status(pid)?;
+    let mut layers = Vec::with_capacity(plan.layers.len());
+    for layer in &plan.layers {
+        let enforcement = match layer {
+            Layer::UserNs => user_namespace(plan, pid),
+            Layer::MountNs => own_namespace(pid, "mnt"),
+            Layer::PidNs => own_namespace(pid, "pid_for_children").and_pid(pid),
+            Layer::NetNs => own_namespace(pid, "net"),
+            Layer::IpcNs => own_namespace(pid, "ipc"),
+            Layer::UtsNs => own_namespace(pid, "uts"),
+            Layer::CgroupNs => own_namespace(pid, "cgroup"),
+            Layer::TimeNs => own_namespace(pid, "time"),
+            Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
+            Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
+            Layer::Capabilities => capabilities(plan, &status),
+            // Landlock is in no file of /proc: the child has tried a forbidden folder and would not
+            // have said "confined" had it opened.
+            Layer::Landlock => Enforcement::Full(format!("ABI {}, tried", plan.landlock.abi)),
+            Layer::Seccomp
+                if status.seccomp == 2 && status.seccomp_filters as usize >= filters && filters > 0 =>
+            {
+                Enforcement::Full(format!("{} profile", plan.seccomp))
+            }
+            Layer::Seccomp => Enforcement::None(format!(
+                "mode {} with {} filters, expected {filters}",
+                status.seccomp, status.seccomp_filters
+            )),
+            Layer::Cgroup => cgroup(plan, pid),
+            // Done by init right after "go"; it ends itself if that fails.
+            Layer::InitSealed => Enforcement::Full("before the entry".into()),
+        };
+        layers.push(LayerStatus { layer: *layer, enforcement });
+    }
+    Ok(layers)
+}
+
+/// The first layer that is not fully in force.
+#[must_use]
+pub fn missing(layers: &[LayerStatus]) -> Option<&LayerStatus> {
+    layers.iter().find(|status| !status.enforcement.is_full())
+}
+
+fn own_namespace(pid: i32, kind: &str) -> Enforcement {
+    match (proc::namespace(&pid.to_string(), kind), proc::namespace("self", kind)) {
+        (Ok(its), Ok(ours)) if its != ours => Enforcement::Full("own".into()),
+        (Ok(_), Ok(_)) => Enforcement::None(format!("it shares the host's {kind} namespace")),
+        (Err(error), _) | (_, Err(error)) => Enforcement::None(format!("cannot be read: {error}")),
+    }
+}
+
+trait AndPid {
+    fn and_pid(self, pid: i32) -> Enforcement;
+}
+
+impl AndPid for Enforcement {
+    /// It must also be the first process of that namespace: the last number of `NSpid` is 1.
+    fn and_pid(self, pid: i32) -> Enforcement {
+        if !self.is_full() {
+            return self;
+        }
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let inner = text
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))
+            .and_then(|numbers| numbers.split_whitespace().last().map(str::to_owned));
+        match inner.as_deref() {
+            Some("1") => self,
+            _ => Enforcement::None("its first process is not PID 1".into()),
+        }
+    }
+}
+
+fn user_namespace(plan: &LaunchPlan, pid: i32) -> Enforcement {
+    let own = own_namespace(pid, "user");
+    if !own.is_full() {
+        return own;
+    }
+    for (kind, planned) in [("uid", &plan.user.uid_map), ("gid", &plan.user.gid_map)] {
+        match proc::id_map(pid, kind) {
+            Ok(map) if same_map(&map, planned) => {}
+            Ok(_) => return Enforcement::None(format!("its {kind} map is not the planned one")),
+            Err(error) => return Enforcement::None(format!("its {kind} map cannot be read: {error}")),
+        }
+    }
+    let shown: Vec<_> =
+        plan.user.uid_map.iter().map(|m| format!("{} → {} ({})", m.inside, m.outside, m.count)).collect();
+    Enforcement::Full(format!("uid {}", shown.join(", ")))
+}
+
+fn same_map(map: &[(u32, u32, u32)], planned: &[IdMap]) -> bool {
+    map.len() == planned.len()
+        && map.iter().zip(planned).all(|(line, plan)| *line == (plan.inside, plan.outside, plan.count))
+}
+
+fn capabilities(plan: &LaunchPlan, status: &proc::Status) -> Enforcement {
+    let allowed: u64 =
+        plan.user.capabilities.iter().filter_map(|name| capability_number(name)).map(|n| 1 << n).sum();
+    if (status.bounding | status.capabilities) & !allowed == 0 {
+        Enforcement::Full(if allowed == 0 { "none".into() } else { format!("bounded to {allowed:x}") })
+    } else {
+        Enforcement::None(format!("bounding set {:x}, expected {allowed:x}", status.bounding))
+    }
+}
+
+/// Numbers of linux/capability.h for those that a cube may have.
+fn capability_number(name: &str) -> Option<u32> {
+    Some(match name.strip_prefix("CAP_").unwrap_or(name) {
+        "CHOWN" => 0,
+        "DAC_OVERRIDE" => 1,
+        "FOWNER" => 3,
+        "FSETID" => 4,
+        "KILL" => 5,
+        "SETGID" => 6,
+        "SETUID" => 7,
+        "NET_BIND_SERVICE" => 10,
+        "SYS_CHROOT" => 18,
+        "SETFCAP" => 31,
+        _ => return None,
+    })
+}
+
+fn cgroup(plan: &LaunchPlan, pid: i32) -> Enforcement {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let wanted = plan.limits.cgroup.as_ref().map_or(0, |cgroup| cgroup.folders().len());
+    let inside = text.lines().filter(|line| line.ends_with(plan.id.as_str())).count();
+    if wanted > 0 && inside >= wanted {
+        Enforcement::Full(format!("{inside} of {wanted} folders"))
+    } else {
+        Enforcement::None(format!("in {inside} of {wanted} folders"))
+    }
+}

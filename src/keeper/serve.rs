@@ -1,0 +1,315 @@
+//! A keeper's life: from `main` to the end of its cube.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::LocalSet;
+
+use super::protocol::{self, Answer, Kind};
+use super::start::{self, Handover, Jailed, NotStarted};
+use super::state::{Keeper, Pending, Piece, Start, now_ms};
+use super::{connection, end, output, watch as limits};
+use crate::jail::wire::{self, Message};
+use crate::model::cube::ProcessRef;
+use crate::model::{CubeState, ExitReason, ExitRecord};
+use crate::plan::launch::StdioPlan;
+use crate::store::log::{KEEP_FILES, LogWriter, MAX_BYTES, Stream};
+use crate::term::screen::{HISTORY, Screen};
+
+/// The body of `tripmine __keeper`; the process's exit code. Nobody reads it: what happened is in the record.
+#[must_use]
+pub fn main() -> i32 {
+    // A session of its own: no terminal, no signal and no closing window of a face reaches it.
+    let _session = rustix::process::setsid();
+    let _moved = rustix::process::chdir(c"/");
+    rustix::process::umask(rustix::fs::Mode::from(0o077));
+    let Ok(mut handover) = start::take_over() else { return 125 };
+    // Descriptor 0 has been adopted and closed; the lowest free number must not become a socket.
+    let _null = std::fs::File::open("/dev/null").map(OwnedFd::from).map(std::mem::forget);
+    match start::jail(&handover.launch, &mut handover.direct, || {}) {
+        Ok(jailed) => run(handover, jailed),
+        Err(not_started) => {
+            fail(handover, not_started);
+            125
+        }
+    }
+}
+
+/// Tells the face, writes the record, and leaves nothing.
+fn fail(handover: Handover, not_started: NotStarted) {
+    let Handover { mut face, mut launch, dir, .. } = handover;
+    let reason = match not_started.layer {
+        Some(layer) => ExitReason::LayerMissing(layer.word().to_owned()),
+        None => ExitReason::SetupFailed(not_started.message.clone()),
+    };
+    launch.record.state = CubeState::Failed;
+    launch.record.exit =
+        Some(ExitRecord { code: 125, signal: None, reason, ended_unix_ms: now_ms(), ran: Duration::ZERO });
+    // The face is told in any case; a full disk only costs the record.
+    let _written = dir.write_record(&launch.record);
+    let _socket = std::fs::remove_file(&launch.socket);
+    if let Some(cgroup) = &launch.plan.limits.cgroup {
+        crate::host::cgroup::remove(&cgroup.folders());
+    }
+    let answer = Answer::Refused { message: not_started.message, hints: not_started.hints };
+    let _told = say(&mut face, &answer);
+}
+
+fn say(face: &mut StdStream, answer: &Answer) -> std::io::Result<()> {
+    let body = serde_json::to_vec(answer)?;
+    face.write_all(&protocol::head(Kind::Answer, body.len()))?;
+    face.write_all(&body)
+}
+
+fn run(handover: Handover, jailed: Jailed) -> i32 {
+    let Handover { mut face, launch, dir, .. } = handover;
+    let tty = match launch.plan.stdio {
+        StdioPlan::Pty { rows, cols } => Some((rows, cols)),
+        StdioPlan::Pipes { .. } => None,
+    };
+    let (rows, cols) = tty.unwrap_or((0, 0));
+    // The layers are in force: the entry may run. What follows happens beside it.
+    let go = wire::send(jailed.init.as_fd(), Message::Go, &[])
+        .and_then(|()| wire::send(jailed.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]));
+    if go.is_err() {
+        start::kill(&jailed.pidfd);
+        let not_started = NotStarted {
+            message: "the cube's first process died before the entry ran".into(),
+            hints: Vec::new(),
+            layer: None,
+        };
+        fail(Handover { face, launch, dir, direct: [None, None, None] }, not_started);
+        return 125;
+    }
+    let mut record = launch.record;
+    record.layers.clone_from(&jailed.layers);
+    record.state = CubeState::Running;
+    record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
+    record.init = ProcessRef::capture(jailed.pid).ok();
+    let attached = launch.attached;
+    if !attached {
+        let started = Answer::Started { pid: 2, layers: jailed.layers.clone() };
+        // The face may have gone; the cube runs all the same.
+        let _told = say(&mut face, &started);
+    }
+    let log_dir = dir.log_dir();
+    let keeper = Rc::new(Keeper {
+        record: RefCell::new(record),
+        dir,
+        init: jailed.init,
+        pidfd: jailed.pidfd,
+        pid: jailed.pid,
+        log: RefCell::new(LogWriter::new(log_dir, MAX_BYTES, KEEP_FILES)),
+        screen: RefCell::new(tty.map(|(rows, cols)| Screen::new(rows, cols, HISTORY))),
+        master: RefCell::new(None),
+        stdin: RefCell::new(None),
+        viewers: RefCell::new(Vec::new()),
+        writer: Cell::new(None),
+        next_number: Cell::new(1),
+        pending: RefCell::new(HashMap::new()),
+        ending: RefCell::new(None),
+        stop: watch::channel(None).0,
+        over: watch::channel(false).0,
+        started: std::time::Instant::now(),
+        room: Notify::new(),
+        socket_dir: launch.socket.parent().map(std::path::Path::to_path_buf).unwrap_or_default(),
+        plan: launch.plan,
+    });
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        start::kill(&keeper.pidfd);
+        return 125;
+    };
+    let local = LocalSet::new();
+    let face = attached.then_some(face);
+    let result = local.block_on(&runtime, life(Rc::clone(&keeper), jailed.listener, jailed.pipes, face));
+    if result.is_err() {
+        start::kill(&keeper.pidfd);
+    }
+    end::clean(&keeper);
+    i32::from(result.is_err())
+}
+
+/// From "go" to the last byte of the last client.
+async fn life(
+    keeper: Rc<Keeper>,
+    listener: std::os::unix::net::UnixListener,
+    pipes: [Option<OwnedFd>; 3],
+    face: Option<StdStream>,
+) -> std::io::Result<()> {
+    let (started_out, started) = oneshot::channel();
+    let (ended_out, ended) = oneshot::channel();
+    let entry = Pending { started: Some(started_out), ended: Some(ended_out) };
+    keeper.pending.borrow_mut().insert(0, entry);
+    let init = tokio::task::spawn_local(hear_init(Rc::clone(&keeper)));
+    let [stdin, stdout, stderr] = pipes;
+    let mut pumps = Vec::new();
+    for (stream, fd) in [(Stream::Out, stdout), (Stream::Err, stderr)] {
+        if let Some(fd) = fd {
+            let fd = output::watched(fd)?;
+            pumps.push(tokio::task::spawn_local(output::pump(Rc::clone(&keeper), stream, fd)));
+        }
+    }
+    if let Some(stdin) = stdin {
+        *keeper.stdin.borrow_mut() = Some(output::watched(stdin)?);
+    }
+    let launcher = match face {
+        Some(face) => {
+            face.set_nonblocking(true)?;
+            let face = UnixStream::from_std(face)?;
+            Some(tokio::task::spawn_local(connection::serve_launcher(Rc::clone(&keeper), face)))
+        }
+        // A detached cube reads nothing: its input is at its end.
+        None => {
+            keeper.stdin.borrow_mut().take();
+            None
+        }
+    };
+    listener.set_nonblocking(true)?;
+    let accepting = tokio::task::spawn_local(accept(Rc::clone(&keeper), UnixListener::from_std(listener)?));
+    keeper.save();
+    let exit = match started.await {
+        Ok(Start::Running(_, master)) => {
+            if let Some(master) = master {
+                let master = output::watched(master)?;
+                *keeper.master.borrow_mut() = Some(Rc::clone(&master));
+                pumps.push(tokio::task::spawn_local(output::pump(Rc::clone(&keeper), Stream::Tty, master)));
+            }
+            let status = until_end(&keeper, ended).await;
+            start::kill(&keeper.pidfd);
+            end::record_of(&keeper, status)
+        }
+        Ok(Start::Refused(errno)) => {
+            start::kill(&keeper.pidfd);
+            let why = std::io::Error::from_raw_os_error(errno).to_string();
+            ExitRecord {
+                code: end::not_started_code(errno),
+                signal: None,
+                reason: ExitReason::NotStarted(format!("`{}`: {why}", keeper.plan.entry.argv[0])),
+                ended_unix_ms: now_ms(),
+                ran: Duration::ZERO,
+            }
+        }
+        Err(_) => {
+            start::kill(&keeper.pidfd);
+            end::record_of(&keeper, None)
+        }
+    };
+    // Everything inside is dead, so every stream has an end.
+    output::drain(&keeper, pumps).await;
+    let state =
+        if matches!(exit.reason, ExitReason::NotStarted(_)) { CubeState::Failed } else { CubeState::Exited };
+    {
+        let mut record = keeper.record.borrow_mut();
+        record.state = state;
+        record.exit = Some(exit.clone());
+    }
+    keeper.save();
+    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
+    let viewers: Vec<_> = keeper.viewers.borrow().iter().map(|viewer| viewer.queue.clone()).collect();
+    for queue in viewers {
+        let _told = queue.send(Piece::Answer(Rc::new(Answer::Exited(exit.clone())))).await;
+    }
+    keeper.over.send_replace(true);
+    // Sessions and waiters are answered by their own tasks, which end with their clients.
+    keeper.pending.borrow_mut().clear();
+    init.abort();
+    if let Some(launcher) = launcher {
+        let _left = launcher.await;
+    }
+    accepting.abort();
+    // Others get a moment to take their last bytes.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
+    while !keeper.viewers.borrow().is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::select! { () = keeper.room.notified() => {}, () = tokio::time::sleep(Duration::from_millis(20)) => {} }
+    }
+    tokio::task::yield_now().await;
+    Ok(())
+}
+
+/// Waits for the entry's end, a stop, or the timeout. The status, if the entry told one.
+async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option<i32> {
+    let watching = tokio::task::spawn_local(limits::watch(Rc::clone(keeper)));
+    let timeout = keeper.plan.limits.timeout;
+    let timer = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut ended = std::pin::pin!(ended);
+    let mut stopping = std::pin::pin!(end::stop_sequence(Rc::clone(keeper)));
+    let mut timer = std::pin::pin!(timer);
+    let mut timed_out = false;
+    let status = loop {
+        tokio::select! {
+            status = &mut ended => break status.ok(),
+            () = &mut stopping => break None,
+            () = &mut timer, if !timed_out => {
+                timed_out = true;
+                keeper.end(ExitReason::Timeout, None);
+            }
+        }
+    };
+    watching.abort();
+    status
+}
+
+/// Hears init until it is gone.
+async fn hear_init(keeper: Rc<Keeper>) {
+    let Ok(fd) = rustix::io::fcntl_dupfd_cloexec(&keeper.init, 3) else { return };
+    let Ok(fd) = crate::host::aio::watched(fd) else { return };
+    loop {
+        let Ok(mut guard) = fd.readable().await else { break };
+        match wire::receive(&keeper.init, RecvFlags::DONTWAIT) {
+            Ok(Some(received)) => hear(&keeper, received),
+            Err(Errno::AGAIN) => guard.clear_ready(),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    // Init is dead, or lies: nothing inside can be trusted to run on.
+    keeper.pending.borrow_mut().clear();
+}
+
+fn hear(keeper: &Keeper, received: wire::Received) {
+    let mut pending = keeper.pending.borrow_mut();
+    match received.message {
+        Message::Started { session, pid } => {
+            let [master, ..] = received.fds;
+            if let Some(sender) = pending.get_mut(&session).and_then(|pending| pending.started.take()) {
+                let _told = sender.send(Start::Running(pid, master));
+            }
+        }
+        Message::NotStarted { session, errno } => {
+            if let Some(sender) = pending.remove(&session).and_then(|pending| pending.started) {
+                let _told = sender.send(Start::Refused(errno));
+            }
+        }
+        Message::Ended { session, status } => {
+            if let Some(sender) = pending.remove(&session).and_then(|pending| pending.ended) {
+                let _told = sender.send(status);
+            }
+        }
+        _ => {}
+    }
+}
+
+async fn accept(keeper: Rc<Keeper>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(connection::accept(Rc::clone(&keeper), stream));
+            }
+            // Out of descriptors: clients wait, the cube does not.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}

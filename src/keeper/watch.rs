@@ -1,0 +1,48 @@
+//! Limits that nothing in the kernel enforces here: looked at four times a second, and the cube is ended when one is
+//! exceeded.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::state::Keeper;
+use super::stats;
+use crate::model::ExitReason;
+use crate::plan::launch::{Enforcer, UpperPlan};
+
+/// How often limits are looked at.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Watches until the cube ends. Returns at once when there is nothing to watch.
+pub async fn watch(keeper: Rc<Keeper>) {
+    let limits = &keeper.plan.limits;
+    let memory = limits.memory.filter(|(_, by)| *by == Enforcer::Watch).map(|(size, _)| size);
+    let disk = limits.disk.filter(|(_, by)| *by == Enforcer::Watch).map(|(size, _)| size);
+    if memory.is_none() && disk.is_none() {
+        return;
+    }
+    let mut round = 0_u32;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        round = round.wrapping_add(1);
+        if let Some(limit) = memory
+            && stats::usage(keeper.pid).memory > limit.get()
+        {
+            let why = format!("more than {limit} of memory, seen by the keeper");
+            return keeper.end(ExitReason::OutOfMemory(why), Some(0));
+        }
+        // A walk over a tree: every two seconds is enough for a limit that is not exact anyway.
+        if let (Some(limit), UpperPlan::Disk { dir }) = (disk, &keeper.plan.root.upper)
+            && round.is_multiple_of(8)
+            && size_of_tree(dir) > limit.get()
+        {
+            keeper.event("disk-limit", format!("more than {limit} written to the system"));
+            return keeper.end(ExitReason::Stopped, Some(0));
+        }
+    }
+}
+
+/// Bytes on disk beneath `dir`, without following links.
+fn size_of_tree(dir: &Path) -> u64 {
+    crate::store::usage::usage(dir).bytes
+}

@@ -1,0 +1,386 @@
+//! From what was typed and what was found to what will be done. Owns precedence, defaults and the
+//! refusals of a launch; looks nothing up and applies nothing.
+
+use std::path::PathBuf;
+
+use super::env::{self, BaseInput, EnvChoice};
+use super::facts::{Facts, StreamKind};
+use super::launch::{
+    EntryPlan, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan, StdioPlan,
+    SystemTree, UpperPlan, UserPlan,
+};
+use super::limits::{self, LimitsInput};
+use super::pick::{Picked, Places, Record};
+use super::{idmap, layers, mounts, secrets};
+use crate::model::sanitize::printable;
+use crate::model::{
+    EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, NetPolicy, RunAs, SeccompProfile, Settings,
+};
+
+/// How long a cube has between TERM and KILL.
+const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A launch as it was typed, in model values: nothing is looked up yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Typed {
+    /// `-m`.
+    pub machine: Option<Name>,
+    /// The project: its name, or the projects root.
+    pub project: Option<ProjectRef>,
+    /// What is started.
+    pub what: What,
+    /// `-i`, `--jail`, `--net`, `--user`, `--seccomp` and the limits. `env` and `entry` stay empty.
+    pub settings: Settings,
+    /// `--mount`.
+    pub mount: Option<PathBuf>,
+    /// `--allow`.
+    pub allow: Vec<String>,
+    /// `-p`.
+    pub publish: Vec<String>,
+    /// `-e`.
+    pub env: Vec<EnvChoice>,
+    /// `--env-file`, to be read by the engine.
+    pub env_files: Vec<PathBuf>,
+    /// `--keep`.
+    pub keep: Option<Name>,
+    /// `--ephemeral`.
+    pub ephemeral: bool,
+    /// `--review`.
+    pub review: bool,
+    /// `-d`.
+    pub detach: bool,
+    /// `-t` (`Some(true)`), `-T` (`Some(false)`).
+    pub tty: Option<bool>,
+    /// `--workdir`.
+    pub workdir: Option<String>,
+    /// `--yes-really`.
+    pub yes_really: bool,
+}
+
+/// Which project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProjectRef {
+    /// `.`: the projects root itself.
+    Root,
+    /// One project.
+    Named(Name),
+}
+
+/// What is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The entry with these arguments, or a shell when there is neither.
+    Entry(Vec<String>),
+    /// After `--`.
+    Command(Vec<String>),
+    /// `--shell`.
+    Shell,
+}
+
+impl Default for What {
+    fn default() -> Self {
+        Self::Entry(Vec::new())
+    }
+}
+
+/// Resolves a launch.
+///
+/// # Errors
+/// What is not built yet, what this host cannot do, what may not be mounted, what is malformed.
+pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
+    let nothing = Settings::default();
+    let places = Places::new([
+        (Origin::Flag, &typed.settings),
+        (Origin::Environment, &facts.environment),
+        (Origin::ProjectFile, facts.project_file.as_ref().unwrap_or(&nothing)),
+        (Origin::Machine, &facts.machine.settings),
+        (Origin::Config, &facts.config),
+    ]);
+    let (mut record, mut warnings) = (Record::default(), Vec::new());
+    record.add("machine", &facts.machine.name, facts.machine_origin);
+    let chosen = choose(typed, &places, &mut record, &mut warnings)?;
+
+    let (user, poorer) = idmap::user(chosen.user, &facts.caller, facts.subordinate, facts.id_helpers);
+    warnings.extend(poorer);
+    let root = root(typed, facts, &places, &user, &mut warnings);
+    let limits_input = LimitsInput {
+        id: &facts.id,
+        cgroups: &facts.cgroups,
+        upper: &root.upper,
+        hard_open_files: facts.caller.hard_open_files,
+    };
+    let limits = limits::plan(&places, &limits_input, &mut record, &mut warnings)?;
+    let (project, mounts) = folders(typed, facts, &user, &mut warnings)?;
+    let stdio = stdio(typed, facts);
+    let entry = entry(typed, facts, &places, project.as_ref(), &user, &mut record)?;
+    let env = environment(typed, facts, &places, &user, &stdio, &mut record, &mut warnings)?;
+    env::check_size(&entry.argv, &env)?;
+
+    let keep = if typed.keep.is_some() { Keep::Durable } else { Keep::Throwaway };
+    let named = project.as_ref().map(|project| project.name.as_str()).filter(|name| *name != ".");
+    let mut plan = LaunchPlan {
+        id: facts.id.clone(),
+        name: typed.keep.clone(),
+        machine: facts.machine.name.clone(),
+        hostname: mounts::hostname(named.unwrap_or(facts.machine.name.as_str())),
+        project,
+        image: chosen.image,
+        jail: chosen.jail,
+        net: chosen.net,
+        seccomp: chosen.seccomp,
+        keep,
+        ephemeral: typed.ephemeral,
+        user,
+        entry,
+        env,
+        root,
+        mounts,
+        landlock: no_rules(),
+        layers: layers::required(&limits),
+        limits,
+        stdio,
+        stop_grace: STOP_GRACE,
+        settings: record.into_settings(),
+        warnings,
+    };
+    plan.landlock = (facts.landlock)(&plan, facts.landlock_abi);
+    layers::check(&plan.layers, &plan.landlock, facts.landlock_abi, &facts.missing)?;
+    Ok(plan)
+}
+
+/// The policy of a launch, checked to be built.
+struct Chosen {
+    image: ImageRef,
+    jail: Jail,
+    net: NetPolicy,
+    user: RunAs,
+    seccomp: SeccompProfile,
+}
+
+fn choose(
+    typed: &Typed,
+    places: &Places<'_>,
+    record: &mut Record,
+    warnings: &mut Vec<String>,
+) -> Result<Chosen, Failure> {
+    let image = places.pick_or(|s| s.image.clone(), ImageRef::Host);
+    let jail = places.pick_or(|s| s.jail, Jail::Container);
+    let net = places.pick_or(|s| s.net, NetPolicy::None);
+    let user = places.pick_or(|s| s.user, RunAs::Me);
+    let seccomp = places.pick_or(|s| s.seccomp, SeccompProfile::Default);
+    if image.value != ImageRef::Host {
+        return Err(not_built("image", &image, "the only image is `host`: this host's own system folders"));
+    }
+    if jail.value != Jail::Container {
+        return Err(not_built("jail", &jail, "use `--jail container`, the default"));
+    }
+    if net.value != NetPolicy::None {
+        return Err(not_built("net", &net, "use `--net none`, the default: the cube reaches nothing"));
+    }
+    for (flag, used) in
+        [("--allow", !typed.allow.is_empty()), ("-p", !typed.publish.is_empty()), ("--review", typed.review)]
+    {
+        if used {
+            return Err(Failure::new(FailureKind::Unsupported, format!("`{flag}` is not built yet"))
+                .hint("launch without it"));
+        }
+    }
+    // A cube can write its project's own file: what it says there for the next launch is shown.
+    let by_file =
+        [("user", user.value.word(), user.origin), ("seccomp", seccomp.value.word(), seccomp.origin)];
+    for (key, value, origin) in by_file {
+        if origin == Origin::ProjectFile {
+            warnings.push(format!(
+                "`{key} {value}` comes from the project's own file, which a cube of the project can change"
+            ));
+        }
+    }
+    Ok(Chosen {
+        image: record.note("image", image),
+        jail: record.note("jail", jail),
+        net: record.note("net", net),
+        user: record.note("user", user),
+        seccomp: record.note("seccomp", seccomp),
+    })
+}
+
+fn not_built<T: std::fmt::Display>(key: &str, picked: &Picked<T>, hint: &str) -> Failure {
+    let value = printable(&picked.value.to_string());
+    let origin = picked.origin.word();
+    Failure::new(FailureKind::Unsupported, format!("{key} `{value}` (from: {origin}) is not built yet"))
+        .hint(hint)
+}
+
+fn root(
+    typed: &Typed,
+    facts: &Facts,
+    places: &Places<'_>,
+    user: &UserPlan,
+    warnings: &mut Vec<String>,
+) -> RootPlan {
+    // Overlayfs in a user namespace needs user.* extended attributes, which tmpfs has since 6.6.
+    let tmpfs = facts.kernel >= (6, 6);
+    let upper = if typed.keep.is_some() || !tmpfs {
+        if typed.keep.is_none() {
+            warnings.push(format!(
+                "changes go to the disk and are deleted at the end: kernel {}.{} is older than 6.6 and cannot \
+                 keep them in memory",
+                facts.kernel.0, facts.kernel.1
+            ));
+        }
+        UpperPlan::Disk { dir: facts.cube_dir.join("system-copy") }
+    } else {
+        let size = places
+            .pick(|s| s.limits.disk)
+            .map_or_else(|| limits::default_upper(facts.memory_total), |picked| picked.value.value);
+        UpperPlan::Tmpfs { size }
+    };
+    let writable = user.idmapped_mounts && user.run_as == RunAs::Root;
+    let system = facts.system.iter().map(|path| SystemTree { path: path.clone(), writable }).collect();
+    RootPlan { lowers: vec![facts.skeleton.clone()], upper, system }
+}
+
+fn folders(
+    typed: &Typed,
+    facts: &Facts,
+    user: &UserPlan,
+    warnings: &mut Vec<String>,
+) -> Result<(Option<ProjectPlan>, Vec<MountPlan>), Failure> {
+    let guard =
+        secrets::Guard { home: &facts.caller.home, own: &facts.own_folders, confirmed: typed.yes_really };
+    let mut list = vec![MountPlan {
+        kind: MountKind::Home,
+        source: facts.home.path.clone(),
+        identity: facts.home.identity,
+        directory: true,
+        target: user.home.clone(),
+        read_only: false,
+    }];
+    let mut project = None;
+    if let Some(found) = &facts.project {
+        warnings.extend(guard.check(&found.path)?);
+        let (plan, mount) = mounts::project(found, typed.mount.is_some())?;
+        project = Some(plan);
+        list.push(mount);
+    }
+    for extra in &facts.extra {
+        // tripmine's own tools lie in its own folders, read-only.
+        if extra.kind != MountKind::Tool {
+            warnings.extend(guard.check(&extra.source)?);
+        }
+        list.push(extra.clone());
+    }
+    Ok((project, list))
+}
+
+fn stdio(typed: &Typed, facts: &Facts) -> StdioPlan {
+    let streams = &facts.stdio;
+    let tty = typed.tty.unwrap_or(
+        // A detached cube gets a terminal so that `attach` finds one.
+        typed.detach || (streams.stdin == StreamKind::Tty && streams.stdout == StreamKind::Tty),
+    );
+    if tty {
+        let (rows, cols) = streams.terminal.filter(|(rows, cols)| *rows > 0 && *cols > 0).unwrap_or((24, 80));
+        return StdioPlan::Pty { rows, cols };
+    }
+    let direct = |kind| !typed.detach && kind == StreamKind::Direct;
+    StdioPlan::Pipes {
+        stdin_direct: direct(streams.stdin),
+        stdout_direct: direct(streams.stdout),
+        stderr_direct: direct(streams.stderr),
+    }
+}
+
+fn entry(
+    typed: &Typed,
+    facts: &Facts,
+    places: &Places<'_>,
+    project: Option<&ProjectPlan>,
+    user: &UserPlan,
+    record: &mut Record,
+) -> Result<EntryPlan, Failure> {
+    let said = places.pick(|s| s.entry.clone().filter(|argv| !argv.is_empty()));
+    let (argv, shell, origin) = match (&typed.what, said) {
+        (What::Command(argv), _) if argv.is_empty() => {
+            return Err(Failure::usage("`--` is followed by no command"));
+        }
+        (What::Command(argv), _) => (argv.clone(), false, Origin::Flag),
+        (What::Shell, _) => (vec![facts.shell.clone()], true, Origin::Flag),
+        (What::Entry(arguments), Some(said)) => {
+            let argv = said.value.into_iter().chain(arguments.iter().cloned()).collect();
+            (argv, false, said.origin)
+        }
+        (What::Entry(arguments), None) if arguments.is_empty() => {
+            (vec![facts.shell.clone()], true, Origin::BuiltIn)
+        }
+        (What::Entry(arguments), None) => {
+            let first: String = arguments.concat().chars().take(40).collect();
+            return Err(Failure::usage(format!(
+                "there is no entry that could take `{}`: neither the project nor the machine `{}` has one",
+                printable(&first),
+                facts.machine.name
+            ))
+            .hint("to start a command, write it after `--`: `tripmine PROJECT -- CMD ARG…`"));
+        }
+    };
+    record.add("entry", &if shell { "shell" } else { "command" }, origin);
+    let cwd = match (&typed.workdir, project) {
+        (Some(text), _) => mounts::workdir(text)?,
+        (None, Some(project)) => project.target.clone(),
+        (None, None) => user.home.clone(),
+    };
+    Ok(EntryPlan { argv, cwd, shell })
+}
+
+fn environment(
+    typed: &Typed,
+    facts: &Facts,
+    places: &Places<'_>,
+    user: &UserPlan,
+    stdio: &StdioPlan,
+    record: &mut Record,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<EnvVar>, Failure> {
+    let caller = &facts.caller.env;
+    let base = env::base(&BaseInput {
+        id: &facts.id,
+        user: &user.name,
+        home: &user.home,
+        run_as: user.run_as,
+        shell: &facts.shell,
+        terminal: matches!(stdio, StdioPlan::Pty { .. }),
+        caller,
+    });
+    let mut named: Vec<(Origin, Vec<EnvVar>)> =
+        places.weakest_first().map(|(origin, settings)| (origin, settings.env.clone())).collect();
+    let mut from_flags = Vec::new();
+    for file in &facts.env_files {
+        from_flags.extend(env::parse_file(file)?);
+    }
+    from_flags.extend(typed.env.iter().cloned());
+    let mut resolved = Vec::new();
+    for choice in &from_flags {
+        match choice.resolve(caller) {
+            Some(variable) => resolved.push(variable),
+            None => warnings
+                .push(format!("`{}` is not set here, so it is not set in the cube either", choice.key())),
+        }
+    }
+    named.push((Origin::Flag, resolved));
+    let merged = env::merge(std::iter::once(base).chain(named.iter().map(|(_, list)| list.clone())));
+    for variable in &merged {
+        let origin = named.iter().rev().find(|(_, list)| list.iter().any(|v| v.key == variable.key));
+        if let Some((origin, _)) = origin {
+            record.add(&format!("env {}", variable.key), &"set", *origin);
+        }
+    }
+    Ok(merged)
+}
+
+/// Stands in until the rules of the finished plan are made.
+fn no_rules() -> LandlockPlan {
+    LandlockPlan { abi: 0, required_abi: 0, rules: Vec::new(), scope_abstract: false, scope_signal: false }
+}
+
+#[cfg(test)]
+mod tests;
