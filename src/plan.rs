@@ -4,13 +4,12 @@
 pub mod battery;
 pub mod built;
 pub mod diagnose;
-pub mod landlock;
-pub mod launch;
-pub mod seccomp;
 pub mod env;
 pub mod explain;
 pub mod facts;
 pub mod idmap;
+pub mod landlock;
+pub mod launch;
 pub mod layers;
 pub mod limits;
 pub mod mounts;
@@ -18,6 +17,7 @@ pub mod pick;
 pub mod resolve;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod seccomp;
 pub mod secrets;
 
 pub use facts::Facts;

@@ -11,7 +11,7 @@ use super::atomic::sync_folder;
 use super::fail::{cannot, shown};
 use super::layout::Layout;
 use super::lock;
-use super::remove::remove_path;
+use super::remove::remove_tree;
 use super::trash::{self, TrashKind, TrashRecord};
 
 pub use super::usage::{Usage, usage};
@@ -91,7 +91,7 @@ fn sweep(homes: &Path) -> Result<(), Failure> {
     let entries = fs::read_dir(homes).map_err(|error| cannot("list", homes, error))?;
     for entry in entries.flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes()) {
-            remove_path(&entry.path()).map_err(|error| cannot("delete", &entry.path(), error))?;
+            remove_tree(&entry.path()).map_err(|error| cannot("delete", &entry.path(), error))?;
         }
     }
     Ok(())
@@ -134,7 +134,7 @@ fn copy_folder(source: &Path, target: &Path, depth: u32, budget: &mut u32) -> io
 
 /// Makes room: a later source's entry takes the place of an earlier one's.
 fn replace(path: &Path) -> io::Result<()> {
-    remove_path(path)
+    remove_tree(path)
 }
 
 fn copy_file(from: &Path, to: &Path, mode: u32) -> io::Result<()> {

@@ -23,7 +23,7 @@ const DEPTH: usize = 48;
 ///
 /// # Errors
 /// The first thing that could not be removed; the rest is removed nevertheless.
-pub fn remove_tree(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
+pub fn remove_in(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
     let parent = parent.as_fd();
     let name = CString::new(name.as_bytes())?;
     let top = match open_folder(parent, &name) {
@@ -45,17 +45,17 @@ pub fn remove_tree(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// As [`remove_tree`], by path.
+/// As [`remove_in`], by path.
 ///
 /// # Errors
-/// As [`remove_tree`].
-pub fn remove_path(path: &Path) -> io::Result<()> {
+/// As [`remove_in`].
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             match openat(CWD, parent, flags, Mode::empty()) {
-                Ok(parent) => remove_tree(parent, name),
+                Ok(parent) => remove_in(parent, name),
                 Err(Errno::NOENT) => Ok(()),
                 Err(error) => Err(error.into()),
             }
@@ -231,10 +231,10 @@ mod tests {
         fs::create_dir_all(&deep).expect("deep");
         fs::write(deep.join("leaf"), "").expect("leaf");
         fs::create_dir_all(tree.join(".deep-0/full")).expect("collide");
-        remove_path(&tree).expect("removed");
+        remove_tree(&tree).expect("removed");
         assert!(!tree.exists());
         assert!(outside.join("precious").exists(), "a link was followed");
-        remove_path(&tree).expect("nothing there is fine");
+        remove_tree(&tree).expect("nothing there is fine");
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         let base = tempfile::tempdir().expect("tempdir");
         fs::create_dir(base.path().join("target")).expect("mkdir");
         symlink("target", base.path().join("link")).expect("link");
-        remove_path(&base.path().join("link")).expect("removed");
+        remove_tree(&base.path().join("link")).expect("removed");
         assert!(base.path().join("target").exists());
         assert!(base.path().join("link").symlink_metadata().is_err());
     }
@@ -261,14 +261,14 @@ mod tests {
             fs::write(tree.join(number.to_string()), "").expect("write");
         }
         drop(at);
-        remove_path(&tree).expect("removed");
+        remove_tree(&tree).expect("removed");
         assert!(!tree.exists());
     }
 
     #[test]
     fn what_cannot_go_is_an_error() {
-        assert!(remove_path(Path::new("/")).is_err());
-        assert!(remove_path(Path::new("..")).is_err());
-        assert!(remove_path(Path::new("/proc/self/status")).is_err());
+        assert!(remove_tree(Path::new("/")).is_err());
+        assert!(remove_tree(Path::new("..")).is_err());
+        assert!(remove_tree(Path::new("/proc/self/status")).is_err());
     }
 }

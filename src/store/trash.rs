@@ -20,7 +20,7 @@ use super::atomic::{sync_folder, write_atomic};
 use super::fail::{cannot, shown};
 use super::layout::Layout;
 use super::lock;
-use super::remove::remove_path;
+use super::remove::remove_tree;
 use super::usage::Usage;
 
 pub use record::{TRASH_VERSION, TrashId, TrashKind, TrashPart, TrashRecord};
@@ -207,7 +207,7 @@ fn move_back(layout: &Layout, record: &TrashRecord) -> Result<(), Failure> {
 fn forget(layout: &Layout, record: &TrashRecord) -> Result<(), Failure> {
     remove_elsewhere(record)?;
     let folder = record.folder(layout);
-    remove_path(&folder).map_err(|error| cannot("delete", &folder, error))
+    remove_tree(&folder).map_err(|error| cannot("delete", &folder, error))
 }
 
 /// What is in the trash, oldest first. Records that cannot be read are left out; see [`unreadable`].
@@ -354,12 +354,12 @@ fn delete(folder: &Path) -> Result<(), Failure> {
     if let Some(record) = read_record(folder) {
         remove_elsewhere(&record)?;
     }
-    remove_path(folder).map_err(|error| cannot("delete", folder, error))
+    remove_tree(folder).map_err(|error| cannot("delete", folder, error))
 }
 
 fn remove_elsewhere(record: &TrashRecord) -> Result<(), Failure> {
     for elsewhere in record.parts.iter().filter_map(|part| part.elsewhere.as_deref()) {
-        remove_path(elsewhere).map_err(|error| cannot("delete", elsewhere, error))?;
+        remove_tree(elsewhere).map_err(|error| cannot("delete", elsewhere, error))?;
         // Only when empty: others may be in it.
         if let Some(sibling) = elsewhere.parent() {
             drop(fs::remove_dir(sibling));
