@@ -158,7 +158,7 @@ fi
 
 say "building the tests for $target"
 if cargo test --locked --target "$target" --no-run --message-format=json > "$work/build"; then
-    grep '"test":true' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"
+    grep '"test":true},"features"' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"
     me="$(id -un)"
     say "tests as $me"
     TRIPMINE_BIN="$(realpath "$out/tripmine")" tests "as $me" \
