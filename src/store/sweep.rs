@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, flock, statat};
 
-use super::cubes::remove::remove_tree;
 use super::cubes::{
     CubeError, DEAD, FRESH, is_marked_durable, mark_lost, names, open_dir, open_mines, probe, read_record,
     set_aside, socket_path, write_record_at,
 };
 use super::events::{self, Event};
+use super::remove::remove_in;
 use crate::model::{CubeRecord, Failure, Keep, TripId};
 
 /// How many ended throwaways stay for `ps -a` and `logs`.
@@ -83,7 +83,7 @@ pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<Swe
     }
     decided.map_err(|error| CubeError::Io { what: "read", path: mines.to_owned(), source: error.into() })?;
     for name in std::mem::take(&mut sweep.trash) {
-        if let Err(error) = remove_tree(&sweep.mines_fd, OsStr::new(&name)) {
+        if let Err(error) = remove_in(&sweep.mines_fd, OsStr::new(&name)) {
             sweep.problem("delete all of", &mines.join(name), error);
         }
     }
