@@ -31,7 +31,7 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
     let waiting = engine::start_keeper()?;
     let planned = engine::plan(&engine, &typed, Vec::new(), false)?;
     for warning in &planned.plan.warnings {
-        ctx.out.note(&format!("warning: {warning}"));
+        ctx.out.note(format!("warning: {warning}"));
     }
     let attached = !typed.detach;
     let mut client = engine::launch(&engine, &planned, waiting, attached)?;
@@ -53,7 +53,7 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
         greet(&plan, leader, ctx);
     }
     let outcome = session::join(&mut client, Join { tty, writes: true, relay_stdin, leader })?;
-    let code = conclude(&outcome, &plan.id.short().to_owned(), ctx);
+    let code = conclude(&outcome, plan.id.short(), ctx);
     sweep_quietly(&engine, ctx);
     Ok(code)
 }
@@ -62,7 +62,7 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
 pub fn conclude(outcome: &Outcome, cube: &str, ctx: &Ctx) -> u8 {
     match outcome {
         Outcome::Left => {
-            ctx.out.note(&format!("left the cube {cube} running; back to it: tripmine attach {cube}"));
+            ctx.out.note(format!("left the cube {cube} running; back to it: tripmine attach {cube}"));
             0
         }
         Outcome::Hangup => 129,
@@ -125,7 +125,7 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>, ctx: &Ctx) {
     };
     let leave = leader.map(|key| format!(" · {key} d leaves it running")).unwrap_or_default();
     let place = plan.project.as_ref().map(|p| format!(" · {}", printable(&p.target))).unwrap_or_default();
-    ctx.out.note(&format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
+    ctx.out.note(format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
 }
 
 /// Clears what dead keepers left, off the user's way.

@@ -58,7 +58,7 @@ pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::
     };
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
+        args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
     }
     // SAFETY: `args` is a valid clone_args of the size given, and lives across the call; without
     // CLONE_VM the child has its own copy of all memory. Nothing safe offers clone3.
@@ -67,9 +67,10 @@ pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
         pid => {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
             // SAFETY: the kernel stored a new descriptor that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Forked::Parent { pid: pid as i32, pidfd })
+            Ok(Forked::Parent { pid, pidfd })
         }
     }
 }
@@ -93,7 +94,7 @@ pub fn mount_setattr(tree: BorrowedFd<'_>, set: u64, userns: Option<BorrowedFd<'
     let mut attr = MountAttr { attr_set: set, ..MountAttr::default() };
     if let Some(userns) = userns {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
-        attr.userns_fd = userns.as_raw_fd() as u64;
+        attr.userns_fd = u64::from(userns.as_raw_fd().unsigned_abs());
     }
     let flags = libc::AT_EMPTY_PATH | AT_RECURSIVE;
     // SAFETY: the path is an empty C string and `attr` is a valid mount_attr of the size given.

@@ -196,8 +196,8 @@ unsafe fn prepare_and_exec(shared: &Shared) -> c_int {
                 return errno();
             }
         }
-        for (target, fd) in high.iter().enumerate() {
-            if libc::dup2(*fd, target as c_int) < 0 {
+        for (target, fd) in (0..).zip(high.iter()) {
+            if libc::dup2(*fd, target) < 0 {
                 return errno();
             }
         }
