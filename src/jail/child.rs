@@ -80,6 +80,7 @@ fn serve(
     wait_for(control.as_fd(), Message::Go)?;
     // Only now, because the keeper could not have read the layers of a sealed process.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    wire::send(control.as_fd(), Message::Sealed, &[])?;
     init::serve(control.as_fd(), signals, &prepared.entry, pipes)
 }
 

@@ -25,8 +25,10 @@ pub enum Message {
     MapsWritten,
     /// Child → keeper: confined; read the layers back.
     Confined,
-    /// Keeper → init: the layers are in force, start the entry.
+    /// Keeper → init: the layers are in force, seal yourself.
     Go,
+    /// Init → keeper: sealed; start the entry when you have seen it.
+    Sealed,
     /// Child → keeper: a step failed; the child is gone.
     Failed {
         /// [`super::step::Step`] as a number.
@@ -85,6 +87,7 @@ impl Message {
             Self::MapsWritten => [1, 0, 0, 0],
             Self::Confined => [2, 0, 0, 0],
             Self::Go => [3, 0, 0, 0],
+            Self::Sealed => [10, 0, 0, 0],
             Self::Failed { step, index, errno } => {
                 [4, u32::from(step), u32::from(index), errno.cast_unsigned()]
             }
@@ -120,6 +123,7 @@ impl Message {
             7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed() },
             8 => Self::Ended { session: word(1), status: word(2).cast_signed() },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
+            10 => Self::Sealed,
             _ => return None,
         })
     }

@@ -41,7 +41,7 @@ pub fn read(plan: &LaunchPlan, pid: i32, filters: usize) -> io::Result<Vec<Layer
                 status.seccomp, status.seccomp_filters
             )),
             Layer::Cgroup => cgroup(plan, pid),
-            // Done by init right after "go"; it ends itself if that fails.
+            // Cannot be in force yet, because a sealed process could not be read: looked at right after "go".
             Layer::InitSealed => Enforcement::Full("before the entry".into()),
         };
         layers.push(LayerStatus { layer: *layer, enforcement });

@@ -79,8 +79,7 @@ fn run(handover: Handover, jailed: Jailed) -> i32 {
     };
     let (rows, cols) = tty.unwrap_or((0, 0));
     // The layers are in force: the entry may run. What follows happens beside it.
-    let go = wire::send(jailed.init.as_fd(), Message::Go, &[])
-        .and_then(|()| wire::send(jailed.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]));
+    let go = wire::send(jailed.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
     if go.is_err() {
         start::kill(&jailed.pidfd);
         let not_started = NotStarted {

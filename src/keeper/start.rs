@@ -260,7 +260,7 @@ fn confine(plan: &LaunchPlan, mut jailed: Jailed, filters: usize) -> Result<Jail
         let layers = readback::read(plan, jailed.pid, filters)
             .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
         match readback::missing(&layers) {
-            None => Ok(layers),
+            None => seal(&jailed).map(|()| layers),
             Some(status) => Err(NotStarted {
                 layer: Some(status.layer),
                 ..NotStarted::new(format!(
@@ -280,6 +280,23 @@ fn confine(plan: &LaunchPlan, mut jailed: Jailed, filters: usize) -> Result<Jail
             kill(&jailed.pidfd);
             Err(not_started)
         }
+    }
+}
+
+/// Lets init seal itself, and looks whether it did: the files of a process that may not be inspected belong to the
+/// host's root in /proc (proc(5), `task_dump_owner`).
+fn seal(jailed: &Jailed) -> Result<(), NotStarted> {
+    use std::os::unix::fs::MetadataExt;
+    let gone = |errno: Errno| NotStarted::new(format!("the cube's first process is gone: {errno}"));
+    wire::send(jailed.init.as_fd(), Message::Go, &[]).map_err(gone)?;
+    let sealed = wire::receive(&jailed.init, RecvFlags::empty()).map_err(gone)?;
+    let owner = std::fs::metadata(format!("/proc/{}/status", jailed.pid)).map(|meta| meta.uid());
+    match (sealed.map(|received| received.message), owner) {
+        (Some(Message::Sealed), Ok(0)) => Ok(()),
+        _ => Err(NotStarted {
+            layer: Some(Layer::InitSealed),
+            ..NotStarted::new("the layer `init-sealed` is not in force: PID 1 could be inspected from inside")
+        }),
     }
 }
 
