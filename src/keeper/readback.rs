@@ -19,7 +19,7 @@ pub fn read(plan: &LaunchPlan, pid: i32, filters: usize) -> io::Result<Vec<Layer
         let enforcement = match layer {
             Layer::UserNs => user_namespace(plan, pid),
             Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
-            Layer::PidNs => own_namespace(pid, "pid_for_children").and_pid(pid),
+            Layer::PidNs => own_namespace(pid, "pid_for_children").and_first(&status),
             Layer::NetNs => own_namespace(pid, "net"),
             Layer::IpcNs => own_namespace(pid, "ipc"),
             Layer::UtsNs => own_namespace(pid, "uts"),
@@ -64,7 +64,7 @@ fn own_namespace(pid: i32, kind: &str) -> Enforcement {
 }
 
 trait Further {
-    fn and_pid(self, pid: i32) -> Enforcement;
+    fn and_first(self, status: &proc::Status) -> Enforcement;
     fn and_own_root(self, pid: i32) -> Enforcement;
 }
 
@@ -75,7 +75,7 @@ impl Further for Enforcement {
         if !self.is_full() {
             return self;
         }
-        match std::fs::read_to_string(format!("/proc/{pid}/mountinfo")) {
+        match proc::read_text(&format!("/proc/{pid}/mountinfo")) {
             Ok(text) if one_root(&text) => self,
             Ok(_) => Enforcement::None("mounts of the host are still in its mount namespace".into()),
             Err(error) => Enforcement::None(format!("its mounts cannot be read: {error}")),
@@ -83,17 +83,10 @@ impl Further for Enforcement {
     }
 
     /// It must also be the first process of that namespace: the last number of `NSpid` is 1.
-    fn and_pid(self, pid: i32) -> Enforcement {
-        if !self.is_full() {
-            return self;
-        }
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let inner = text
-            .lines()
-            .find_map(|line| line.strip_prefix("NSpid:"))
-            .and_then(|numbers| numbers.split_whitespace().last().map(str::to_owned));
-        match inner.as_deref() {
-            Some("1") => self,
+    fn and_first(self, status: &proc::Status) -> Enforcement {
+        match status.inner_pid {
+            _ if !self.is_full() => self,
+            Some(1) => self,
             _ => Enforcement::None("its first process is not PID 1".into()),
         }
     }
@@ -169,7 +162,7 @@ fn capability_number(name: &str) -> Option<u32> {
 }
 
 fn cgroup(plan: &LaunchPlan, pid: i32) -> Enforcement {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = proc::read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let wanted = plan.limits.cgroup.as_ref().map_or(0, |cgroup| cgroup.folders().len());
     let inside = text.lines().filter(|line| line.ends_with(plan.id.as_str())).count();
     if wanted > 0 && inside >= wanted {
