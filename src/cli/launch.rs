@@ -4,6 +4,7 @@ use super::args::{Launch, Target};
 use super::ctx::Ctx;
 use super::session::{self, Join, Outcome};
 use super::typed::typed;
+use crate::engine::launch::Waiting;
 use crate::engine::{Engine, launch as engine};
 use crate::model::sanitize::printable;
 use crate::model::{ExitReason, ExitRecord, Failure, Keep};
@@ -19,7 +20,7 @@ pub const NOT_RUN: u8 = 125;
 ///
 /// # Errors
 /// Whatever kept the cube from starting.
-pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
+pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, Failure> {
     let typed = typed(launch)?;
     let engine = ctx.engine();
     if launch.options.dry_run {
@@ -27,8 +28,10 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
         return show(&planned.plan, launch.options.json, ctx);
     }
     engine.layout.ensure(ctx.uid)?;
-    // Started now, so that it is there when the plan is.
-    let waiting = engine::start_keeper()?;
+    let waiting = match waiting {
+        Some(waiting) => waiting,
+        None => engine::start_keeper()?,
+    };
     let planned = engine::plan(&engine, &typed, Vec::new(), false)?;
     for warning in &planned.plan.warnings {
         ctx.out.note(format!("warning: {warning}"));

@@ -23,9 +23,6 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Of sched.h (Linux 5.7).
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub enum Forked {
@@ -40,15 +37,14 @@ pub enum Forked {
     },
 }
 
-/// Forks with `namespaces` (`CLONE_NEW*`), by clone3(2) with a pidfd and, if given, straight into a
-/// version 2 cgroup.
+/// Forks with `namespaces` (`CLONE_NEW*`), by clone3(2) with a pidfd.
 ///
 /// # Errors
 /// As clone3(2): EPERM or ENOSPC when namespaces are refused.
 ///
 /// # Safety
 /// The caller must be single-threaded, or the child must not allocate or lock before it ends.
-pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+pub unsafe fn fork_into(namespaces: u64) -> io::Result<Forked> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64,
@@ -56,10 +52,6 @@ pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
-    }
     // SAFETY: `args` is a valid clone_args of the size given, and lives across the call; without
     // CLONE_VM the child has its own copy of all memory. Nothing safe offers clone3.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };

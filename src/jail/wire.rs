@@ -13,16 +13,22 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Most descriptors in one message.
-const MAX_FDS: usize = 4;
+/// Most descriptors in one message: a plan's id-mapped folders, its pipes and the plan itself.
+pub const MAX_FDS: usize = 200;
 /// Bytes of one message.
 pub const MESSAGE_SIZE: usize = 24;
 
 /// A message, either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// Keeper → child: the id maps are written and the cgroup is entered.
-    MapsWritten,
+    /// Keeper → child: this is the plan. With a memfd that holds it as JSON, the entry's three pipes if `pipes`, and the
+    /// id-mapped folders in the plan's order. Id maps are written and cgroups entered by then.
+    Plan {
+        /// Three pipes follow the memfd.
+        pipes: bool,
+    },
+    /// Keeper → child: the seccomp programs, in a memfd.
+    Filters,
     /// Child → keeper: confined; read the layers back.
     Confined,
     /// Keeper → init: the layers are in force, seal yourself.
@@ -84,7 +90,8 @@ pub const ALL_SESSIONS: u32 = u32::MAX;
 impl Message {
     fn encode(self) -> [u8; MESSAGE_SIZE] {
         let words: [u32; 4] = match self {
-            Self::MapsWritten => [1, 0, 0, 0],
+            Self::Plan { pipes } => [1, u32::from(pipes), 0, 0],
+            Self::Filters => [11, 0, 0, 0],
             Self::Confined => [2, 0, 0, 0],
             Self::Go => [3, 0, 0, 0],
             Self::Sealed => [10, 0, 0, 0],
@@ -114,7 +121,8 @@ impl Message {
         };
         let short = |i: usize| u16::try_from(word(i)).ok();
         Some(match word(0) {
-            1 => Self::MapsWritten,
+            1 => Self::Plan { pipes: word(1) == 1 },
+            11 => Self::Filters,
             2 => Self::Confined,
             3 => Self::Go,
             4 => Self::Failed { step: short(1)?, index: short(2)?, errno: word(3).cast_signed() },
@@ -129,7 +137,7 @@ impl Message {
     }
 }
 
-/// Sends a message with up to four descriptors. Does not allocate.
+/// Sends a message with up to [`MAX_FDS`] descriptors.
 ///
 /// # Errors
 /// As sendmsg(2); EPIPE when the other side is gone.
@@ -155,7 +163,7 @@ pub struct Received {
     /// The message.
     pub message: Message,
     /// Its descriptors, close-on-exec.
-    pub fds: [Option<OwnedFd>; MAX_FDS],
+    pub fds: Vec<OwnedFd>,
 }
 
 /// Receives one message; `None` when the other side has closed.
@@ -174,12 +182,10 @@ pub fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Received>, 
             Err(errno) => return Err(errno),
         }
     };
-    let mut fds = [None, None, None, None];
+    let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
-            for (slot, fd) in fds.iter_mut().zip(received) {
-                *slot = Some(fd);
-            }
+            fds.extend(received);
         }
     }
     if count == 0 {
@@ -196,7 +202,8 @@ mod tests {
     #[test]
     fn messages_round_trip_and_lies_are_refused() {
         for message in [
-            Message::MapsWritten,
+            Message::Plan { pipes: true },
+            Message::Filters,
             Message::Failed { step: 3, index: 2, errno: -7 },
             Message::Spawn { session: 9, rows: 24, cols: 80 },
             Message::Ended { session: 1, status: 256 },

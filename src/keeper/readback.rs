@@ -7,46 +7,76 @@ use crate::model::{Enforcement, Layer, LayerStatus};
 use crate::plan::LaunchPlan;
 use crate::plan::launch::IdMap;
 
+/// Layers that are in force from the child's first moment: its namespaces. Read while it builds the rest.
+#[must_use]
+pub fn early(plan: &LaunchPlan, pid: i32) -> Vec<LayerStatus> {
+    let own = |layer, kind| LayerStatus { layer, enforcement: own_namespace(pid, kind) };
+    plan.layers
+        .iter()
+        .filter_map(|layer| match layer {
+            Layer::NetNs => Some(own(*layer, "net")),
+            Layer::IpcNs => Some(own(*layer, "ipc")),
+            Layer::UtsNs => Some(own(*layer, "uts")),
+            Layer::TimeNs => Some(own(*layer, "time")),
+            Layer::PidNs => Some(own(*layer, "pid_for_children")),
+            _ => None,
+        })
+        .collect()
+}
+
 /// Asks the kernel about process `pid` for every layer of the plan. `filters` is how many seccomp programs
-/// were to be installed.
+/// were to be installed, `early` what [`early`] read. A process cannot leave a namespace of `early` again without a
+/// capability over the host's.
 ///
 /// # Errors
 /// When the process is gone.
-pub fn read(plan: &LaunchPlan, pid: i32, filters: usize) -> io::Result<Vec<LayerStatus>> {
+pub fn read(
+    plan: &LaunchPlan,
+    pid: i32,
+    filters: usize,
+    early: Vec<LayerStatus>,
+) -> io::Result<Vec<LayerStatus>> {
     let status = proc::status(pid)?;
     let mut layers = Vec::with_capacity(plan.layers.len());
     for layer in &plan.layers {
-        let enforcement = match layer {
-            Layer::UserNs => user_namespace(plan, pid),
-            Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
-            Layer::PidNs => own_namespace(pid, "pid_for_children").and_first(&status),
-            Layer::NetNs => own_namespace(pid, "net"),
-            Layer::IpcNs => own_namespace(pid, "ipc"),
-            Layer::UtsNs => own_namespace(pid, "uts"),
-            Layer::CgroupNs => own_namespace(pid, "cgroup"),
-            Layer::TimeNs => own_namespace(pid, "time"),
-            Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
-            Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
-            Layer::Capabilities => capabilities(plan, &status),
-            // Landlock is in no file of /proc: the child has tried a forbidden folder and would not
-            // have said "confined" had it opened.
-            Layer::Landlock => Enforcement::Full(format!("ABI {}, tried", plan.landlock.abi)),
-            Layer::Seccomp
-                if status.seccomp == 2 && status.seccomp_filters as usize >= filters && filters > 0 =>
-            {
-                Enforcement::Full(format!("{} profile", plan.seccomp))
-            }
-            Layer::Seccomp => Enforcement::None(format!(
-                "mode {} with {} filters, expected {filters}",
-                status.seccomp, status.seccomp_filters
-            )),
-            Layer::Cgroup => cgroup(plan, pid),
-            // Cannot be in force yet, because a sealed process could not be read: looked at right after "go".
-            Layer::InitSealed => Enforcement::Full("before the entry".into()),
+        let known = early.iter().find(|status| status.layer == *layer).map(|known| known.enforcement.clone());
+        let enforcement = match (layer, known) {
+            (Layer::PidNs, Some(known)) => known.and_first(&status),
+            (_, Some(known)) => known,
+            (layer, None) => late(plan, pid, *layer, filters, &status),
         };
         layers.push(LayerStatus { layer: *layer, enforcement });
     }
     Ok(layers)
+}
+
+fn late(plan: &LaunchPlan, pid: i32, layer: Layer, filters: usize, status: &proc::Status) -> Enforcement {
+    match layer {
+        Layer::UserNs => user_namespace(plan, pid),
+        Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
+        Layer::CgroupNs => own_namespace(pid, "cgroup"),
+        Layer::PidNs | Layer::NetNs | Layer::IpcNs | Layer::UtsNs | Layer::TimeNs => {
+            Enforcement::None("it was not read".into())
+        }
+        Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
+        Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
+        Layer::Capabilities => capabilities(plan, status),
+        // Landlock is in no file of /proc: the child has tried a forbidden folder and would not
+        // have said "confined" had it opened.
+        Layer::Landlock => Enforcement::Full(format!("ABI {}, tried", plan.landlock.abi)),
+        Layer::Seccomp
+            if status.seccomp == 2 && status.seccomp_filters as usize >= filters && filters > 0 =>
+        {
+            Enforcement::Full(format!("{} profile", plan.seccomp))
+        }
+        Layer::Seccomp => Enforcement::None(format!(
+            "mode {} with {} filters, expected {filters}",
+            status.seccomp, status.seccomp_filters
+        )),
+        Layer::Cgroup => cgroup(plan, pid),
+        // Cannot be in force yet, because a sealed process could not be read: looked at right after "go".
+        Layer::InitSealed => Enforcement::Full("before the entry".into()),
+    }
 }
 
 /// The first layer that is not fully in force.

@@ -33,10 +33,16 @@ pub fn main() -> i32 {
     let _moved = rustix::process::chdir(c"/");
     rustix::process::umask(rustix::fs::Mode::from(0o077));
     let _named = rustix::thread::set_name(c"tripmine-keeper");
-    let Ok(mut handover) = start::take_over() else { return 125 };
+    let born = start::birth();
+    let Ok(mut handover) = start::take_over() else {
+        if let Ok(born) = born {
+            start::kill(&born.pidfd);
+        }
+        return 125;
+    };
     // Descriptor 0 has been adopted and closed; the lowest free number must not become a socket.
     let _null = std::fs::File::open("/dev/null").map(OwnedFd::from).map(std::mem::forget);
-    match start::jail(&handover.launch, &mut handover.direct, || {}) {
+    match born.and_then(|born| start::jail(&handover.launch, &mut handover.direct, born)) {
         Ok(jailed) => run(handover, jailed),
         Err(not_started) => {
             fail(handover, not_started);
@@ -79,9 +85,9 @@ fn run(handover: Handover, jailed: Jailed) -> i32 {
     };
     let (rows, cols) = tty.unwrap_or((0, 0));
     // The layers are in force: the entry may run. What follows happens beside it.
-    let go = wire::send(jailed.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
+    let go = wire::send(jailed.born.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
     if go.is_err() {
-        start::kill(&jailed.pidfd);
+        start::kill(&jailed.born.pidfd);
         let not_started = NotStarted {
             message: "the cube's first process died before the entry ran".into(),
             hints: Vec::new(),
@@ -94,7 +100,7 @@ fn run(handover: Handover, jailed: Jailed) -> i32 {
     record.layers.clone_from(&jailed.layers);
     record.state = CubeState::Running;
     record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
-    record.init = ProcessRef::capture(jailed.pid).ok();
+    record.init = ProcessRef::capture(jailed.born.pid).ok();
     let attached = launch.attached;
     if !attached {
         let started = Answer::Started { pid: 2, layers: jailed.layers.clone() };
@@ -105,9 +111,9 @@ fn run(handover: Handover, jailed: Jailed) -> i32 {
     let keeper = Rc::new(Keeper {
         record: RefCell::new(record),
         dir,
-        init: jailed.init,
-        pidfd: jailed.pidfd,
-        pid: jailed.pid,
+        init: jailed.born.init,
+        pidfd: jailed.born.pidfd,
+        pid: jailed.born.pid,
         log: RefCell::new(LogWriter::new(log_dir, MAX_BYTES, KEEP_FILES)),
         screen: RefCell::new(tty.map(|(rows, cols)| Screen::new(rows, cols, HISTORY))),
         master: RefCell::new(None),
@@ -283,7 +289,7 @@ fn hear(keeper: &Keeper, received: wire::Received) {
     let mut pending = keeper.pending.borrow_mut();
     match received.message {
         Message::Started { session, pid } => {
-            let [master, ..] = received.fds;
+            let master = received.fds.into_iter().next();
             if let Some(sender) = pending.get_mut(&session).and_then(|pending| pending.started.take()) {
                 let _told = sender.send(Start::Running(pid, master));
             }
