@@ -170,24 +170,25 @@ pub(super) fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
 }
 
 fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {
-    loop {
+    let mut ended = Vec::new();
+    let alone = loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 let pid = pid.as_raw_nonzero().get();
                 if let Some(at) = sessions.iter().position(|session| session.pid == pid) {
-                    let session = sessions.swap_remove(at);
-                    wire::send(
-                        control,
-                        Message::Ended { session: session.number, status: status.as_raw() },
-                        &[],
-                    )?;
+                    ended.push((sessions.swap_remove(at), status.as_raw()));
                 }
             }
-            Ok(None) | Err(Errno::CHILD) => return Ok(()),
+            Ok(None) => break false,
+            Err(Errno::CHILD) => break true,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
+    };
+    for (session, status) in ended {
+        wire::send(control, Message::Ended { session: session.number, status, alone }, &[])?;
     }
+    Ok(())
 }
 
 fn deliver(sessions: &[Session], number: u32, signal: i32) {

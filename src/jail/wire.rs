@@ -74,6 +74,8 @@ pub enum Message {
         session: u32,
         /// As waitpid(2) gives it.
         status: i32,
+        /// Init has no other process left: every orphan would be its child.
+        alone: bool,
     },
     /// Keeper → init: send a signal to a session's process group, or to all for `u32::MAX`.
     Signal {
@@ -101,7 +103,7 @@ impl Message {
             Self::Spawn { session, rows, cols } => [5, session, u32::from(rows), u32::from(cols)],
             Self::Started { session, pid } => [6, session, pid.cast_unsigned(), 0],
             Self::NotStarted { session, errno } => [7, session, errno.cast_unsigned(), 0],
-            Self::Ended { session, status } => [8, session, status.cast_unsigned(), 0],
+            Self::Ended { session, status, alone } => [8, session, status.cast_unsigned(), u32::from(alone)],
             Self::Signal { session, signal } => [9, session, signal.cast_unsigned(), 0],
         };
         let mut bytes = [0; MESSAGE_SIZE];
@@ -129,7 +131,7 @@ impl Message {
             5 => Self::Spawn { session: word(1), rows: short(2)?, cols: short(3)? },
             6 => Self::Started { session: word(1), pid: word(2).cast_signed() },
             7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed() },
-            8 => Self::Ended { session: word(1), status: word(2).cast_signed() },
+            8 => Self::Ended { session: word(1), status: word(2).cast_signed(), alone: word(3) == 1 },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
             10 => Self::Sealed,
             _ => return None,
@@ -206,7 +208,7 @@ mod tests {
             Message::Filters,
             Message::Failed { step: 3, index: 2, errno: -7 },
             Message::Spawn { session: 9, rows: 24, cols: 80 },
-            Message::Ended { session: 1, status: 256 },
+            Message::Ended { session: 1, status: 256, alone: true },
             Message::Signal { session: ALL_SESSIONS, signal: 15 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));

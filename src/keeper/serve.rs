@@ -15,11 +15,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::protocol::{self, Answer, Kind};
-use super::start::{self, Handover, Jailed, NotStarted};
-use super::state::{Keeper, Pending, Piece, Start, now_ms};
+use super::start::{self, Handover, Jailed, Known, NotStarted};
+use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
 use super::{connection, end, output, watch as limits};
 use crate::jail::wire::{self, Message};
-use crate::model::cube::ProcessRef;
 use crate::model::{CubeState, ExitReason, ExitRecord};
 use crate::plan::launch::StdioPlan;
 use crate::store::log::{KEEP_FILES, LogWriter, MAX_BYTES, Stream};
@@ -42,33 +41,39 @@ pub fn main() -> i32 {
     };
     // Descriptor 0 has been adopted and closed; the lowest free number must not become a socket.
     let _null = std::fs::File::open("/dev/null").map(OwnedFd::from).map(std::mem::forget);
-    match born.and_then(|born| start::jail(&handover.launch, &mut handover.direct, born)) {
-        Ok(jailed) => run(handover, jailed),
-        Err(not_started) => {
-            fail(handover, not_started);
-            125
-        }
+    let mut known = None;
+    match born.and_then(|born| start::jail(&handover.launch, &mut handover.direct, born, &mut known)) {
+        Ok(jailed) => run(handover, jailed, known),
+        Err(not_started) => fail(handover, known, not_started),
     }
 }
 
-/// Tells the face, writes the record, and leaves nothing.
-fn fail(handover: Handover, not_started: NotStarted) {
-    let Handover { mut face, mut launch, dir, .. } = handover;
+/// Tells the face, writes the end down if there is a record, and leaves nothing. The exit code.
+fn fail(handover: Handover, known: Option<Known>, not_started: NotStarted) -> i32 {
+    let Handover { mut face, launch, .. } = handover;
     let reason = match not_started.layer {
         Some(layer) => ExitReason::LayerMissing(layer.word().to_owned()),
         None => ExitReason::SetupFailed(not_started.message.clone()),
     };
-    launch.record.state = CubeState::Failed;
-    launch.record.exit =
-        Some(ExitRecord { code: 125, signal: None, reason, ended_unix_ms: now_ms(), ran: Duration::ZERO });
-    // The face is told in any case; a full disk only costs the record.
-    let _written = dir.write_record(&launch.record);
-    let _socket = std::fs::remove_file(&launch.socket);
-    if let Some(cgroup) = &launch.plan.limits.cgroup {
-        crate::host::cgroup::remove(&cgroup.folders());
+    if let Some(Known { dir, mut record }) = known {
+        record.state = CubeState::Failed;
+        record.exit = Some(ExitRecord {
+            code: 125,
+            signal: None,
+            reason,
+            ended_unix_ms: now_ms(),
+            ran: Duration::ZERO,
+        });
+        // The face is told in any case; a full disk only costs the record.
+        let _written = dir.write_record(&record);
+        let _socket = std::fs::remove_file(&launch.socket);
+        if let Some(cgroup) = &launch.plan.limits.cgroup {
+            crate::host::cgroup::remove(&cgroup.folders());
+        }
     }
     let answer = Answer::Refused { message: not_started.message, hints: not_started.hints };
     let _told = say(&mut face, &answer);
+    125
 }
 
 fn say(face: &mut StdStream, answer: &Answer) -> std::io::Result<()> {
@@ -77,8 +82,9 @@ fn say(face: &mut StdStream, answer: &Answer) -> std::io::Result<()> {
     face.write_all(&body)
 }
 
-fn run(handover: Handover, jailed: Jailed) -> i32 {
-    let Handover { mut face, launch, dir, .. } = handover;
+fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
+    let Handover { mut face, launch, .. } = handover;
+    let Some(Known { dir, mut record }) = known else { return 125 };
     let tty = match launch.plan.stdio {
         StdioPlan::Pty { rows, cols } => Some((rows, cols)),
         StdioPlan::Pipes { .. } => None,
@@ -93,14 +99,11 @@ fn run(handover: Handover, jailed: Jailed) -> i32 {
             hints: Vec::new(),
             layer: None,
         };
-        fail(Handover { face, launch, dir, direct: [None, None, None] }, not_started);
-        return 125;
+        let handover = Handover { face, launch, direct: [None, None, None] };
+        return fail(handover, Some(Known { dir, record }), not_started);
     }
-    let mut record = launch.record;
     record.layers.clone_from(&jailed.layers);
     record.state = CubeState::Running;
-    record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
-    record.init = ProcessRef::capture(jailed.born.pid).ok();
     let attached = launch.attached;
     if !attached {
         let started = Answer::Started { pid: 2, layers: jailed.layers.clone() };
@@ -189,9 +192,14 @@ async fn life(
                 *keeper.master.borrow_mut() = Some(Rc::clone(&master));
                 pumps.push(tokio::task::spawn_local(output::pump(Rc::clone(&keeper), Stream::Tty, master)));
             }
-            let status = until_end(&keeper, ended).await;
-            start::kill(&keeper.pidfd);
-            end::record_of(&keeper, status)
+            let ended = until_end(&keeper, ended).await;
+            if ended.is_some_and(|ended| ended.alone) {
+                // Nothing untrusted is left: init itself may die while the face is told.
+                start::kill_soon(&keeper.pidfd);
+            } else {
+                start::kill(&keeper.pidfd);
+            }
+            end::record_of(&keeper, ended.map(|ended| ended.status))
         }
         Ok(Start::Refused(errno)) => {
             start::kill(&keeper.pidfd);
@@ -219,12 +227,12 @@ async fn life(
         record.exit = Some(exit.clone());
     }
     keeper.save();
-    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
     let viewers: Vec<_> = keeper.viewers.borrow().iter().map(|viewer| viewer.queue.clone()).collect();
     for queue in viewers {
         let _told = queue.send(Piece::Answer(Rc::new(Answer::Exited(exit.clone())))).await;
     }
     keeper.over.send_replace(true);
+    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
     // Sessions and waiters are answered by their own tasks, which end with their clients.
     keeper.pending.borrow_mut().clear();
     init.abort();
@@ -242,7 +250,7 @@ async fn life(
 }
 
 /// Waits for the entry's end, a stop, or the timeout. The status, if the entry told one.
-async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option<i32> {
+async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<Ended>) -> Option<Ended> {
     let watching = tokio::task::spawn_local(limits::watch(Rc::clone(keeper)));
     let timeout = keeper.plan.limits.timeout;
     let timer = async {
@@ -255,9 +263,9 @@ async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option
     let mut stopping = std::pin::pin!(end::stop_sequence(Rc::clone(keeper)));
     let mut timer = std::pin::pin!(timer);
     let mut timed_out = false;
-    let status = loop {
+    let ended = loop {
         tokio::select! {
-            status = &mut ended => break status.ok(),
+            ended = &mut ended => break ended.ok(),
             () = &mut stopping => break None,
             () = &mut timer, if !timed_out => {
                 timed_out = true;
@@ -266,7 +274,7 @@ async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option
         }
     };
     watching.abort();
-    status
+    ended
 }
 
 /// Hears init until it is gone.
@@ -299,9 +307,9 @@ fn hear(keeper: &Keeper, received: wire::Received) {
                 let _told = sender.send(Start::Refused(errno));
             }
         }
-        Message::Ended { session, status } => {
+        Message::Ended { session, status, alone } => {
             if let Some(sender) = pending.remove(&session).and_then(|pending| pending.ended) {
-                let _told = sender.send(status);
+                let _told = sender.send(Ended { status, alone });
             }
         }
         _ => {}

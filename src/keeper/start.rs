@@ -15,10 +15,11 @@ use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
 use crate::jail::step::Step;
 use crate::jail::wire::{self, Message};
-use crate::model::{Layer, LayerStatus};
+use crate::model::cube::ProcessRef;
+use crate::model::{CubeRecord, Layer, LayerStatus};
 use crate::plan::launch::{MapWriter, MountPlan, StdioPlan, UpperPlan};
 use crate::plan::{LaunchPlan, seccomp};
-use crate::store::cubes::CubeDir;
+use crate::store::cubes::{self, CubeDir, CubeError};
 
 /// Why a cube could not be started: one line, next steps, and the layer that is to blame, if one is.
 #[derive(Debug)]
@@ -52,8 +53,6 @@ pub struct Handover {
     pub face: UnixStream,
     /// The plan and its places.
     pub launch: Launch,
-    /// The cube's folder with its lock.
-    pub dir: CubeDir,
     /// Streams of the caller that go straight into the cube.
     pub direct: [Option<OwnedFd>; 3],
 }
@@ -80,6 +79,15 @@ pub struct Jailed {
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
+}
+
+/// The cube's folder with its lock, and the record as it stands in it.
+#[derive(Debug)]
+pub struct Known {
+    /// The folder.
+    pub dir: CubeDir,
+    /// The record.
+    pub record: CubeRecord,
 }
 
 /// Clones the child. Done first of all, while the face is still planning: making the namespaces takes longest, and depends
@@ -131,7 +139,6 @@ pub fn take_over() -> std::io::Result<Handover> {
         return Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
     }
     let mut fds = fds.into_iter();
-    let lock = fds.next().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
     let direct = [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None });
     let mut head = [0; protocol::HEAD];
     (&face).read_exact(&mut head)?;
@@ -140,18 +147,29 @@ pub fn take_over() -> std::io::Result<Handover> {
     let mut body = vec![0; length];
     (&face).read_exact(&mut body)?;
     let Ask::Launch(launch) = serde_json::from_slice(&body)? else { return Err(bad()) };
-    let dir = CubeDir::adopt(&launch.mines, &launch.plan.id, lock);
-    Ok(Handover { face, launch: *launch, dir, direct })
+    Ok(Handover { face, launch: *launch, direct })
 }
 
-/// Builds the jail of `launch` around `born`. When this fails nothing of it is left but the cube's folder.
+/// Builds the jail of `launch` around `born`, and the cube's folder in `known`. When this fails nothing of it is left but that
+/// folder.
 ///
 /// # Errors
 /// One line for a person.
-pub fn jail(launch: &Launch, direct: &mut Pipes, born: Born) -> Result<Jailed, NotStarted> {
+pub fn jail(
+    launch: &Launch,
+    direct: &mut Pipes,
+    born: Born,
+    known: &mut Option<Known>,
+) -> Result<Jailed, NotStarted> {
     let mut guard = Guard(Some(born));
     let Some(born) = &guard.0 else { return Err(NotStarted::new("there is no child")) };
     let plan = &launch.plan;
+    // What outlives a keeper that is killed is written down before it is made: a kept cube's upper, cgroups. Anything else
+    // dies with the keeper, and its folder is made while the child works.
+    let outlives = matches!(plan.root.upper, UpperPlan::Disk { .. }) || plan.limits.cgroup.is_some();
+    if outlives {
+        *known = Some(folder(launch, born)?);
+    }
     let pipes = send_plan(plan, born, direct)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
@@ -159,6 +177,9 @@ pub fn jail(launch: &Launch, direct: &mut Pipes, born: Born) -> Result<Jailed, N
     let listener = UnixListener::bind(&launch.socket).map_err(|error| {
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
+    if known.is_none() {
+        *known = Some(folder(launch, born)?);
+    }
     let early = readback::early(plan, born.pid);
     wait_confined(plan, born)?;
     let layers = readback::read(plan, born.pid, filters.len(), early)
@@ -187,6 +208,24 @@ impl Drop for Guard {
             kill(&born.pidfd);
         }
     }
+}
+
+/// The cube's folder, locked by us from its first moment, with its first record.
+fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
+    let mut record = launch.record.clone();
+    record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
+    record.init = ProcessRef::capture(born.pid).ok();
+    let fail = |error: CubeError| {
+        let failure = crate::model::Failure::from(error);
+        NotStarted { hints: failure.hints.clone(), ..NotStarted::new(failure.to_string()) }
+    };
+    if launch.enter_again {
+        let (dir, before) = cubes::open_durable(&launch.mines, &launch.plan.id).map_err(fail)?;
+        record.created_unix_ms = before.created_unix_ms;
+        dir.write_record(&record).map_err(fail)?;
+        return Ok(Known { dir, record });
+    }
+    Ok(Known { dir: cubes::create(&launch.mines, &record).map_err(fail)?, record })
 }
 
 /// Everything that the child cannot do itself, then the plan. Returns our ends of the pipes.
@@ -325,6 +364,13 @@ fn seal(jailed: &Born) -> Result<(), NotStarted> {
             ..NotStarted::new("the layer `init-sealed` is not in force: PID 1 could be inspected from inside")
         }),
     }
+}
+
+/// Ends init without waiting for it.
+pub fn kill_soon(pidfd: &OwnedFd) {
+    use rustix::process::{Signal, pidfd_send_signal};
+    // ESRCH: gone already.
+    let _gone = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
 /// Ends init, and with it everything in its pid namespace; returns when it is gone.
