@@ -11,7 +11,7 @@ use crate::model::{ByteSize, Failure};
 use crate::store::trash::{self, TrashRecord};
 
 /// Delete for good what is in the trash
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct PruneArgs {
     /// Only what was deleted longer ago than this, for example 7d
     #[arg(long, value_name = "TIME", value_parser = age)]

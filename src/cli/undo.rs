@@ -11,7 +11,7 @@ use crate::store::fail::shown;
 use crate::store::trash::{self, TrashRecord};
 
 /// Bring back a deleted machine, home or project
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct UndoArgs {
     /// What to bring back: a name or an id of the list [default: the last deletion]
     pub what: Option<String>,

@@ -174,12 +174,13 @@ pub fn jail(
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
     send(born, Message::Filters, &[memfd(&child::encode_filters(&filters))?.as_fd()])?;
-    let listener = UnixListener::bind(&launch.socket).map_err(|error| {
-        NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
-    })?;
     if known.is_none() {
         *known = Some(folder(launch, born)?);
     }
+    // After the folder: a socket without a live cube is a dead keeper's, and swept.
+    let listener = UnixListener::bind(&launch.socket).map_err(|error| {
+        NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
+    })?;
     let early = readback::early(plan, born.pid);
     wait_confined(plan, born)?;
     let layers = readback::read(plan, born.pid, filters.len(), early)
