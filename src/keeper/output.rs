@@ -17,6 +17,9 @@ pub const CHUNK: usize = 64 * 1024;
 /// Pieces that may wait for one client: 2 MiB at most.
 pub const QUEUE: usize = 32;
 
+/// Silence after which the log is written out.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// What one read gave.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
@@ -61,7 +64,14 @@ pub async fn pump(keeper: Rc<Keeper>, stream: Stream, fd: Rc<AsyncFd<OwnedFd>>) 
     loop {
         let deadline = keeper.screen.borrow().as_ref().and_then(crate::term::screen::Screen::sync_deadline);
         let read = match deadline.filter(|_| stream == Stream::Tty) {
-            None => read(&fd, &mut buffer).await,
+            None => match tokio::time::timeout(QUIET, read(&fd, &mut buffer)).await {
+                Ok(read) => read,
+                Err(_) => {
+                    // Nothing came for a while: whoever reads the log now finds all of it.
+                    keeper.log.borrow_mut().flush();
+                    read(&fd, &mut buffer).await
+                }
+            },
             Some(deadline) => tokio::select! {
                 read = read(&fd, &mut buffer) => read,
                 () = tokio::time::sleep_until(deadline.into()) => {
