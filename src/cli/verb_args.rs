@@ -11,7 +11,7 @@ use super::launch_args::LaunchArgs;
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Verb {
     /// Launch from an image, without a project
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the cubes
     Ps(Rest),
     /// Enter the terminal of a running cube
