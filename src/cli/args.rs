@@ -57,8 +57,9 @@ Options come before PROJECT. A flag wins over a TRIPMINE_… variable, that over
 that over the machine, that over config.toml, each setting on its own.
 
 Exit codes:
-  the entry's own; 128+n when signal n killed it; 127 it was not found; 126 it could not be executed;
-  125 tripmine could not run it; 2 the command line is wrong; 1 anything else failed.";
+  the entry's own, or 128+n when signal n killed it
+  127 the entry was not found; 126 it could not be executed; 125 tripmine could not run it
+  2 the command line is wrong; 1 anything else failed";
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +150,7 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
     match grammar.verb {
         Some(Verb::Run(mut run)) => {
             run.command = command;
-            Ok(Command::Launch(Box::new(run_launch(run)?)))
+            Ok(Command::Launch(Box::new(run_launch(*run)?)))
         }
         Some(Verb::Exec(mut exec)) => {
             exec.command = join(exec.command, command)?;

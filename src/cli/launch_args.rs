@@ -20,11 +20,11 @@ pub(super) fn words(list: &'static [&'static str]) -> PossibleValuesParser {
 /// The launch options, shared by `tripmine PROJECT` and `tripmine run IMAGE`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct LaunchArgs {
-    /// Launch on this machine [default: `default`]
+    /// Launch on this machine [default: default]
     #[arg(short, long, value_name = "NAME", help_heading = WHERE)]
     pub machine: Option<String>,
 
-    /// Start from this image, this launch only
+    /// Start from this image, this launch only; so far `host` is built
     #[arg(short, long, value_name = "REF", help_heading = WHERE)]
     pub image: Option<String>,
 
@@ -43,28 +43,28 @@ pub struct LaunchArgs {
     #[arg(long, help_heading = WHERE, hide_short_help = true)]
     pub yes_really: bool,
 
-    /// The kind of jail [default: container]
-    #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS), help_heading = CONFINE)]
+    /// The kind of jail; so far `container` is built [default: container]
+    #[arg(long, value_name = "landlock|container|microvm", hide_possible_values = true, value_parser = words(Jail::WORDS), help_heading = CONFINE)]
     pub jail: Option<String>,
 
-    /// What it may reach on the network [default: none]
-    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicy::WORDS), help_heading = CONFINE)]
+    /// What it may reach on the network; so far `none` is built [default: none]
+    #[arg(long, value_name = "none|proxy|allow|open", hide_possible_values = true, value_parser = words(NetPolicy::WORDS), help_heading = CONFINE)]
     pub net: Option<String>,
 
-    /// Let it reach this host and port (repeatable)
+    /// Let it reach this host and port (repeatable; not built yet)
     #[arg(long, value_name = "HOST[:PORT]", help_heading = CONFINE, hide_short_help = true)]
     pub allow: Vec<String>,
 
-    /// Lead a host port to a port of the cube (repeatable)
+    /// Lead a host port to a port of the cube (repeatable; not built yet)
     #[arg(short, long = "publish", value_name = "[BIND:]HOST:CUBE", help_heading = CONFINE, hide_short_help = true)]
     pub publish: Vec<String>,
 
     /// Run as yourself without any capability, or as root inside [default: me]
-    #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS), help_heading = CONFINE)]
+    #[arg(long, value_name = "me|root", hide_possible_values = true, value_parser = words(RunAs::WORDS), help_heading = CONFINE)]
     pub user: Option<String>,
 
     /// The system-call filter [default: default]
-    #[arg(long, value_name = "PROFILE", value_parser = words(SeccompProfile::WORDS), help_heading = CONFINE, hide_short_help = true)]
+    #[arg(long, value_name = "default|strict|debug", hide_possible_values = true, value_parser = words(SeccompProfile::WORDS), help_heading = CONFINE, hide_short_help = true)]
     pub seccomp: Option<String>,
 
     /// Memory, for example 512M
@@ -115,7 +115,7 @@ pub struct LaunchArgs {
     #[arg(long, help_heading = LIFE)]
     pub ephemeral: bool,
 
-    /// Hold the changes to the project for approval
+    /// Hold the changes to the project for approval (not built yet)
     #[arg(long, help_heading = LIFE, hide_short_help = true)]
     pub review: bool,
 
