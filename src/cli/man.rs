@@ -64,7 +64,7 @@ mod tests {
         let out = Out::captured();
         run(&ManArgs::default(), &out).expect("printed");
         let (text, _) = out.text();
-        assert!(text.contains(".TH tripmine 1") && text.contains("SUBCOMMANDS"), "{text}");
+        assert!(text.contains(".TH tripmine 1") && text.contains("tripmine\\-ps(1)"), "{text}");
         let folder = tempfile::tempdir().expect("tempdir");
         run(&ManArgs { all: Some(folder.path().join("man1")) }, &out).expect("written");
         for verb in crate::model::verbs::VERBS.iter().filter(|verb| verb.built && verb.name != "help") {
