@@ -73,7 +73,7 @@ fn again(args: &AttachArgs, entry: &CubeEntry, ctx: &Ctx) -> Result<u8, Failure>
     };
     let launch = relaunch(record, &root.canonicalize().unwrap_or(root), &facts::shell())?;
     ctx.out.note(format!("the cube {} has ended: starting it again", cube_ref::shown(entry)));
-    launch::run(&launch, ctx)
+    launch::run(&launch, ctx, None)
 }
 
 /// The launch that made `record`, once more. `root` is the projects root, canonical; `shell` the cube's.
