@@ -51,7 +51,9 @@ pub fn run(args: &ManArgs, out: &Out) -> Result<(), Failure> {
 }
 
 fn page(command: &clap::Command, name: &str, to: &mut dyn Write) -> io::Result<()> {
+    // A page is long help: what short help leaves out belongs to it.
     let command = command.clone().name(name.to_owned()).display_name(name.to_owned());
+    let command = command.mut_args(|arg| arg.hide_short_help(false));
     clap_mangen::Man::new(command).render(&mut &mut *to)
 }
 
@@ -64,7 +66,7 @@ mod tests {
         let out = Out::captured();
         run(&ManArgs::default(), &out).expect("printed");
         let (text, _) = out.text();
-        assert!(text.contains(".TH tripmine 1") && text.contains("SUBCOMMANDS"), "{text}");
+        assert!(text.contains(".TH tripmine 1") && text.contains("tripmine\\-ps(1)"), "{text}");
         let folder = tempfile::tempdir().expect("tempdir");
         run(&ManArgs { all: Some(folder.path().join("man1")) }, &out).expect("written");
         for verb in crate::model::verbs::VERBS.iter().filter(|verb| verb.built && verb.name != "help") {

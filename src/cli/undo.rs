@@ -60,17 +60,22 @@ fn list(json: bool, ctx: &Ctx) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A moment, in milliseconds since 1970, to the second. The formatter knows years up to 9999.
+pub(super) fn time(unix_ms: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(unix_ms.min(253_402_300_799_000));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
 /// The deletions as rows of a table.
 pub(super) fn rows(records: &[TrashRecord]) -> Vec<Vec<String>> {
     records
         .iter()
         .map(|record| {
-            let time = UNIX_EPOCH + Duration::from_millis(record.at_ms.min(253_402_300_799_000));
             vec![
                 record.id.to_string(),
                 record.kind.word().to_owned(),
                 record.name.clone(),
-                humantime::format_rfc3339_seconds(time).to_string(),
+                time(record.at_ms),
                 ByteSize::bytes(record.bytes).to_string(),
             ]
         })

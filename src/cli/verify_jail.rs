@@ -17,11 +17,11 @@ use super::launch_args::words;
 use crate::engine::client::{Client, Heard, refused};
 use crate::engine::launch;
 use crate::keeper::protocol::{Answer, Kind};
-use crate::model::{Failure, Limits, Name, RunAs, SeccompProfile, Settings};
+use crate::model::{ByteSize, Failure, Limit, Limits, Name, RunAs, SeccompProfile, Settings};
 use crate::plan::Typed;
 use crate::plan::battery::{Canaries, Observation, PROBE_VERB, read};
 use crate::plan::diagnose::Verdict;
-use crate::plan::launch::{FileIdentity, MountKind, MountPlan, StdioPlan};
+use crate::plan::launch::{Enforcer, FileIdentity, MountKind, MountPlan, StdioPlan};
 use crate::plan::resolve::What;
 
 /// The arguments of `tripmine verify-jail`.
@@ -42,6 +42,10 @@ pub struct VerifyJailArgs {
 const PROBE: &str = "/tripmine-probe";
 /// The longest that a battery takes; a probe that hangs is ended.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The limit on processes, low so that the flood of them is short.
+const PIDS: u32 = 256;
+/// The limit on written data, for the same reason.
+const DISK_MIB: u64 = 64;
 /// The most that is read of what the probe prints.
 const OUTPUT_MAX: usize = 4 << 20;
 
@@ -64,7 +68,12 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
         settings: Settings {
             user: Some(run_as),
             seccomp: Some(profile),
-            limits: Limits { timeout: Some(PATIENCE), ..Limits::default() },
+            limits: Limits {
+                pids: Some(Limit { value: PIDS, required: false }),
+                disk: Some(Limit { value: ByteSize::mib(DISK_MIB), required: false }),
+                timeout: Some(PATIENCE),
+                ..Limits::default()
+            },
             ..Settings::default()
         },
         ephemeral: true,
@@ -80,6 +89,15 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut host = set_out(run_as, profile, &given)
         .map_err(|error| Failure::failed("cannot listen on a socket for the cube to miss").because(&error))?;
     host.canaries.absent.push(engine.layout.mines_dir().to_string_lossy().into_owned());
+    host.canaries.mounts = plan
+        .mounts
+        .iter()
+        .map(|mount| mount.target.clone())
+        .chain(plan.root.system.iter().map(|tree| tree.path.to_string_lossy().into_owned()))
+        .collect();
+    host.canaries.pids = plan.limits.pids.map(|(pids, _)| pids);
+    host.canaries.disk =
+        plan.limits.disk.filter(|(_, enforcer)| *enforcer == Enforcer::TmpfsSize).map(|(size, _)| size.get());
     plan.entry.argv = vec![PROBE.to_owned(), PROBE_VERB.to_owned()];
     plan.entry.argv.extend(host.canaries.arguments());
     ctx.out.note(format!("trying a cube of `{}`, user {run_as}, seccomp {profile}", plan.machine));
