@@ -146,6 +146,14 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
         }
         Some(_) => None,
     };
+    let words = match quick(words) {
+        Quick::Run(mut run) => {
+            run.command = command;
+            return Ok(Command::Launch(Box::new(run_launch(*run)?)));
+        }
+        Quick::Launch(options, words) => return launch(*options, words, command),
+        Quick::Neither(words) => words,
+    };
     let grammar = Grammar::try_parse_from(words).map_err(|error| refusal::stop(&error))?;
     match grammar.verb {
         Some(Verb::Run(mut run)) => {
@@ -158,6 +166,45 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
         }
         Some(verb) => Ok(Command::Verb(Box::new(verb))),
         None => launch(grammar.launch, grammar.words, command),
+    }
+}
+
+/// The two forms of a launch alone, without the verbs: describing some twenty verbs to the parser takes longer than reading
+/// the line, and a launch is what must be instant.
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct LaunchForm {
+    #[command(flatten)]
+    launch: LaunchArgs,
+    #[arg(trailing_var_arg = true)]
+    words: Vec<String>,
+}
+
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct RunForm {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+enum Quick {
+    Run(Box<RunArgs>),
+    Launch(Box<LaunchArgs>, Vec<String>),
+    /// Another verb, help, or an error: the whole grammar has the words for it.
+    Neither(Vec<String>),
+}
+
+fn quick(words: Vec<String>) -> Quick {
+    match words.get(1).map(String::as_str) {
+        Some("run") => match RunForm::try_parse_from(words.iter().skip(1)) {
+            Ok(form) => Quick::Run(Box::new(form.run)),
+            Err(_) => Quick::Neither(words),
+        },
+        Some(first) if !is_verb(first) => match LaunchForm::try_parse_from(&words) {
+            Ok(form) => Quick::Launch(Box::new(form.launch), form.words),
+            Err(_) => Quick::Neither(words),
+        },
+        _ => Quick::Neither(words),
     }
 }
 
