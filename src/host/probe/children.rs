@@ -144,6 +144,10 @@ fn attempt(work: impl FnOnce() -> Outcome) -> Tried {
         Err(error) => return Tried::Untested(format!("making a pipe: {error}")),
     };
     let ended = raw::in_child(|| {
+        // Nothing of this process may live on in the child: a lock that it inherits would seem held.
+        let keep = std::os::fd::AsRawFd::as_raw_fd(&writer).unsigned_abs();
+        crate::host::sys::close_between(3, keep - 1);
+        crate::host::sys::close_from(keep + 1);
         raw::end_after(PATIENCE_SECONDS);
         let (code, why) = match work() {
             Ok(()) => return 0,
