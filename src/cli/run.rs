@@ -28,13 +28,22 @@ pub fn may_launch(argv: &[OsString]) -> bool {
         argv.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--").collect();
     let Some(first) = words.first() else { return argv.len() > 1 };
     let talks = |word: &&str| matches!(*word, "-h" | "--help" | "-V" | "--version" | "--dry-run");
-    (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
+    *first != completions::NAMES_VERB && (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
 }
 
 /// Runs the command line; the process's exit code.
 #[must_use]
 pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>) -> u8 {
     let out = Out::real();
+    if let [_, verb, kind, ..] = argv.as_slice()
+        && verb == completions::NAMES_VERB
+    {
+        // A shell that asks in the middle of a line is told no errors.
+        if let Ok(ctx) = ctx(out) {
+            completions::names(&kind.to_string_lossy(), &ctx);
+        }
+        return 0;
+    }
     let command = match args::parse(argv) {
         Ok(command) => command,
         Err(Stop::Show(text)) => {
