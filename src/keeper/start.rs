@@ -286,10 +286,10 @@ fn memfd(bytes: &[u8]) -> Result<OwnedFd, NotStarted> {
 
 fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), NotStarted> {
     // The child's own words, if it has said any, explain more than a closed socket.
-    wire::send(born.init.as_fd(), message, fds).or_else(|errno| {
+    wire::send(born.init.as_fd(), message, fds).map_err(|errno| {
         match wire::receive(&born.init, RecvFlags::empty()) {
-            Ok(Some(received)) => Err(child_failed(None, received.message)),
-            _ => Err(NotStarted::new(format!("the cube's first process is gone: {errno}"))),
+            Ok(Some(received)) => child_failed(None, received.message),
+            _ => NotStarted::new(format!("the cube's first process is gone: {errno}")),
         }
     })
 }

@@ -94,6 +94,17 @@ fn exactly_the_allowed_is_copied() {
     files_under(&folder, "", &mut found);
     let expected = [
         "bin",
+        "dev/fd",
+        "dev/full",
+        "dev/null",
+        "dev/ptmx",
+        "dev/random",
+        "dev/stderr",
+        "dev/stdin",
+        "dev/stdout",
+        "dev/tty",
+        "dev/urandom",
+        "dev/zero",
         "etc/alternatives/good",
         "etc/alternatives/own",
         "etc/alternatives/through",
