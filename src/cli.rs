@@ -1,25 +1,38 @@
 //! The command-line face: turns what a person typed into a request, and a reply into what they see.
 
 pub mod args;
+pub mod attach;
+pub mod completions;
 pub mod ctx;
+pub mod cube_ref;
 pub mod doctor;
 pub mod events;
+pub mod exec;
 pub mod inspect;
+pub mod kill;
 pub mod launch;
 pub mod launch_args;
 pub mod logs;
 pub mod machine;
+pub mod man;
 pub mod out;
 pub mod plan_json;
 pub mod project;
 pub mod prune;
 pub mod ps;
+pub mod rename;
+pub mod rm;
 pub mod run;
 pub mod session;
+pub mod stats;
+pub mod stop;
+pub mod sweep;
 pub mod typed;
 pub mod undo;
 pub mod verb_args;
 pub mod verify_jail;
+pub mod version;
+pub mod wait;
 
 /// The body of `tripmine __probe-jail KEY=VALUE…`: the inside of `verify-jail`.
 #[must_use]

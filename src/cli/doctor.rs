@@ -11,7 +11,7 @@ use crate::model::sanitize::printable;
 use crate::plan::diagnose::{Finding, Matters, Verdict, diagnose, is_ready};
 
 /// The arguments of `tripmine doctor`.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct DoctorArgs {
     /// Print the findings and the facts behind them as JSON.
     #[arg(long)]

@@ -6,12 +6,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::ctx::Ctx;
+use super::cube_ref::{self, Prefer};
 use super::inspect::{JSON_VERSION, escape_invisible, write_json};
+use crate::model::Failure;
 use crate::model::sanitize::printable;
-use crate::store::events::Event;
+use crate::store::events::{self, Event};
 
 /// Arguments of `tripmine events`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct EventsArgs {
     /// TripID (or its start), name, or project with one running cube
     #[arg(value_name = "CUBE")]
@@ -19,6 +22,17 @@ pub struct EventsArgs {
     /// As JSON, with a version field
     #[arg(long)]
     pub json: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// There is no such cube, or its events cannot be read.
+pub fn run(args: &EventsArgs, ctx: &Ctx) -> Result<(), Failure> {
+    let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
+    let events = events::read(&entry.log_dir())
+        .map_err(|error| Failure::failed("cannot read the cube's events").because(&error))?;
+    ctx.out.rendered(|out| render(&events, args.json, out))
 }
 
 /// Writes events, oldest first: time, kind, detail.

@@ -9,6 +9,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::ctx::Ctx;
+use super::cube_ref::{self, Prefer};
+use super::stats;
+use crate::model::Failure;
 use crate::model::sanitize::printable;
 use crate::store::cubes::CubeEntry;
 
@@ -16,11 +20,31 @@ use crate::store::cubes::CubeEntry;
 pub const JSON_VERSION: u32 = 1;
 
 /// Arguments of `tripmine inspect`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct InspectArgs {
     /// TripID (or its start), name, or project with one running cube
     #[arg(required = true, value_name = "CUBE")]
     pub cubes: Vec<String>,
+}
+
+/// Carries the command out. What runs also tells its figures, as `usage` and `viewers`.
+///
+/// # Errors
+/// There is no such cube.
+pub fn run(args: &InspectArgs, ctx: &Ctx) -> Result<(), Failure> {
+    let mut cubes = Vec::new();
+    for word in &args.cubes {
+        let entry = cube_ref::one(ctx, word, Prefer::Live)?;
+        let mut cube = cube_json(&entry);
+        // One that ends meanwhile is shown as it was found.
+        let status = entry.live.then(|| stats::status(&mut cube_ref::connect(ctx, &entry)?));
+        if let (Some(Ok(status)), Some(fields)) = (status, cube.as_object_mut()) {
+            fields.insert("usage".to_owned(), json!(status.usage));
+            fields.insert("viewers".to_owned(), json!(status.viewers));
+        }
+        cubes.push(cube);
+    }
+    ctx.out.rendered(|out| write_json(&json!({ "version": JSON_VERSION, "cubes": cubes }), out))
 }
 
 /// Writes `{"version":1,"cubes":[…]}`, each cube its record with `live` and `path`.

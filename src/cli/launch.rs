@@ -4,7 +4,7 @@ use super::args::{Launch, Target};
 use super::ctx::Ctx;
 use super::session::{self, Join, Outcome};
 use super::typed::typed;
-use crate::engine::{Engine, launch as engine};
+use crate::engine::launch as engine;
 use crate::model::sanitize::printable;
 use crate::model::{ExitReason, ExitRecord, Failure, Keep};
 use crate::plan::LaunchPlan;
@@ -48,14 +48,22 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
         StdioPlan::Pty { .. } => (true, true),
         StdioPlan::Pipes { stdin_direct, .. } => (false, !stdin_direct),
     };
-    let leader = LeaderKey::parse_setting(&ctx.config.leader.to_string()).ok().flatten();
+    let leader = leader(ctx);
     if tty && plan.entry.shell {
         greet(&plan, leader, ctx);
     }
-    let outcome = session::join(&mut client, Join { tty, writes: true, relay_stdin, leader })?;
-    let code = conclude(&outcome, &plan.id.short().to_owned(), ctx);
-    sweep_quietly(&engine, ctx);
+    let outcome =
+        session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader })?;
+    let code = conclude(&outcome, plan.id.short(), ctx);
+    if matches!(outcome, Outcome::Exited(_)) {
+        super::sweep::sweep(ctx);
+    }
     Ok(code)
+}
+
+/// The key that leaves, as configured.
+pub(super) fn leader(ctx: &Ctx) -> Option<LeaderKey> {
+    LeaderKey::parse_setting(&ctx.config.leader.to_string()).ok().flatten()
 }
 
 /// What the user reads when a session is over, and the exit code.
@@ -127,9 +135,6 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>, ctx: &Ctx) {
     let place = plan.project.as_ref().map(|p| format!(" · {}", printable(&p.target))).unwrap_or_default();
     ctx.out.note(&format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
 }
-
-/// Clears what dead keepers left, off the user's way.
-fn sweep_quietly(_engine: &Engine, _ctx: &Ctx) {}
 
 /// True when the launch names nothing that could be a project: used for the menu.
 #[must_use]

@@ -13,7 +13,7 @@ const LIMITS: &str =
 const INSIDE: &str = "What it finds inside";
 const LIFE: &str = "How it lives and ends";
 
-fn words(list: &'static [&'static str]) -> PossibleValuesParser {
+pub(super) fn words(list: &'static [&'static str]) -> PossibleValuesParser {
     PossibleValuesParser::new(list.iter().copied())
 }
 

@@ -3,21 +3,26 @@
 //! Owns tail, follow and timestamps. What reaches a terminal passes the caller's `filter` first;
 //! a pipe gets the bytes as they came.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 
+use super::ctx::Ctx;
+use super::cube_ref::{self, Prefer};
 use super::events::time;
+use crate::model::Failure;
 use crate::model::sanitize::printable;
+use crate::store::cubes;
 use crate::store::log::{LogFilter, LogReader, LogRecord, Stream};
+use crate::term::{Filter, leave};
 
 /// How long to sleep at most before looking whether the cube still lives.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Arguments of `tripmine logs`.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct LogsArgs {
     /// TripID (or its start), name, or project with one running cube
     #[arg(value_name = "CUBE")]
@@ -37,6 +42,38 @@ pub struct LogsArgs {
     /// Only this stream: tty, out or err
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<Stream>,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// There is no such cube, `--since` is no time, or the log cannot be read.
+pub fn run(args: &LogsArgs, ctx: &Ctx) -> Result<(), Failure> {
+    let since = args
+        .since
+        .as_deref()
+        .map(|text| parse_since(text, ctx.now_ms()))
+        .transpose()
+        .map_err(|why| Failure::usage(format!("--since: {why}")))?;
+    let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
+    let mines = ctx.layout.mines_dir();
+    let terminal = io::stdout().is_terminal();
+    let mut filter = Filter::new();
+    let mut pass = |from: &[u8], to: &mut Vec<u8>| match terminal {
+        true => filter.filter(from, to),
+        false => to.extend_from_slice(from),
+    };
+    let mut alive = || cubes::load(&mines, &entry.id).is_ok_and(|entry| entry.live);
+    let mut out = ctx.out.writer();
+    let shown = show(&entry.log_dir(), args, since, &mut alive, &mut pass, &mut out);
+    if terminal {
+        // Whatever modes the text left on, the terminal comes back as it was.
+        let _gone = out.write_all(&leave());
+    }
+    match shown {
+        Err(_) if ctx.out.is_closed() => Ok(()),
+        other => other.map_err(|error| Failure::failed("cannot read the cube's log").because(&error)),
+    }
 }
 
 /// Reads `--since`: milliseconds since 1970.

@@ -17,7 +17,7 @@ use flags::MachineFlags;
 use view::MachineView;
 
 /// Manage machines: an image, a persistent home and a policy each
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct MachineArgs {
     /// What to do.
     #[command(subcommand)]
@@ -25,7 +25,7 @@ pub struct MachineArgs {
 }
 
 /// The verbs of `tripmine machine`.
-#[derive(Debug, Clone, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum MachineVerb {
     /// Make a machine
     Create {

@@ -61,6 +61,23 @@ impl Out {
         self.data(text);
     }
 
+    /// What `render` writes, as it is: it has made its text printable.
+    ///
+    /// # Errors
+    /// What `render` could not write down.
+    pub fn rendered(&self, render: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        render(&mut text).map_err(|error| Failure::failed("cannot write the output").because(&error))?;
+        self.bytes(&text);
+        Ok(())
+    }
+
+    /// Stdout as a stream, for what has no end in sight. Writing fails once the reader is gone.
+    #[must_use]
+    pub const fn writer(&self) -> OutWriter<'_> {
+        OutWriter(self)
+    }
+
     /// A failure, as a person reads it: one line, then causes, then next steps.
     pub fn failure(&self, failure: &Failure) {
         self.note(format!("error: {}", failure.message.lines().next().unwrap_or_default()));
@@ -172,17 +189,39 @@ impl Out {
             && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
+    /// Lets the user pick one of several rows on the terminal: its index. `None` when there is no
+    /// terminal or nothing was picked.
+    #[must_use]
+    pub fn pick(&self, question: &str, rows: &[String]) -> Option<usize> {
+        if !self.can_ask() {
+            return None;
+        }
+        for (index, row) in rows.iter().enumerate() {
+            self.note(format!("{:3}  {row}", index + 1));
+        }
+        let text = format!("{} [1-{}] ", printable(question), rows.len());
+        io::stderr().lock().write_all(text.as_bytes()).ok()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).ok()?;
+        let number: usize = answer.trim().parse().ok()?;
+        (1..=rows.len()).contains(&number).then(|| number - 1)
+    }
+
     fn data(&self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&self, text: &[u8]) {
         if self.closed.get() {
             return;
         }
         let written = match &self.sink {
             Sink::Real => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+                stdout.write_all(text).and_then(|()| stdout.flush())
             }
             Sink::Captured(kept) => {
-                kept.borrow_mut().0.push_str(text);
+                kept.borrow_mut().0.push_str(&String::from_utf8_lossy(text));
                 Ok(())
             }
         };
@@ -192,6 +231,21 @@ impl Out {
                 *self.failed.borrow_mut() = Some(error.to_string());
             }
         }
+    }
+}
+
+/// Stdout as a stream: [`Out::writer`].
+#[derive(Debug)]
+pub struct OutWriter<'a>(&'a Out);
+
+impl Write for OutWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.bytes(bytes);
+        if self.0.is_closed() { Err(ErrorKind::BrokenPipe.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::store::usage::usage;
 use crate::store::{fail::shown, machines, projects};
 
 /// Manage projects: the folders beneath the projects root
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ProjectArgs {
     /// What to do.
     #[command(subcommand)]
@@ -22,7 +22,7 @@ pub struct ProjectArgs {
 }
 
 /// The verbs of `tripmine project`.
-#[derive(Debug, Clone, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ProjectVerb {
     /// List the projects
     #[command(visible_alias = "ls")]

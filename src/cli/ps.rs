@@ -6,10 +6,12 @@ use clap::Args;
 use serde_json::json;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::ctx::Ctx;
 use super::inspect::{JSON_VERSION, cube_json, write_json};
+use crate::host::tty;
 use crate::model::sanitize::printable;
-use crate::model::{CubeRecord, Keep};
-use crate::store::cubes::CubeEntry;
+use crate::model::{CubeRecord, Failure, Keep};
+use crate::store::cubes::{self, CubeEntry};
 
 const HEADINGS: [&str; 7] = ["ID", "NAME", "MACHINE", "PROJECT", "STATE", "AGE", "COMMAND"];
 /// The widest that a column other than the last gets, in cells.
@@ -18,7 +20,7 @@ const COLUMN_MAX: usize = 32;
 const NONE: &str = "-";
 
 /// Arguments of `tripmine ps`.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct PsArgs {
     /// Also the cubes that have ended
     #[arg(short, long)]
@@ -26,6 +28,17 @@ pub struct PsArgs {
     /// As JSON, with a version field
     #[arg(long)]
     pub json: bool,
+}
+
+/// Carries the command out: clears what is dead, then lists.
+///
+/// # Errors
+/// The cubes cannot be listed.
+pub fn run(args: &PsArgs, ctx: &Ctx) -> Result<(), Failure> {
+    super::sweep::sweep(ctx);
+    let entries = cubes::list(&ctx.layout.mines_dir())?;
+    let width = tty::size(io::stdout()).map(|(_, cols)| usize::from(cols));
+    ctx.out.rendered(|out| render(&entries, args, ctx.now_ms(), width, out))
 }
 
 /// Writes the list. `width` is that of the terminal in cells, to which lines are cut; `None` cuts nothing.
@@ -97,7 +110,7 @@ fn state(record: &CubeRecord, live: bool) -> String {
 }
 
 /// A time in its largest unit: `12s`, `5m`, `3h`, `2d`.
-fn age(milliseconds: u64) -> String {
+pub(super) fn age(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match seconds {
         0..120 => format!("{seconds}s"),
@@ -108,7 +121,7 @@ fn age(milliseconds: u64) -> String {
 }
 
 /// The command as one would type it, made harmless.
-fn command(argv: &[String]) -> String {
+pub(super) fn command(argv: &[String]) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_=+./:,@%".contains(c);
     let words: Vec<String> = argv
         .iter()

@@ -1,16 +1,22 @@
 //! The command line from its words to its exit code.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 
 use super::args::{self, Command, Stop};
 use super::ctx::{Ctx, Out};
-use super::launch;
+use super::doctor::DoctorArgs;
+use super::ps::PsArgs;
 use super::verb_args::Verb;
+use super::{
+    attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
+    rename, rm, stats, stop, undo, verify_jail, version, wait,
+};
 use crate::config::load::load_config;
 use crate::engine::home;
 use crate::model::Failure;
-use crate::store::cubes;
 use crate::store::layout::Layout;
+use crate::store::{cubes, machines};
 
 /// Runs the command line; the process's exit code.
 #[must_use]
@@ -24,8 +30,12 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         }
         Err(Stop::Failure(failure)) => return fail(&out, &failure, failure.exit_code()),
     };
-    // Of a launch that failed, 125 says that it was tripmine and not the entry.
-    let launches = matches!(command, Command::Launch(_));
+    // Of a launch or an exec that failed, 125 says that it was tripmine and not the entry.
+    let launches = match &command {
+        Command::Launch(_) => true,
+        Command::Verb(verb) => matches!(**verb, Verb::Exec(_)),
+        Command::Menu { .. } => false,
+    };
     let ctx = match ctx(out) {
         Ok(ctx) => ctx,
         Err((out, failure)) => return fail(&out, &failure, failure.exit_code()),
@@ -82,14 +92,63 @@ fn ctx(out: Out) -> Result<Ctx, (Out, Failure)> {
 fn carry_out(command: &Command, ctx: &Ctx) -> Result<u8, Failure> {
     match command {
         Command::Launch(launch) => launch::run(launch, ctx),
-        Command::Menu { .. } => {
-            Err(Failure::new(crate::model::FailureKind::Unsupported, "the full-screen menu is not built yet")
-                .hint("`tripmine ps` lists the cubes; `tripmine --help` the commands"))
-        }
+        Command::Menu { machine } => menu(machine.as_deref(), ctx),
         Command::Verb(verb) => verb_run(verb, ctx),
     }
 }
 
-fn verb_run(verb: &Verb, _ctx: &Ctx) -> Result<u8, Failure> {
-    Err(Failure::failed(format!("not wired: {verb:?}")))
+/// Without a terminal, and until there is a screen, the menu is the list of cubes.
+fn menu(machine: Option<&str>, ctx: &Ctx) -> Result<u8, Failure> {
+    if let Some(machine) = machine {
+        machines::load(&ctx.layout, &super::ctx::name(machine)?)?;
+    }
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    ctx.out.note(if terminal {
+        "the full-screen menu is not built yet: this is `tripmine ps`"
+    } else {
+        "no terminal for the menu: this is `tripmine ps`"
+    });
+    ps::run(&PsArgs::default(), ctx)?;
+    if terminal {
+        ctx.out.note("hint: `tripmine PROJECT` launches, `tripmine --help` shows the commands");
+    }
+    Ok(0)
+}
+
+fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
+    let done = |()| 0;
+    match verb {
+        // The grammar turns it into a launch.
+        Verb::Run(_) => Err(Failure::usage("`run` is a launch")),
+        Verb::Ps(args) => ps::run(args, ctx).map(done),
+        Verb::Attach(args) => attach::run(args, ctx),
+        Verb::Exec(args) => exec::run(args, ctx),
+        Verb::Logs(args) => logs::run(args, ctx).map(done),
+        Verb::Events(args) => events::run(args, ctx).map(done),
+        Verb::Stop(args) => stop::run(args, ctx),
+        Verb::Kill(args) => kill::run(args, ctx),
+        Verb::Rm(args) => rm::run(args, ctx),
+        Verb::Rename(args) => rename::run(args, ctx).map(done),
+        Verb::Inspect(args) => inspect::run(args, ctx).map(done),
+        Verb::Stats(args) => stats::run(args, ctx),
+        Verb::Wait(args) => wait::run(args, ctx).map(done),
+        Verb::Machine(args) => machine::run(args, ctx).map(done),
+        Verb::Project(args) => project::run(args, ctx).map(done),
+        Verb::Undo(args) => undo::run(args, ctx).map(done),
+        Verb::Prune(args) => prune::run(args, ctx).map(done),
+        Verb::Doctor(args) => doctor_run(args, ctx),
+        Verb::VerifyJail(args) => verify_jail::run(args, ctx),
+        Verb::Completions(args) => completions::run(args, &ctx.out).map(done),
+        Verb::Man(args) => man::run(args, &ctx.out).map(done),
+        Verb::Version(args) => version::run(args, &ctx.out).map(done),
+    }
+}
+
+fn doctor_run(args: &DoctorArgs, ctx: &Ctx) -> Result<u8, Failure> {
+    let mut code = 1;
+    ctx.out.rendered(|out| {
+        code = doctor::run(args, &home::caller().0, out)?;
+        Ok(())
+    })?;
+    Ok(code)
 }

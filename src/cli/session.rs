@@ -23,6 +23,8 @@ pub struct Join {
     pub tty: bool,
     /// This side may type.
     pub writes: bool,
+    /// Signals sent to this process are meant for the cube; otherwise they end the watching.
+    pub passes_signals: bool,
     /// Standard input passes through us (it was not handed to the cube).
     pub relay_stdin: bool,
     /// The key that leaves.
@@ -43,13 +45,16 @@ pub enum Outcome {
 /// Bytes read at once from the user.
 const INPUT: usize = 64 * 1024;
 
+/// What Ctrl-C types.
+const INTERRUPT: u8 = 3;
+
 /// Joins until the end.
 ///
 /// # Errors
 /// The keeper refused, vanished, or broke the protocol.
 pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
     let stdin = io::stdin();
-    let raw = if join.tty && join.writes && rustix::termios::isatty(&stdin) {
+    let raw = if join.tty && rustix::termios::isatty(&stdin) {
         let raw = Raw::enter(stdin.as_fd());
         Some(raw.map_err(|error| Failure::failed("cannot use the terminal").because(&error))?)
     } else {
@@ -62,7 +67,13 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
         client,
         join,
         signals,
-        stdin_open: join.writes && (join.relay_stdin || join.tty),
+        // Who only watches is read too: the keys that leave must work.
+        stdin_open: if join.tty {
+            join.writes || rustix::termios::isatty(&stdin)
+        } else {
+            join.writes && join.relay_stdin
+        },
+        writes: join.writes,
         leader: Leader::new(if join.tty { join.leader } else { None }),
         out: stdout_tty.then(Filter::new),
         err: rustix::termios::isatty(io::stderr()).then(Filter::new),
@@ -81,6 +92,7 @@ struct Session<'a> {
     join: Join,
     signals: Signals,
     stdin_open: bool,
+    writes: bool,
     leader: Leader,
     out: Option<Filter>,
     err: Option<Filter>,
@@ -152,7 +164,10 @@ impl Session<'_> {
                         self.client.ask(&Ask::Resize { rows, cols })?;
                     }
                 }
-                libc::SIGHUP if self.join.tty => return Ok(Some(Outcome::Hangup)),
+                libc::SIGHUP if self.join.tty || !self.join.passes_signals => {
+                    return Ok(Some(Outcome::Hangup));
+                }
+                _ if !self.join.passes_signals => return Ok(Some(Outcome::Left)),
                 // From a terminal in raw mode these come only from outside: pass them on.
                 signal => self.client.ask(&Ask::Signal { signal })?,
             }
@@ -165,6 +180,10 @@ impl Session<'_> {
         match rustix::io::read(io::stdin(), &mut buffer) {
             Ok(0) | Err(Errno::IO) => {
                 self.stdin_open = false;
+                if self.join.tty && !rustix::termios::isatty(io::stdin()) {
+                    // A file or pipe that is read to its end is no terminal that vanished.
+                    return Ok(None);
+                }
                 if self.join.tty {
                     return Ok(Some(Outcome::Hangup));
                 }
@@ -173,6 +192,9 @@ impl Session<'_> {
                 Ok(None)
             }
             Ok(count) if self.join.tty => {
+                if !self.writes && buffer[..count].contains(&INTERRUPT) {
+                    return Ok(Some(Outcome::Left));
+                }
                 let actions = self.leader.feed(&buffer[..count], Instant::now());
                 self.act(actions)
             }
@@ -201,6 +223,9 @@ impl Session<'_> {
 
     /// A keeper that is gone shows when we read from it.
     fn type_in(&mut self, bytes: &[u8]) {
+        if !self.writes {
+            return;
+        }
         let _sent = self.client.send(Kind::Input, bytes);
     }
 
@@ -218,9 +243,9 @@ impl Session<'_> {
                 }
                 Heard::Answer(Answer::Refused { message, hints }) => return Err(refused(message, hints)),
                 Heard::Answer(Answer::WriterLost) => {
-                    self.stdin_open = false;
+                    self.writes = false;
                     err.extend_from_slice(
-                        b"\r\n[tripmine: another terminal types now; this one only watches]\r\n",
+                        b"\r\n[tripmine: another terminal types now; this one only watches, and Ctrl-C leaves]\r\n",
                     );
                 }
                 Heard::Answer(_) => {}

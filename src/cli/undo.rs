@@ -11,7 +11,7 @@ use crate::store::fail::shown;
 use crate::store::trash::{self, TrashRecord};
 
 /// Bring back a deleted machine, home or project
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct UndoArgs {
     /// What to bring back: a name or an id of the list [default: the last deletion]
     pub what: Option<String>,
@@ -60,17 +60,22 @@ fn list(json: bool, ctx: &Ctx) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A moment, in milliseconds since 1970, to the second. The formatter knows years up to 9999.
+pub(super) fn time(unix_ms: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(unix_ms.min(253_402_300_799_000));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
 /// The deletions as rows of a table.
 pub(super) fn rows(records: &[TrashRecord]) -> Vec<Vec<String>> {
     records
         .iter()
         .map(|record| {
-            let time = UNIX_EPOCH + Duration::from_millis(record.at_ms.min(253_402_300_799_000));
             vec![
                 record.id.to_string(),
                 record.kind.word().to_owned(),
                 record.name.clone(),
-                humantime::format_rfc3339_seconds(time).to_string(),
+                time(record.at_ms),
                 ByteSize::bytes(record.bytes).to_string(),
             ]
         })

@@ -1,11 +1,20 @@
 //! The verbs' own arguments as they were typed. Owns their names and help; what a verb does with
 //! them is the verb's file.
 
-use std::ffi::OsString;
-
 use clap::{Args, Subcommand};
 
+use super::doctor::DoctorArgs;
+use super::events::EventsArgs;
+use super::inspect::InspectArgs;
 use super::launch_args::LaunchArgs;
+use super::logs::LogsArgs;
+use super::machine::MachineArgs;
+use super::man::ManArgs;
+use super::project::ProjectArgs;
+use super::prune::PruneArgs;
+use super::ps::PsArgs;
+use super::undo::UndoArgs;
+use super::verify_jail::VerifyJailArgs;
 
 /// Every verb that is built, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -13,46 +22,94 @@ pub enum Verb {
     /// Launch from an image, without a project
     Run(RunArgs),
     /// List the cubes
-    Ps(Rest),
-    /// Enter the terminal of a running cube
+    #[command(
+        after_help = "Examples:\n  tripmine ps         what runs\n  tripmine ps -a      what has ended too"
+    )]
+    Ps(PsArgs),
+    /// Enter the terminal of a running cube, or start a kept one again
+    #[command(
+        after_help = "Examples:\n  tripmine attach site              the cube that runs the project `site`\n  tripmine attach --read-only k7f   only look; Ctrl-C leaves\n\nThe leader key (Ctrl-] unless configured), then d, leaves the cube running."
+    )]
     Attach(AttachArgs),
     /// Run a command inside a running cube
     Exec(ExecArgs),
     /// Show what a cube printed
-    Logs(Rest),
-    /// Show what happened
-    Events(Rest),
+    #[command(
+        after_help = "Examples:\n  tripmine logs site               all of it\n  tripmine logs -f --tail 20 site  the last lines, and what comes\n  tripmine logs --since 10m -t site"
+    )]
+    Logs(LogsArgs),
+    /// Show what happened to a cube
+    #[command(after_help = "Example:\n  tripmine events site")]
+    Events(EventsArgs),
     /// End cubes: TERM, then KILL after a grace
+    #[command(
+        after_help = "Examples:\n  tripmine stop site         the cube that runs `site`\n  tripmine stop -t 1 a b     a second's grace, both at once\n  tripmine stop --all"
+    )]
     Stop(StopArgs),
     /// Send a signal to cubes, KILL by default
+    #[command(
+        after_help = "Examples:\n  tripmine kill site          end it now\n  tripmine kill -s HUP site   let it read its settings again"
+    )]
     Kill(KillArgs),
     /// Delete ended cubes and what they kept
+    #[command(
+        after_help = "Examples:\n  tripmine rm box           a kept cube with its system changes; asks first\n  tripmine rm --all --yes   every cube that has ended"
+    )]
     Rm(RmArgs),
-    /// Give a cube another name
+    /// Give a kept cube another name
+    #[command(after_help = "Example:\n  tripmine rename box lab")]
     Rename(RenameArgs),
-    /// Show everything about a cube or machine
-    Inspect(Rest),
+    /// Show everything about cubes, as JSON
+    #[command(after_help = "Example:\n  tripmine inspect site")]
+    Inspect(InspectArgs),
     /// Show what cubes take: CPU, memory, processes
+    #[command(
+        after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"
+    )]
     Stats(StatsArgs),
     /// Wait for cubes to end and print their exit codes
+    #[command(after_help = "Example:\n  id=$(tripmine -d site); tripmine wait \"$id\"")]
     Wait(WaitArgs),
     /// Create, list, show, change and delete machines
-    Machine(Rest),
+    #[command(
+        after_help = "Examples:\n  tripmine machine create work --memory 2G   with a home of its own\n  tripmine -m work site                      launch on it\n  tripmine machine reset-home work           start over with a fresh home"
+    )]
+    Machine(MachineArgs),
     /// Create, list and delete projects
-    Project(Rest),
+    #[command(
+        after_help = "Examples:\n  tripmine project create site   an empty folder beneath the projects root\n  tripmine project list\n  tripmine project rm site       into the trash; `tripmine undo` brings it back"
+    )]
+    Project(ProjectArgs),
     /// Take the last deletion back
-    Undo(Rest),
+    #[command(
+        after_help = "Examples:\n  tripmine undo          what was deleted last\n  tripmine undo --list   what can come back"
+    )]
+    Undo(UndoArgs),
     /// Delete what is left over, for good
-    Prune(Rest),
+    #[command(
+        after_help = "Examples:\n  tripmine prune --dry-run          what would go, and how much\n  tripmine prune --older-than 7d"
+    )]
+    Prune(PruneArgs),
     /// Show what this host can give, and how to fix what it cannot
-    Doctor(Rest),
+    #[command(after_help = "Example:\n  tripmine doctor")]
+    Doctor(DoctorArgs),
     /// Try the jail from inside and report every promise
-    VerifyJail(Rest),
+    #[command(
+        after_help = "Examples:\n  tripmine verify-jail\n  tripmine verify-jail --user root --seccomp strict"
+    )]
+    VerifyJail(VerifyJailArgs),
     /// Print completions for a shell
+    #[command(
+        after_help = "Examples:\n  tripmine completions bash > ~/.local/share/bash-completion/completions/tripmine\n  tripmine completions fish > ~/.config/fish/completions/tripmine.fish\n  tripmine completions zsh  > \"${fpath[1]}/_tripmine\""
+    )]
     Completions(CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write one for each command
+    #[command(
+        after_help = "Examples:\n  tripmine man | man -l -                 read it\n  tripmine man --all ~/.local/share/man/man1"
+    )]
+    Man(ManArgs),
     /// Print the version
+    #[command(after_help = "Example:\n  tripmine version --json")]
     Version(VersionArgs),
 }
 
@@ -74,14 +131,6 @@ pub struct RunArgs {
     pub command: Option<Vec<String>>,
 }
 
-/// Stands in for a verb whose arguments are not described yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-pub struct Rest {
-    /// Everything after the verb
-    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub rest: Vec<OsString>,
-}
-
 /// `tripmine attach`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct AttachArgs {
@@ -99,7 +148,7 @@ pub struct AttachArgs {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(
     override_usage = "tripmine exec [OPTIONS] CUBE [OPTIONS] -- CMD…",
-    after_help = "Example:\n  tripmine exec site -- ps aux"
+    after_help = "Examples:\n  tripmine exec site                 another shell in it\n  tripmine exec site -- ps aux       one command; its exit code is ours\n  tripmine exec -w / -e A=1 site -- env\n\nExit codes: the command's own; 128+n when signal n killed it; 127 it was not found; 126 it could not\nbe executed; 125 tripmine could not reach the cube."
 )]
 pub struct ExecArgs {
     /// Give it a terminal even when you have none
@@ -184,9 +233,6 @@ pub struct StatsArgs {
     /// Print data as JSON
     #[arg(long)]
     pub json: bool,
-    /// Print once instead of again and again
-    #[arg(long)]
-    pub no_stream: bool,
 }
 
 /// `tripmine wait`.

@@ -1,24 +1,172 @@
 //! `tripmine verify-jail`: starts a cube whose entry is tripmine's own probe and says which promises
-//! it found kept. Here: what the probe is told about this host, and how its answers are shown. Exit
-//! code 0 only when every promise was tested and kept.
+//! it found kept. Here: what the probe is told about this host, how it is started, and how its answers
+//! are shown. Exit code 0 only when every promise was tested and kept.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::{RunAs, SeccompProfile};
-use crate::plan::battery::{Canaries, Observation, read};
+use super::ctx::Ctx;
+use super::launch_args::words;
+use crate::engine::client::{Client, Heard, refused};
+use crate::engine::launch;
+use crate::keeper::protocol::{Answer, Kind};
+use crate::model::{ByteSize, Failure, Limit, Limits, Name, RunAs, SeccompProfile, Settings};
+use crate::plan::Typed;
+use crate::plan::battery::{Canaries, Observation, PROBE_VERB, read};
 use crate::plan::diagnose::Verdict;
+use crate::plan::launch::{Enforcer, FileIdentity, MountKind, MountPlan, StdioPlan};
+use crate::plan::resolve::What;
 
 /// The arguments of `tripmine verify-jail`.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct VerifyJailArgs {
-    /// Print the answers as JSON.
+    /// Try a cube of this user
+    #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS), default_value = "me")]
+    pub user: String,
+    /// Try this system-call filter
+    #[arg(long, value_name = "PROFILE", value_parser = words(SeccompProfile::WORDS), default_value = "default")]
+    pub seccomp: String,
+    /// Print the answers as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where the probe lies inside.
+const PROBE: &str = "/tripmine-probe";
+/// The longest that a battery takes; a probe that hangs is ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The limit on processes, low so that the flood of them is short.
+const PIDS: u32 = 256;
+/// The limit on written data, for the same reason.
+const DISK_MIB: u64 = 64;
+/// The most that is read of what the probe prints.
+const OUTPUT_MAX: usize = 4 << 20;
+
+/// Carries the command out and returns the exit code.
+///
+/// # Errors
+/// The cube could not be started at all.
+pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
+    let wrong = |text: String| Failure::usage(text);
+    let run_as: RunAs = args.user.parse().map_err(wrong)?;
+    let profile: SeccompProfile = args.seccomp.parse().map_err(wrong)?;
+    let engine = ctx.engine();
+    engine.layout.ensure(ctx.uid)?;
+    let leaked = leak_a_descriptor()
+        .map_err(|error| Failure::failed("cannot open a descriptor to leak").because(&error))?;
+    let waiting = launch::start_keeper()?;
+    let typed = Typed {
+        machine: Some(Name::default_machine()),
+        what: What::Command(vec![PROBE.to_owned()]),
+        settings: Settings {
+            user: Some(run_as),
+            seccomp: Some(profile),
+            limits: Limits {
+                pids: Some(Limit { value: PIDS, required: false }),
+                disk: Some(Limit { value: ByteSize::mib(DISK_MIB), required: false }),
+                timeout: Some(PATIENCE),
+                ..Limits::default()
+            },
+            ..Settings::default()
+        },
+        ephemeral: true,
+        tty: Some(false),
+        ..Typed::default()
+    };
+    let mut planned = launch::plan(&engine, &typed, vec![own_program()?], false)?;
+    let plan = &mut planned.plan;
+    // All that it prints comes back over the connection, whatever our own streams are.
+    plan.stdio = StdioPlan::Pipes { stdin_direct: false, stdout_direct: false, stderr_direct: false };
+    let given: Vec<String> = plan.env.iter().map(|variable| variable.key.clone()).collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let mut host = set_out(run_as, profile, &given)
+        .map_err(|error| Failure::failed("cannot listen on a socket for the cube to miss").because(&error))?;
+    host.canaries.absent.push(engine.layout.mines_dir().to_string_lossy().into_owned());
+    host.canaries.mounts = plan
+        .mounts
+        .iter()
+        .map(|mount| mount.target.clone())
+        .chain(plan.root.system.iter().map(|tree| tree.path.to_string_lossy().into_owned()))
+        .collect();
+    host.canaries.pids = plan.limits.pids.map(|(pids, _)| pids);
+    host.canaries.disk =
+        plan.limits.disk.filter(|(_, enforcer)| *enforcer == Enforcer::TmpfsSize).map(|(size, _)| size.get());
+    plan.entry.argv = vec![PROBE.to_owned(), PROBE_VERB.to_owned()];
+    plan.entry.argv.extend(host.canaries.arguments());
+    ctx.out.note(format!("trying a cube of `{}`, user {run_as}, seccomp {profile}", plan.machine));
+    let mut client = launch::launch(&engine, &planned, waiting, true)?;
+    drop(planned.lock);
+    // Nothing is typed; the cube may know.
+    let _sent = client.send(Kind::InputEnd, &[]);
+    let output = listen(&mut client, ctx)?;
+    drop((leaked, host));
+    super::sweep::sweep(ctx);
+    let mut code = 1;
+    ctx.out.rendered(|out| {
+        code = report(args, &output, out)?;
+        Ok(())
+    })?;
+    Ok(code)
+}
+
+/// Collects what the probe prints until it ends.
+fn listen(client: &mut Client, ctx: &Ctx) -> Result<String, Failure> {
+    let gone = || Failure::failed("the cube's keeper went away in the middle of the battery");
+    let mut output = Vec::new();
+    loop {
+        match client.hear().map_err(|error| gone().because(&error))? {
+            None => return Err(gone()),
+            Some(Heard::Output(bytes)) => {
+                let room = OUTPUT_MAX.saturating_sub(output.len());
+                output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            Some(Heard::ErrorOutput(bytes)) => {
+                ctx.out.note(format!("the probe says: {}", String::from_utf8_lossy(&bytes).trim_end()));
+            }
+            Some(Heard::Answer(Answer::Refused { message, hints })) => {
+                return Err(refused(message, hints));
+            }
+            Some(Heard::Answer(Answer::Exited(exit))) => {
+                if let Some(line) = super::launch::ending(&exit) {
+                    ctx.out.note(line);
+                } else if exit.code != 0 {
+                    ctx.out.note(format!("the probe ended with the exit code {}", exit.code));
+                }
+                return Ok(String::from_utf8_lossy(&output).into_owned());
+            }
+            Some(Heard::Answer(_)) => {}
+        }
+    }
+}
+
+/// This program, to be seen inside.
+fn own_program() -> Result<MountPlan, Failure> {
+    let look = || -> io::Result<MountPlan> {
+        let source = std::env::current_exe()?.canonicalize()?;
+        let meta = source.metadata()?;
+        Ok(MountPlan {
+            kind: MountKind::Tool,
+            identity: FileIdentity { dev: meta.dev(), ino: meta.ino() },
+            source,
+            directory: false,
+            target: PROBE.to_owned(),
+            read_only: true,
+        })
+    };
+    look().map_err(|error| Failure::failed("cannot find tripmine's own program").because(&error))
+}
+
+/// A descriptor that every child of this process inherits, as a careless parent leaves some open.
+fn leak_a_descriptor() -> io::Result<OwnedFd> {
+    // A duplicate is not closed on exec.
+    Ok(rustix::io::dup(std::fs::File::open("/")?)?)
 }
 
 /// The canaries of this host, alive as long as this value.
@@ -111,7 +259,7 @@ mod tests {
 
     fn shown(output: &str, json: bool) -> (u8, String) {
         let mut out = Vec::new();
-        let code = report(&VerifyJailArgs { json }, output, &mut out).unwrap();
+        let code = report(&VerifyJailArgs { json, ..VerifyJailArgs::default() }, output, &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 

@@ -213,7 +213,8 @@ fn env_file(path: &Path) -> Result<EnvFile, Failure> {
 }
 
 /// The shell inside: the host's own `/usr` is the image, so what is here is there.
-fn shell() -> String {
+#[must_use]
+pub fn shell() -> String {
     ["/bin/bash", "/usr/bin/bash", "/bin/sh"]
         .into_iter()
         .find(|path| Path::new(path).exists())
@@ -246,7 +247,9 @@ fn missing(landlock_abi: u32) -> Vec<MissingLayer> {
     missing
 }
 
-fn stdio() -> StdioFacts {
+/// What the caller's standard streams are.
+#[must_use]
+pub fn stdio() -> StdioFacts {
     let stdin = kind(std::io::stdin().as_fd());
     let stdout = kind(std::io::stdout().as_fd());
     let stderr = kind(std::io::stderr().as_fd());

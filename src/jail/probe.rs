@@ -4,6 +4,8 @@
 
 mod calls;
 mod files;
+mod floods;
+mod mounts;
 mod process;
 mod raw;
 
@@ -38,15 +40,19 @@ fn try_row(row: Row, canaries: &Canaries) -> Seen {
         "P04" => process::visible_processes(),
         "P08" => process::own_program(),
         "P09" => process::host_process(canaries.host_pid),
+        "P13" => process::setuid_programs(),
         "P12" => process::names(canaries.hostname.as_deref(), canaries.machine_id.as_deref()),
         "F01" => files::absent(&canaries.absent),
         "F02" => files::kernel_settings(),
         "F04" => files::devices(),
         "F05" => files::making_devices(),
-        "F06" => files::mount_flags(),
+        "F06" => mounts::flags(),
+        "F13" => mounts::of_the_host(&canaries.mounts),
         "N01" => files::interfaces(),
         "N07" => process::abstract_socket(canaries.abstract_socket.as_deref()),
         "R01" => process::limits(),
+        "R02" => floods::processes(canaries.pids),
+        "R04" => floods::data(canaries.disk),
         "S14" => calls::foreign(),
         id => calls::answers(id, canaries.profile),
     }

@@ -32,6 +32,7 @@ pub const ROWS: &[Row] = &[
     row("P08", "the program behind process 1 cannot be written"),
     row("P09", "processes of the host cannot be signalled"),
     row("P12", "host name and machine id are the cube's own"),
+    row("P13", "setuid programs give nothing"),
     row("S01", "unshare is refused"),
     row("S02", "clone with namespaces is refused"),
     row("S03", "clone3 does not exist"),
@@ -55,9 +56,12 @@ pub const ROWS: &[Row] = &[
     row("F05", "devices cannot be made"),
     row("F06", "every mount is nosuid, and nodev outside /dev"),
     row("F07", "mounts cannot be changed"),
+    row("F13", "nothing else of the host is mounted"),
     row("N01", "the only network interface is loopback"),
     row("N07", "abstract sockets of the host are out of reach"),
     row("R01", "processes and open files are limited"),
+    row("R02", "a fork bomb ends at the limit"),
+    row("R04", "a flood of data ends at the limit"),
 ];
 
 /// The arguments of the hidden verb that runs the probe.
@@ -82,6 +86,12 @@ pub struct Canaries {
     pub machine_id: Option<String>,
     /// Paths of the host that must not exist inside.
     pub absent: Vec<String>,
+    /// Where something of the host is mounted on purpose: system folders, home, project, tools.
+    pub mounts: Vec<String>,
+    /// The limit on processes.
+    pub pids: Option<u32>,
+    /// The limit on what is written outside home and project, in bytes, where the kernel enforces it.
+    pub disk: Option<u64>,
 }
 
 impl Canaries {
@@ -97,6 +107,9 @@ impl Canaries {
             hostname: None,
             machine_id: None,
             absent: Vec::new(),
+            mounts: Vec::new(),
+            pids: None,
+            disk: None,
         }
     }
 
@@ -110,6 +123,9 @@ impl Canaries {
         arguments.extend(self.hostname.iter().map(|name| format!("hostname={name}")));
         arguments.extend(self.machine_id.iter().map(|id| format!("machine-id={id}")));
         arguments.extend(self.absent.iter().map(|path| format!("absent={path}")));
+        arguments.extend(self.mounts.iter().map(|path| format!("mount={path}")));
+        arguments.extend(self.pids.map(|pids| format!("pids={pids}")));
+        arguments.extend(self.disk.map(|bytes| format!("disk={bytes}")));
         arguments
     }
 
@@ -133,6 +149,9 @@ impl Canaries {
                 "hostname" => canaries.hostname = Some(text),
                 "machine-id" => canaries.machine_id = Some(text),
                 "absent" => canaries.absent.push(text),
+                "mount" => canaries.mounts.push(text),
+                "pids" => canaries.pids = Some(value.parse().map_err(|_| unknown())?),
+                "disk" => canaries.disk = Some(value.parse().map_err(|_| unknown())?),
                 _ => return Err(unknown()),
             }
         }
@@ -199,8 +218,10 @@ mod tests {
         canaries.hostname = Some("h".to_owned());
         canaries.machine_id = Some("0".to_owned());
         canaries.absent = vec!["/home/me".to_owned()];
+        canaries.mounts = vec!["/usr".to_owned()];
+        (canaries.pids, canaries.disk) = (Some(64), Some(1 << 20));
         assert_eq!(Canaries::parse(&canaries.arguments()), Ok(canaries));
-        for bad in ["x", "pid=1", "host-pid=x", "user=king"] {
+        for bad in ["x", "pid=1", "host-pid=x", "user=king", "pids=", "disk=-1"] {
             assert!(Canaries::parse(&[bad]).is_err(), "{bad}");
         }
     }

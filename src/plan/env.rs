@@ -102,11 +102,7 @@ pub fn base(input: &BaseInput<'_>) -> Vec<EnvVar> {
     const ROOT_PATH: &str =
         "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
     let path = if input.run_as == RunAs::Root || input.user == "root" { ROOT_PATH } else { USER_PATH };
-    let term = match input.caller.get("TERM") {
-        Some(term) if is_word(term) => term,
-        _ if input.terminal => "xterm-256color",
-        _ => "dumb",
-    };
+    let term = term(input.caller, input.terminal);
     let mut pairs = vec![
         ("HOME", input.home),
         ("LOGNAME", input.user),
@@ -120,6 +116,16 @@ pub fn base(input: &BaseInput<'_>) -> Vec<EnvVar> {
         pairs.push(("LANG", lang));
     }
     pairs.iter().filter_map(|(key, value)| EnvVar::new(key, value).ok()).collect()
+}
+
+/// The caller's kind of terminal, or one that fits.
+#[must_use]
+pub fn term(caller: &CallerEnv, terminal: bool) -> &str {
+    match caller.get("TERM") {
+        Some(term) if is_word(term) => term,
+        _ if terminal => "xterm-256color",
+        _ => "dumb",
+    }
 }
 
 /// A value that can only be a name of a terminal or a locale.

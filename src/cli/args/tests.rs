@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStringExt;
 
+use super::super::man::ManArgs;
 use super::super::verb_args::{AttachArgs, ExecArgs, KillArgs, RmArgs, StatsArgs, StopArgs, WaitArgs};
 use super::*;
 
@@ -135,9 +136,9 @@ fn verbs_with_their_arguments() {
             &["rm", "a", "-y", "-f"],
             Verb::Rm(RmArgs { cubes: owned(&["a"]), all: false, yes: true, force: true }),
         ),
-        (&["stats", "--no-stream"], Verb::Stats(StatsArgs { no_stream: true, ..StatsArgs::default() })),
+        (&["stats", "--json"], Verb::Stats(StatsArgs { json: true, ..StatsArgs::default() })),
         (&["wait", "a"], Verb::Wait(WaitArgs { cubes: owned(&["a"]) })),
-        (&["man"], Verb::Man),
+        (&["man"], Verb::Man(ManArgs::default())),
     ] {
         assert_eq!(verb(words), want, "{words:?}");
     }

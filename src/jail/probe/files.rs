@@ -1,4 +1,4 @@
-//! The F rows: what lies in the cube's root and how it is mounted. And its network interfaces.
+//! The F rows: what lies in the cube's root. And its network interfaces.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -80,32 +80,6 @@ pub(super) fn making_devices() -> Seen {
     pass("neither character nor block devices")
 }
 
-pub(super) fn mount_flags() -> Seen {
-    match std::fs::read_to_string("/proc/self/mountinfo") {
-        Ok(text) => judge_mounts(&text),
-        Err(error) => untested(format!("mountinfo: {error}")),
-    }
-}
-
-fn judge_mounts(mountinfo: &str) -> Seen {
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for line in mountinfo.lines() {
-        let mut fields = line.split(' ').skip(4);
-        let (Some(point), Some(options)) = (fields.next(), fields.next()) else { continue };
-        count += 1;
-        let has = |flag: &str| options.split(',').any(|option| option == flag);
-        // The devices of /dev are mounted one by one, and would be none with nodev.
-        let device = point == "/dev" || point.starts_with("/dev/");
-        if !has("nosuid") {
-            wrong.push(format!("{point} without nosuid"));
-        } else if !device && !has("nodev") {
-            wrong.push(format!("{point} without nodev"));
-        }
-    }
-    if count == 0 { untested("no mount is seen") } else { none_of(&wrong, &format!("{count} mounts")) }
-}
-
 pub(super) fn interfaces() -> Seen {
     match std::fs::read_to_string("/proc/self/net/dev") {
         Ok(text) => judge_interfaces(&text),
@@ -125,21 +99,6 @@ fn judge_interfaces(table: &str) -> Seen {
 mod tests {
     use super::*;
     use crate::plan::diagnose::Verdict;
-
-    #[test]
-    fn mounts_need_nosuid_and_nodev() {
-        let cases = [
-            ("1 0 0:1 / / rw,nosuid,nodev shared:1 - overlay o rw", Verdict::Pass),
-            ("1 0 0:1 / / rw,nodev - overlay o rw", Verdict::Fail),
-            ("1 0 0:1 / /home rw,nosuid - ext4 o rw", Verdict::Fail),
-            ("1 0 0:1 /null /dev/null rw,nosuid - devtmpfs o rw", Verdict::Pass),
-            ("1 0 0:1 / /devices rw,nosuid - ext4 o rw", Verdict::Fail),
-            ("", Verdict::CouldNotTest),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(judge_mounts(line).0, expected, "{line}");
-        }
-    }
 
     #[test]
     fn only_loopback() {

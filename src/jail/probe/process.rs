@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, test_kill_process};
 
@@ -92,6 +95,50 @@ pub(super) fn visible_processes() -> Seen {
         1..=6 => pass(format!("{count} processes")),
         _ => fail(format!("{count} processes")),
     }
+}
+
+/// Starts what is setuid here and looks as whom it runs. The C library's loader tells: it shows the program's
+/// identity on request, and refuses to when the program runs with the rights of another.
+pub(super) fn setuid_programs() -> Seen {
+    const FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
+    let (own, mut told, mut silent) = (rustix::process::geteuid().as_raw(), 0, 0);
+    for path in FOLDERS.iter().flat_map(|folder| setuid_files(folder)) {
+        let Ok(output) = Command::new(&path)
+            .arg("--help")
+            .env_clear()
+            .env("LD_SHOW_AUXV", "1")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+        else {
+            silent += 1;
+            continue;
+        };
+        match effective_user(&String::from_utf8_lossy(&output.stdout)) {
+            Some(user) if user == own => told += 1,
+            Some(user) => return fail(format!("{} ran as user {user}", path.display())),
+            None => silent += 1,
+        }
+    }
+    match (told, silent) {
+        (0, 0) => pass("there are none"),
+        (0, _) => untested(format!("none of {silent} tells as whom it runs")),
+        _ => pass(format!("{told} ran as the caller")),
+    }
+}
+
+fn setuid_files(folder: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.metadata().is_ok_and(|meta| meta.is_file() && meta.mode() & 0o4000 != 0))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// `AT_EUID` of what `LD_SHOW_AUXV` prints (ld.so(8)).
+fn effective_user(auxiliary: &str) -> Option<u32> {
+    auxiliary.lines().find_map(|line| line.strip_prefix("AT_EUID:")?.trim().parse().ok())
 }
 
 pub(super) fn own_program() -> Seen {
@@ -187,6 +234,12 @@ mod tests {
         for (text, run_as, expected) in cases {
             assert_eq!(judge_status(&text, run_as).0, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_loader_tells_the_user() {
+        let text = "AT_SECURE:            0\nAT_EUID:              1001\nUsage: su\n";
+        assert_eq!((effective_user(text), effective_user("Usage: su\n")), (Some(1001), None));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! System calls exactly as a hostile program makes them, each in a child of its own.
 #![expect(unsafe_code, reason = "raw system calls by number are what the probe is for")]
 
+use std::os::fd::AsRawFd;
+
 use crate::host::probe::raw::{Ended, end_after, in_child};
 
 /// How a call ended.
@@ -57,6 +59,43 @@ pub(super) fn call(number: u32, args: [i64; 6]) -> Outcome {
         let answer = unsafe { libc::syscall(i64::from(number), a, b, c, d, e, f) };
         if answer == -1 { std::io::Error::last_os_error().raw_os_error().unwrap_or(255) } else { 0 }
     })
+}
+
+/// Makes children that wait until all of them are told to go: how many were made, and the error number of the one that
+/// was not. `Ok` when `most` of them were.
+pub(super) fn fork_until_refused(most: u32) -> Result<u32, (u32, i32)> {
+    let number = |error: std::io::Error| error.raw_os_error().unwrap_or(255);
+    let (read, write) = rustix::pipe::pipe().map_err(|errno| (0, errno.raw_os_error()))?;
+    let (mut children, mut refused) = (Vec::new(), None);
+    for _ in 0..most {
+        // SAFETY: the child makes only async-signal-safe calls on its own copies of two descriptors and leaves by
+        // _exit; the parent keeps both open meanwhile.
+        unsafe {
+            match libc::fork() {
+                -1 => {
+                    refused = Some(number(std::io::Error::last_os_error()));
+                    break;
+                }
+                0 => {
+                    libc::alarm(20);
+                    libc::close(write.as_raw_fd());
+                    let mut byte = 0_u8;
+                    libc::read(read.as_raw_fd(), (&raw mut byte).cast(), 1);
+                    libc::_exit(0);
+                }
+                child => children.push(child),
+            }
+        }
+    }
+    // The end of the pipe ends them all.
+    drop(write);
+    for child in &children {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call; the child is ours and not yet reaped.
+        unsafe { libc::waitpid(*child, &raw mut status, 0) };
+    }
+    let count = u32::try_from(children.len()).unwrap_or(u32::MAX);
+    refused.map_or(Ok(count), |errno| Err((count, errno)))
 }
 
 /// `getpid` of the 32-bit call table, by `int 0x80`.
