@@ -17,9 +17,10 @@
 //! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
 //! | [`cli`] | the command-line face |
 //!
-//! Arrows (checked by `tests/tidy.rs`): `model ← plan ← engine ← faces`; `config, store, host,
-//! term → model`; `jail → plan's types, host`; `keeper → model, plan, host, store, jail`. `model` and
-//! `plan` touch no file, process, socket, clock, environment or randomness.
+//! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
+//! term → model`; `store → model, config`; `host → model` and the plan's types; `jail → model, plan,
+//! host`; `keeper → model, plan, host, store, jail, term`. `model`, `plan` and `term` touch no file,
+//! process, socket, clock, environment or randomness.
 
 pub mod cli;
 pub mod config;

@@ -3,12 +3,21 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// The C library's allocator (musl's) asks the kernel for nearly every block of a short run; this one asks a few times,
+/// which is a tenth of a launch. It is written in Rust and needs no compiler for C.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
         Some(tripmine::plan::battery::PROBE_VERB) => tripmine::cli::probe_jail(&argv[2..]),
-        _ => tripmine::cli::run::main(argv),
+        _ => {
+            // A keeper takes a moment to come up: it does so while the command line is read.
+            let waiting = tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::start_keeper);
+            tripmine::cli::run::main(argv, waiting.and_then(Result::ok))
+        }
     };
     ExitCode::from(code)
 }

@@ -51,11 +51,7 @@ pub fn run(args: &AttachArgs, ctx: &Ctx) -> Result<u8, Failure> {
     ctx.out.note(format!("cube {id} · {watching}{leave}"));
     let join = Join { tty, writes: writer, passes_signals: false, relay_stdin: true, leader };
     let outcome = session::join(&mut client, join)?;
-    let code = launch::conclude(&outcome, id, ctx);
-    if matches!(outcome, session::Outcome::Exited(_)) {
-        super::sweep::sweep(ctx);
-    }
-    Ok(code)
+    Ok(launch::conclude(&outcome, id, ctx))
 }
 
 /// Starts a kept cube again, as it was launched.
@@ -73,7 +69,7 @@ fn again(args: &AttachArgs, entry: &CubeEntry, ctx: &Ctx) -> Result<u8, Failure>
     };
     let launch = relaunch(record, &root.canonicalize().unwrap_or(root), &facts::shell())?;
     ctx.out.note(format!("the cube {} has ended: starting it again", cube_ref::shown(entry)));
-    launch::run(&launch, ctx)
+    launch::run(&launch, ctx, None)
 }
 
 /// The launch that made `record`, once more. `root` is the projects root, canonical; `shell` the cube's.

@@ -4,7 +4,7 @@ use super::args::{Launch, Target};
 use super::ctx::Ctx;
 use super::session::{self, Join, Outcome};
 use super::typed::typed;
-use crate::engine::launch as engine;
+use crate::engine::launch::{self as engine, Waiting};
 use crate::model::sanitize::printable;
 use crate::model::{ExitReason, ExitRecord, Failure, Keep};
 use crate::plan::LaunchPlan;
@@ -19,7 +19,7 @@ pub const NOT_RUN: u8 = 125;
 ///
 /// # Errors
 /// Whatever kept the cube from starting.
-pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
+pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, Failure> {
     let typed = typed(launch)?;
     let engine = ctx.engine();
     if launch.options.dry_run {
@@ -27,11 +27,13 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
         return show(&planned.plan, launch.options.json, ctx);
     }
     engine.layout.ensure(ctx.uid)?;
-    // Started now, so that it is there when the plan is.
-    let waiting = engine::start_keeper()?;
+    let waiting = match waiting {
+        Some(waiting) => waiting,
+        None => engine::start_keeper()?,
+    };
     let planned = engine::plan(&engine, &typed, Vec::new(), false)?;
     for warning in &planned.plan.warnings {
-        ctx.out.note(&format!("warning: {warning}"));
+        ctx.out.note(format!("warning: {warning}"));
     }
     let attached = !typed.detach;
     let mut client = engine::launch(&engine, &planned, waiting, attached)?;
@@ -55,9 +57,6 @@ pub fn run(launch: &Launch, ctx: &Ctx) -> Result<u8, Failure> {
     let outcome =
         session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader })?;
     let code = conclude(&outcome, plan.id.short(), ctx);
-    if matches!(outcome, Outcome::Exited(_)) {
-        super::sweep::sweep(ctx);
-    }
     Ok(code)
 }
 
@@ -70,7 +69,7 @@ pub(super) fn leader(ctx: &Ctx) -> Option<LeaderKey> {
 pub fn conclude(outcome: &Outcome, cube: &str, ctx: &Ctx) -> u8 {
     match outcome {
         Outcome::Left => {
-            ctx.out.note(&format!("left the cube {cube} running; back to it: tripmine attach {cube}"));
+            ctx.out.note(format!("left the cube {cube} running; back to it: tripmine attach {cube}"));
             0
         }
         Outcome::Hangup => 129,
@@ -133,7 +132,7 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>, ctx: &Ctx) {
     };
     let leave = leader.map(|key| format!(" · {key} d leaves it running")).unwrap_or_default();
     let place = plan.project.as_ref().map(|p| format!(" · {}", printable(&p.target))).unwrap_or_default();
-    ctx.out.note(&format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
+    ctx.out.note(format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
 }
 
 /// True when the launch names nothing that could be a project: used for the menu.

@@ -51,7 +51,9 @@ pub fn run(args: &ManArgs, out: &Out) -> Result<(), Failure> {
 }
 
 fn page(command: &clap::Command, name: &str, to: &mut dyn Write) -> io::Result<()> {
+    // A page is long help: what short help leaves out belongs to it.
     let command = command.clone().name(name.to_owned()).display_name(name.to_owned());
+    let command = command.mut_args(|arg| arg.hide_short_help(false));
     clap_mangen::Man::new(command).render(&mut &mut *to)
 }
 

@@ -176,7 +176,11 @@ fn show(doomed: &Doomed, json: bool, ctx: &Ctx) -> Result<(), Failure> {
         ]
     }));
     ctx.out.table(&["ID", "WHAT", "NAME", "SINCE", "SIZE"], &rows);
-    ctx.out.note(format!("would delete {} for good", doomed.text()));
+    if rows.is_empty() {
+        ctx.out.note("nothing to delete");
+    } else {
+        ctx.out.note(format!("would delete {} for good", doomed.text()));
+    }
     let skeletons = usage(&ctx.layout.layers_dir());
     if skeletons.files > 0 {
         ctx.out.note(format!("and what no cube uses of the system skeletons, at most {}", skeletons.text()));

@@ -14,13 +14,26 @@ use super::{
 };
 use crate::config::load::load_config;
 use crate::engine::home;
+use crate::engine::launch::Waiting;
 use crate::model::Failure;
+use crate::model::verbs::is_verb;
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
 
+/// Whether a command line may well be a launch, at one glance. A wrong guess costs a process that ends at once when nobody
+/// has a plan for it; a missed one, the time it takes to start.
+#[must_use]
+pub fn may_launch(argv: &[OsString]) -> bool {
+    let words: Vec<&str> =
+        argv.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--").collect();
+    let Some(first) = words.first() else { return argv.len() > 1 };
+    let talks = |word: &&str| matches!(*word, "-h" | "--help" | "-V" | "--version" | "--dry-run");
+    (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
+}
+
 /// Runs the command line; the process's exit code.
 #[must_use]
-pub fn main(argv: Vec<OsString>) -> u8 {
+pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>) -> u8 {
     let out = Out::real();
     let command = match args::parse(argv) {
         Ok(command) => command,
@@ -40,7 +53,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         Ok(ctx) => ctx,
         Err((out, failure)) => return fail(&out, &failure, failure.exit_code()),
     };
-    match carry_out(&command, &ctx) {
+    match carry_out(&command, &ctx, waiting) {
         Ok(code) => finish(&ctx.out, code),
         Err(failure) => {
             let code = match failure.exit_code() {
@@ -89,9 +102,9 @@ fn ctx(out: Out) -> Result<Ctx, (Out, Failure)> {
     Ok(Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) })
 }
 
-fn carry_out(command: &Command, ctx: &Ctx) -> Result<u8, Failure> {
+fn carry_out(command: &Command, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, Failure> {
     match command {
-        Command::Launch(launch) => launch::run(launch, ctx),
+        Command::Launch(launch) => launch::run(launch, ctx, waiting),
         Command::Menu { machine } => menu(machine.as_deref(), ctx),
         Command::Verb(verb) => verb_run(verb, ctx),
     }

@@ -77,9 +77,10 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
         leader: Leader::new(if join.tty { join.leader } else { None }),
         out: stdout_tty.then(Filter::new),
         err: rustix::termios::isatty(io::stderr()).then(Filter::new),
+        touched: false,
     };
     let result = session.run();
-    if join.tty && stdout_tty {
+    if join.tty && stdout_tty && session.touched {
         // Whatever modes the cube left on, the user's terminal comes back as it was.
         let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
     }
@@ -96,6 +97,8 @@ struct Session<'a> {
     leader: Leader,
     out: Option<Filter>,
     err: Option<Filter>,
+    /// An escape sequence has reached the terminal: its modes may be other than they were.
+    touched: bool,
 }
 
 impl Session<'_> {
@@ -251,6 +254,7 @@ impl Session<'_> {
                 Heard::Answer(_) => {}
             }
         }
+        self.touched = self.touched || out.contains(&0x1b);
         // A reader that has closed ends its own stream, not the cube (as in `cmd | head`): the entry itself meets the
         // closed pipe when it has one.
         write_all(io::stdout().as_fd(), &out)?;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use super::ctx::Ctx;
 use super::cube_ref;
@@ -63,6 +64,19 @@ pub fn end_all(found: &[CubeEntry], mut failures: Vec<Failure>, grace_ms: Option
     failures.iter().map(Failure::exit_code).max().unwrap_or(0)
 }
 
+/// Waits, a moment at most, until a cube that has ended is let go by its keeper, which cleans up meanwhile: whoever
+/// reads our answer finds it ended.
+pub fn settle(mines: &Path, id: &TripId) {
+    const LOOKS: u32 = 400;
+    const APART: Duration = Duration::from_millis(5);
+    for _ in 0..LOOKS {
+        if !lives(mines, id) {
+            return;
+        }
+        thread::sleep(APART);
+    }
+}
+
 /// Ends one cube and waits until it has ended.
 ///
 /// # Errors
@@ -72,7 +86,10 @@ pub fn end(run: &Path, mines: &Path, id: &TripId, grace_ms: Option<u64>) -> Resu
         let mut client = Client::connect(&socket_path(run, id), [None, None, None])?;
         client.ask(&Ask::Stop { grace_ms })?;
         match client.answer()? {
-            Answer::Exited(_) => Ok(()),
+            Answer::Exited(_) => {
+                settle(mines, id);
+                Ok(())
+            }
             other => Err(unexpected(&other)),
         }
     };

@@ -3,6 +3,7 @@
 
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
+use super::stop;
 use super::verb_args::WaitArgs;
 use crate::keeper::protocol::{Answer, Ask};
 use crate::model::{Failure, FailureKind};
@@ -35,7 +36,10 @@ fn code(entry: &CubeEntry, ctx: &Ctx) -> Result<i32, Failure> {
         match asked() {
             // It ended before we could ask, or its keeper was lost: the record tells.
             Err(failure) if failure.kind == FailureKind::Missing => {}
-            other => return other,
+            other => {
+                stop::settle(&ctx.layout.mines_dir(), &entry.id);
+                return other;
+            }
         }
     }
     let known = cubes::load(&ctx.layout.mines_dir(), &entry.id)?;

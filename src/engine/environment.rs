@@ -3,24 +3,28 @@
 use std::path::PathBuf;
 
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
-use crate::model::{Failure, ImageRef, Name, Settings};
+use crate::model::{Failure, ImageRef, Limits, Name, Settings};
 
 /// Settings from variables, the machine's name beside them.
 ///
 /// # Errors
 /// A variable whose value cannot be read, by name.
 pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<(Settings, Option<Name>), Failure> {
-    let mut settings = Settings::default();
-    settings.image = parse(&lookup, "TRIPMINE_IMAGE", ImageRef::parse)?;
-    settings.jail = parse(&lookup, "TRIPMINE_JAIL", str::parse)?;
-    settings.net = parse(&lookup, "TRIPMINE_NET", str::parse)?;
-    settings.user = parse(&lookup, "TRIPMINE_USER", str::parse)?;
-    settings.seccomp = parse(&lookup, "TRIPMINE_SECCOMP", str::parse)?;
-    settings.limits.memory = parse(&lookup, "TRIPMINE_MEMORY", parse_size)?;
-    settings.limits.cpus_milli = parse(&lookup, "TRIPMINE_CPUS", parse_cpus)?;
-    settings.limits.pids = parse(&lookup, "TRIPMINE_PIDS", parse_pids)?;
-    settings.limits.disk = parse(&lookup, "TRIPMINE_DISK", parse_size)?;
-    settings.limits.timeout = parse(&lookup, "TRIPMINE_TIMEOUT", parse_timeout)?;
+    let settings = Settings {
+        image: parse(&lookup, "TRIPMINE_IMAGE", ImageRef::parse)?,
+        jail: parse(&lookup, "TRIPMINE_JAIL", str::parse)?,
+        net: parse(&lookup, "TRIPMINE_NET", str::parse)?,
+        user: parse(&lookup, "TRIPMINE_USER", str::parse)?,
+        seccomp: parse(&lookup, "TRIPMINE_SECCOMP", str::parse)?,
+        limits: Limits {
+            memory: parse(&lookup, "TRIPMINE_MEMORY", parse_size)?,
+            cpus_milli: parse(&lookup, "TRIPMINE_CPUS", parse_cpus)?,
+            pids: parse(&lookup, "TRIPMINE_PIDS", parse_pids)?,
+            disk: parse(&lookup, "TRIPMINE_DISK", parse_size)?,
+            timeout: parse(&lookup, "TRIPMINE_TIMEOUT", parse_timeout)?,
+        },
+        ..Settings::default()
+    };
     Ok((settings, parse(&lookup, "TRIPMINE_MACHINE", Name::parse)?))
 }
 

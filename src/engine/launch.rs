@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -15,7 +16,7 @@ use crate::model::cube::RECORD_VERSION;
 use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep};
 use crate::plan::launch::{MountPlan, StdioPlan};
 use crate::plan::{LaunchPlan, Typed, resolve};
-use crate::store::cubes::{self, CubeDir};
+use crate::store::cubes;
 use crate::store::lock::Lock;
 
 /// A plan with the lock that keeps it true.
@@ -58,6 +59,7 @@ pub fn start_keeper() -> Result<Waiting, Failure> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| fail(&e))?;
     Command::new(environment::own_program()?)
+        .arg0("tripmine-keeper")
         .arg("__keeper")
         .env_clear()
         .current_dir("/")
@@ -72,7 +74,7 @@ pub fn start_keeper() -> Result<Waiting, Failure> {
 /// Launches `planned` and returns the connection to its keeper, attached if `attached`.
 ///
 /// # Errors
-/// The cube's folder cannot be made, or the keeper cannot be reached.
+/// The cube runs already, or the keeper cannot be reached.
 pub fn launch(
     engine: &Engine,
     planned: &Planned,
@@ -81,11 +83,11 @@ pub fn launch(
 ) -> Result<Client, Failure> {
     let plan = &planned.plan;
     let mines = engine.layout.mines_dir();
-    let (dir, record) = folder(&mines, plan)?;
+    let enter_again = existing(&mines, plan)?;
     let stdin = std::io::stdin();
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
     let null = null_device()?;
-    let (mut mask, mut fds) = (0, vec![dir.lock.as_fd()]);
+    let (mut mask, mut fds) = (0, Vec::new());
     if let StdioPlan::Pipes { stdin_direct, stdout_direct, stderr_direct } = plan.stdio {
         let streams = [
             (stdin_direct, if attached { stdin.as_fd() } else { null.as_fd() }),
@@ -100,7 +102,7 @@ pub fn launch(
         }
     }
     let socket = cubes::socket_path(&engine.layout.run, &plan.id);
-    let launch = Launch { plan: plan.clone(), record, mines, socket, attached };
+    let launch = Launch { plan: plan.clone(), record: record(plan), mines, socket, attached, enter_again };
     hand_over(&waiting.face, mask, &fds, launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
@@ -121,43 +123,26 @@ fn null_device() -> Result<OwnedFd, Failure> {
         .map_err(|error| Failure::failed("cannot open `/dev/null`").because(&error))
 }
 
-/// The cube's folder: a new one, or that of the durable cube of this name.
-fn folder(mines: &std::path::Path, plan: &LaunchPlan) -> Result<(CubeDir, CubeRecord), Failure> {
-    let record = record(plan);
-    if let Some((name, old)) = existing(mines, plan)? {
-        let (dir, before) = cubes::open_durable(mines, &old)?;
-        if before.machine != plan.machine || before.image != plan.image {
-            return Err(Failure::new(
-                FailureKind::Busy,
-                format!(
-                    "the cube `{name}` belongs to the machine `{}` and the image `{}`",
-                    before.machine, before.image
-                ),
-            )
-            .hint("launch it there, or choose another name"));
-        }
-        let record = CubeRecord { created_unix_ms: before.created_unix_ms, ..record };
-        dir.write_record(&record)?;
-        return Ok((dir, record));
+/// True when this launch enters a kept cube again.
+fn existing(mines: &std::path::Path, plan: &LaunchPlan) -> Result<bool, Failure> {
+    let Some(name) = &plan.name else { return Ok(false) };
+    let Some(entry) = durable(mines, name)? else { return Ok(false) };
+    if entry.live {
+        return Err(Failure::new(FailureKind::Busy, format!("the cube `{name}` is running"))
+            .hint(format!("`tripmine attach {name}` enters it")));
     }
-    Ok((cubes::create(mines, &record)?, record))
-}
-
-/// The durable cube that this launch enters again.
-fn existing(
-    mines: &std::path::Path,
-    plan: &LaunchPlan,
-) -> Result<Option<(crate::model::Name, crate::model::TripId)>, Failure> {
-    let Some(name) = &plan.name else { return Ok(None) };
-    let entry = durable(mines, name)?;
-    match entry {
-        Some(entry) if entry.live => {
-            Err(Failure::new(FailureKind::Busy, format!("the cube `{name}` is running"))
-                .hint(format!("`tripmine attach {name}` enters it")))
-        }
-        Some(entry) if entry.id == plan.id => Ok(Some((name.clone(), entry.id))),
-        _ => Ok(None),
+    let before = entry.record.map_err(Failure::from)?;
+    if before.machine != plan.machine || before.image != plan.image {
+        return Err(Failure::new(
+            FailureKind::Busy,
+            format!(
+                "the cube `{name}` belongs to the machine `{}` and the image `{}`",
+                before.machine, before.image
+            ),
+        )
+        .hint("launch it there, or choose another name"));
     }
+    Ok(entry.id == plan.id)
 }
 
 /// The durable cube called `name`.

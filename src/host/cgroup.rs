@@ -109,15 +109,13 @@ fn make_folder(folder: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// Version 1 has no entry at clone: moves `pid` into every folder.
+/// Moves `pid` into every folder of `plan`.
 ///
 /// # Errors
 /// The folder that refused.
-pub fn enter_v1(plan: &CgroupPlan, pid: i32) -> Result<(), CgroupError> {
-    if let CgroupPlan::V1 { dirs } = plan {
-        for (_, dir) in dirs {
-            put(dir, "cgroup.procs", &pid.to_string())?;
-        }
+pub fn enter(plan: &CgroupPlan, pid: i32) -> Result<(), CgroupError> {
+    for dir in plan.folders() {
+        put(&dir, "cgroup.procs", &pid.to_string())?;
     }
     Ok(())
 }

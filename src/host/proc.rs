@@ -17,6 +17,8 @@ pub struct Status {
     pub capabilities: u64,
     /// `CapBnd` alone.
     pub bounding: u64,
+    /// The last number of `NSpid`: its id in its own pid namespace.
+    pub inner_pid: Option<i32>,
 }
 
 /// Parses the text of a status file.
@@ -28,6 +30,7 @@ pub fn parse_status(text: &str) -> Status {
         let value = value.trim();
         match key {
             "NoNewPrivs" => status.no_new_privs = value == "1",
+            "NSpid" => status.inner_pid = value.split_whitespace().last().and_then(|pid| pid.parse().ok()),
             "Seccomp" => status.seccomp = value.parse().unwrap_or(0),
             "Seccomp_filters" => status.seccomp_filters = value.parse().unwrap_or(0),
             "CapBnd" => status.bounding = u64::from_str_radix(value, 16).unwrap_or(u64::MAX),
@@ -40,12 +43,34 @@ pub fn parse_status(text: &str) -> Status {
     status
 }
 
+/// Reads a small file of /proc with as few calls as it allows: each read there costs as much as the whole.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn read_text(path: &str) -> io::Result<String> {
+    use std::io::Read;
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; 16 * 1024];
+    let mut filled = 0;
+    loop {
+        match file.read(&mut bytes[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+        if filled == bytes.len() {
+            bytes.resize(2 * filled, 0);
+        }
+    }
+    bytes.truncate(filled);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Reads `/proc/PID/status`.
 ///
 /// # Errors
 /// When the process is gone.
 pub fn status(pid: i32) -> io::Result<Status> {
-    Ok(parse_status(&fs::read_to_string(format!("/proc/{pid}/status"))?))
+    Ok(parse_status(&read_text(&format!("/proc/{pid}/status"))?))
 }
 
 /// The identity of one of a process's namespaces, such as `net:[4026531840]`.
@@ -61,7 +86,7 @@ pub fn namespace(pid: &str, kind: &str) -> io::Result<PathBuf> {
 /// # Errors
 /// When the process is gone.
 pub fn id_map(pid: i32, kind: &str) -> io::Result<Vec<(u32, u32, u32)>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/{kind}_map"))?;
+    let text = read_text(&format!("/proc/{pid}/{kind}_map"))?;
     Ok(text
         .lines()
         .filter_map(|line| {
@@ -78,11 +103,18 @@ mod tests {
     #[test]
     fn status_is_parsed() {
         let status = parse_status(
-            "Name:\tx\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000002\nCapBnd:\t0000000000000400\nCapAmb:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n",
+            "Name:\tx\nNSpid:\t77\t1\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000002\nCapBnd:\t0000000000000400\nCapAmb:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n",
         );
         assert_eq!(
             status,
-            Status { no_new_privs: true, seccomp: 2, seccomp_filters: 3, capabilities: 3, bounding: 0x400 }
+            Status {
+                no_new_privs: true,
+                seccomp: 2,
+                seccomp_filters: 3,
+                capabilities: 3,
+                bounding: 0x400,
+                inner_pid: Some(1)
+            }
         );
     }
 }

@@ -23,9 +23,6 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Of sched.h (Linux 5.7).
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub enum Forked {
@@ -40,15 +37,14 @@ pub enum Forked {
     },
 }
 
-/// Forks with `namespaces` (`CLONE_NEW*`), by clone3(2) with a pidfd and, if given, straight into a
-/// version 2 cgroup.
+/// Forks with `namespaces` (`CLONE_NEW*`), by clone3(2) with a pidfd.
 ///
 /// # Errors
 /// As clone3(2): EPERM or ENOSPC when namespaces are refused.
 ///
 /// # Safety
 /// The caller must be single-threaded, or the child must not allocate or lock before it ends.
-pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+pub unsafe fn fork_into(namespaces: u64) -> io::Result<Forked> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64,
@@ -56,10 +52,6 @@ pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
     // SAFETY: `args` is a valid clone_args of the size given, and lives across the call; without
     // CLONE_VM the child has its own copy of all memory. Nothing safe offers clone3.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
@@ -67,9 +59,10 @@ pub unsafe fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
         pid => {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
             // SAFETY: the kernel stored a new descriptor that nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Forked::Parent { pid: pid as i32, pidfd })
+            Ok(Forked::Parent { pid, pidfd })
         }
     }
 }
@@ -93,7 +86,7 @@ pub fn mount_setattr(tree: BorrowedFd<'_>, set: u64, userns: Option<BorrowedFd<'
     let mut attr = MountAttr { attr_set: set, ..MountAttr::default() };
     if let Some(userns) = userns {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
-        attr.userns_fd = userns.as_raw_fd() as u64;
+        attr.userns_fd = u64::from(userns.as_raw_fd().unsigned_abs());
     }
     let flags = libc::AT_EMPTY_PATH | AT_RECURSIVE;
     // SAFETY: the path is an empty C string and `attr` is a valid mount_attr of the size given.

@@ -48,7 +48,7 @@ pub fn write_maps_by_helper(pid: i32, uid_map: &str, gid_map: &str) -> io::Resul
 /// When the namespace or its maps are refused.
 pub fn id_map(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     // SAFETY: the child makes two system calls and never returns.
-    let forked = unsafe { fork_into(libc::CLONE_NEWUSER as u64, None) }?;
+    let forked = unsafe { fork_into(libc::CLONE_NEWUSER as u64) }?;
     let (pid, pidfd) = match forked {
         Forked::Child => loop {
             // SAFETY: plain system calls; the parent kills this process.

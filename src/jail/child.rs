@@ -7,29 +7,27 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{DumpableBehavior, Signal};
 
-use super::prepare::Prepared;
+use super::prepare::{Prepared, prepare};
 use super::step::{At, Failed, Step};
-use super::wire::{self, Message};
+use super::wire::{self, Message, Received};
 use super::{confine, init, mounts};
+use crate::plan::LaunchPlan;
 
-/// What the child keeps of the keeper's descriptors.
-#[derive(Debug)]
-pub struct Inherited {
-    /// Its end of the control socket.
-    pub control: OwnedFd,
-    /// The entry's three streams, for an entry without a terminal.
-    pub pipes: Option<[OwnedFd; 3]>,
-}
+/// What a child is born with, whatever it will be: every namespace but the cgroup's, which is taken when the child is in
+/// its cgroup. `CLONE_NEWTIME` (0x80) is allowed for clone3(2), where the low byte is no signal.
+pub const NAMESPACES: u64 = (libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS) as u64
+    | 0x80;
 
-/// Builds the jail and serves as PID 1; returns the process's exit code.
+/// Waits for the plan on `control`, builds the jail and serves as PID 1; returns the process's exit code.
 #[must_use]
-pub fn run(prepared: &Prepared, inherited: Inherited) -> i32 {
-    let Inherited { control, pipes } = inherited;
-    match build(prepared, control.as_fd()) {
-        Ok(signals) => match serve(prepared, &control, &signals, pipes) {
-            Ok(()) => 0,
-            Err(_) => 1,
-        },
+pub fn run(control: &OwnedFd) -> i32 {
+    match build(control.as_fd()) {
+        Ok(jail) => i32::from(serve(control, jail).is_err()),
         Err(failed) => {
             let message = Message::Failed {
                 step: failed.step as u16,
@@ -43,50 +41,118 @@ pub fn run(prepared: &Prepared, inherited: Inherited) -> i32 {
     }
 }
 
+/// A jail that is built and confined.
+struct Built {
+    prepared: Prepared,
+    signals: OwnedFd,
+    pipes: Option<[OwnedFd; 3]>,
+}
+
 /// Everything up to "confined"; from here on this process holds nothing of the host.
-fn build(prepared: &Prepared, control: BorrowedFd<'_>) -> Result<OwnedFd, Failed> {
+fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
+    // A first guard while there is no plan yet.
+    death_signal().at(Step::DeathSignal)?;
+    let (prepared, pipes) = plan(control).at(Step::Plan)?;
     // The keeper's own files are private; the cube's folders are not.
     rustix::process::umask(Mode::from(0o022));
-    match &prepared.own_maps {
-        Some((uid_map, gid_map)) => write_own_maps(uid_map, gid_map).at(Step::IdMap)?,
-        None => wait_for(control, Message::MapsWritten).at(Step::KeeperSync)?,
+    if let Some((uid_map, gid_map)) = &prepared.own_maps {
+        write_own_maps(uid_map, gid_map).at(Step::IdMap)?;
     }
     if let Some((uid, gid)) = prepared.take_ids {
         take_ids(uid, gid).at(Step::SetIds)?;
+        // A change of ids cleared it (prctl(2)). The socket's end is the second guard, for a keeper that died
+        // before this line.
+        death_signal().at(Step::DeathSignal)?;
     }
-    // After the ids: a change of ids would clear it (prctl(2)). The socket's end is the second
-    // guard, for a keeper that died before this line.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at(Step::DeathSignal)?;
-    if prepared.late_cgroup_ns {
-        cgroup_namespace().at(Step::CgroupNs)?;
-    }
+    cgroup_namespace().at(Step::CgroupNs)?;
     rustix::system::sethostname(&prepared.hostname).at(Step::Hostname)?;
     crate::host::net::loopback_up().at(Step::Loopback)?;
-    let canary = mounts::enter_root(prepared)?;
+    let canary = mounts::enter_root(&prepared)?;
     let signals = init::signals()?;
-    confine::confine(prepared, canary)?;
-    Ok(signals)
+    let filters = filters(control).at(Step::Seccomp)?;
+    confine::confine(&prepared, &filters, canary)?;
+    Ok(Built { prepared, signals, pipes })
 }
 
-fn serve(
-    prepared: &Prepared,
-    control: &OwnedFd,
-    signals: &OwnedFd,
-    pipes: Option<[OwnedFd; 3]>,
-) -> Result<(), Errno> {
+fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
     wire::send(control.as_fd(), Message::Confined, &[])?;
-    wait_for(control.as_fd(), Message::Go)?;
+    init::default_signals();
+    match wire::receive(control, RecvFlags::empty())?.map(|received| received.message) {
+        Some(Message::Go) => {}
+        _ => return Err(Errno::PROTO),
+    }
     // Only now, because the keeper could not have read the layers of a sealed process.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    init::serve(control.as_fd(), signals, &prepared.entry, pipes)
+    wire::send(control.as_fd(), Message::Sealed, &[])?;
+    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes)
 }
 
-fn wait_for(control: BorrowedFd<'_>, expected: Message) -> Result<(), Errno> {
-    match wire::receive(control, RecvFlags::empty())? {
-        Some(received) if received.message == expected => Ok(()),
-        Some(_) => Err(Errno::PROTO),
-        None => Err(Errno::PIPE),
+fn death_signal() -> Result<(), Errno> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+/// Waits for the plan, and makes it ready to be applied. The keeper has written the id maps, if that is its task, before
+/// it sends it.
+fn plan(control: BorrowedFd<'_>) -> Result<(Prepared, Option<[OwnedFd; 3]>), Errno> {
+    let Some(Received { message: Message::Plan { pipes }, fds }) =
+        wire::receive(control, RecvFlags::empty())?
+    else {
+        return Err(Errno::PIPE);
+    };
+    let mut fds = fds.into_iter();
+    let bytes = fds.next().and_then(|memfd| init::read_all(&memfd)).ok_or(Errno::BADMSG)?;
+    let plan: LaunchPlan = serde_json::from_slice(&bytes).map_err(|_| Errno::BADMSG)?;
+    let pipes = if pipes {
+        let three: Vec<_> = fds.by_ref().take(3).collect();
+        Some(<[OwnedFd; 3]>::try_from(three).map_err(|_| Errno::BADMSG)?)
+    } else {
+        None
+    };
+    let prepared = prepare(&plan, fds.collect()).map_err(|_| Errno::INVAL)?;
+    Ok((prepared, pipes))
+}
+
+/// The seccomp programs: the keeper compiles them while the mounts are made.
+fn filters(control: BorrowedFd<'_>) -> Result<Vec<Vec<libc::sock_filter>>, Errno> {
+    let Some(Received { message: Message::Filters, fds }) = wire::receive(control, RecvFlags::empty())?
+    else {
+        return Err(Errno::PIPE);
+    };
+    let bytes = fds.first().and_then(init::read_all).ok_or(Errno::BADMSG)?;
+    let filters = decode_filters(&bytes).ok_or(Errno::BADMSG)?;
+    if filters.is_empty() { Err(Errno::NODATA) } else { Ok(filters) }
+}
+
+/// Programs as bytes: for each its length in instructions, then eight bytes an instruction as the kernel has them.
+#[must_use]
+pub fn encode_filters(filters: &[Vec<libc::sock_filter>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for filter in filters {
+        bytes.extend_from_slice(&u32::try_from(filter.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for instruction in filter {
+            bytes.extend_from_slice(&instruction.code.to_le_bytes());
+            bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+            bytes.extend_from_slice(&instruction.k.to_le_bytes());
+        }
     }
+    bytes
+}
+
+fn decode_filters(mut bytes: &[u8]) -> Option<Vec<Vec<libc::sock_filter>>> {
+    let mut filters = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<4>() {
+        let count = usize::try_from(u32::from_le_bytes(*head)).ok()?;
+        let (body, rest) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let instruction = |b: &[u8]| libc::sock_filter {
+            code: u16::from_le_bytes([b[0], b[1]]),
+            jt: b[2],
+            jf: b[3],
+            k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
+        };
+        filters.push(body.chunks_exact(8).map(instruction).collect());
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(filters)
 }
 
 /// A process may map its own id to one id of its choice (user_namespaces(7)); it must give up
@@ -113,4 +179,24 @@ fn take_ids(uid: u32, gid: u32) -> Result<(), Errno> {
 fn cgroup_namespace() -> Result<(), Errno> {
     // SAFETY: single-threaded, and only the cgroup namespace changes.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_round_trip_and_torn_ones_are_refused() {
+        let one = libc::sock_filter { code: 0x15, jt: 1, jf: 2, k: 0xdead_beef };
+        let bytes = encode_filters(&[vec![one, one], vec![one]]);
+        let decoded = decode_filters(&bytes).expect("whole");
+        assert_eq!(decoded.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(
+            (decoded[1][0].code, decoded[1][0].jt, decoded[1][0].jf, decoded[1][0].k),
+            (0x15, 1, 2, 0xdead_beef)
+        );
+        for end in (1..bytes.len()).filter(|end| *end != 20) {
+            assert!(decode_filters(&bytes[..end]).is_none(), "{end}");
+        }
+    }
 }

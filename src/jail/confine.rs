@@ -17,14 +17,18 @@ use crate::plan::launch::LandlockAccess;
 
 /// Applies all of it to the calling process. `canary` is a folder of the host that must be out of reach
 /// afterwards.
-pub(super) fn confine(prepared: &Prepared, canary: OwnedFd) -> Result<(), Failed> {
+pub(super) fn confine(
+    prepared: &Prepared,
+    filters: &[Vec<libc::sock_filter>],
+    canary: OwnedFd,
+) -> Result<(), Failed> {
     limits(prepared).at(Step::Rlimit)?;
     capabilities(prepared.capabilities).at(Step::Capabilities)?;
     rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
     landlock(prepared).at(Step::Landlock)?;
     still_closed(canary.as_fd()).at(Step::Canary)?;
     drop(canary);
-    for (index, filter) in prepared.filters.iter().enumerate() {
+    for (index, filter) in filters.iter().enumerate() {
         install_filter(filter).at_index(Step::Seccomp, index)?;
     }
     Ok(())

@@ -47,6 +47,17 @@ pub(super) fn signals() -> Result<OwnedFd, Failed> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Gives every signal its default, for all that is started from here: execve(2) keeps what is ignored, and whoever
+/// launched the cube may have ignored some. Done while the keeper reads the layers back.
+pub(super) fn default_signals() {
+    for signal in 1..65 {
+        // SAFETY: no handler is installed; KILL and STOP answer an error that does not matter.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
 /// Serves until the keeper closes the socket.
 pub(super) fn serve(
     control: BorrowedFd<'_>,
@@ -80,11 +91,9 @@ pub(super) fn serve(
                 start(control, &mut sessions, 0, entry, rows, cols, streams)?;
             }
             Message::Spawn { session, rows, cols } => {
-                let [spec, first, second, third] = received.fds;
-                let streams = match (first, second, third) {
-                    (Some(first), Some(second), Some(third)) => Some([first, second, third]),
-                    _ => None,
-                };
+                let mut fds = received.fds.into_iter();
+                let spec = fds.next();
+                let streams = <[OwnedFd; 3]>::try_from(fds.collect::<Vec<_>>()).ok();
                 match spec.and_then(|fd| read_all(&fd)).and_then(|bytes| SpawnSpec::decode(&bytes)) {
                     Some(spec) => start(control, &mut sessions, session, &spec, rows, cols, streams)?,
                     None => not_started(control, session, Errno::INVAL)?,
@@ -150,7 +159,8 @@ fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((master, slave))
 }
 
-fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
+/// What a memfd holds.
+pub(super) fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
     use std::io::{Read, Seek};
     let mut file = std::fs::File::from(fd.try_clone().ok()?);
     let mut bytes = Vec::new();
@@ -160,24 +170,25 @@ fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
 }
 
 fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {
-    loop {
+    let mut ended = Vec::new();
+    let alone = loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 let pid = pid.as_raw_nonzero().get();
                 if let Some(at) = sessions.iter().position(|session| session.pid == pid) {
-                    let session = sessions.swap_remove(at);
-                    wire::send(
-                        control,
-                        Message::Ended { session: session.number, status: status.as_raw() },
-                        &[],
-                    )?;
+                    ended.push((sessions.swap_remove(at), status.as_raw()));
                 }
             }
-            Ok(None) | Err(Errno::CHILD) => return Ok(()),
+            Ok(None) => break false,
+            Err(Errno::CHILD) => break true,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
+    };
+    for (session, status) in ended {
+        wire::send(control, Message::Ended { session: session.number, status, alone }, &[])?;
     }
+    Ok(())
 }
 
 fn deliver(sessions: &[Session], number: u32, signal: i32) {

@@ -1,8 +1,8 @@
-//! From the plan to what the child needs: C strings, bytes, tables. Runs in the keeper, before the clone; opens
-//! nothing but the id-mapped folders that only the host's root can make.
+//! From the plan to what the child needs: C strings, bytes, tables. Runs in the child, before its first step; touches
+//! nothing.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -11,21 +11,15 @@ use rustix::thread::CapabilitySet;
 use super::spawn::SpawnSpec;
 use crate::model::sanitize::printable;
 use crate::plan::LaunchPlan;
-use crate::plan::launch::{
-    CgroupPlan, FileIdentity, IdMap, LandlockAccess, LandlockPlan, MapWriter, UpperPlan,
-};
+use crate::plan::launch::{FileIdentity, IdMap, LandlockAccess, LandlockPlan, MapWriter, UpperPlan};
 
 /// Everything that the child applies.
 #[derive(Debug)]
 pub struct Prepared {
-    /// `CLONE_NEW*` for clone3(2).
-    pub namespaces: u64,
     /// The child writes its own one-line maps; otherwise it waits for the keeper.
     pub own_maps: Option<(Vec<u8>, Vec<u8>)>,
     /// Ids to take once mapped (only where the caller's own id is not mapped).
     pub take_ids: Option<(u32, u32)>,
-    /// Take the cgroup namespace only after the keeper has moved the child (version 1).
-    pub late_cgroup_ns: bool,
     /// Lowers, topmost first.
     pub lowers: Vec<Source>,
     /// Where changes go.
@@ -50,8 +44,6 @@ pub struct Prepared {
     pub landlock: LandlockPlan,
     /// Its paths, as C strings.
     pub landlock_paths: Vec<(CString, LandlockAccess, bool)>,
-    /// Compiled filters, in the order of installation.
-    pub filters: Vec<Vec<libc::sock_filter>>,
     /// The entry.
     pub entry: SpawnSpec,
 }
@@ -112,9 +104,9 @@ pub enum PrepareError {
     /// An unknown capability.
     #[error("unknown capability `{}`", printable(.0))]
     Capability(String),
-    /// An id-mapped mount could not be made.
-    #[error("cannot make an id-mapped view of `{0}`: {1}")]
-    IdMap(String, std::io::Error),
+    /// Fewer id-mapped folders came along than the plan has.
+    #[error("an id-mapped folder is missing")]
+    Mapped,
 }
 
 fn text(value: &str) -> Result<CString, PrepareError> {
@@ -136,37 +128,35 @@ pub fn map_text(map: &[IdMap]) -> String {
     map.iter().map(|line| format!("{} {} {}\n", line.inside, line.outside, line.count)).collect()
 }
 
-/// Prepares `plan`. `filters` are compiled by the caller; `userns` is a user namespace with the
-/// plan's maps, given only when the plan wants id-mapped mounts.
+/// The folders of `plan` that need an id-mapped view when the plan wants one, in the order in which [`prepare`] takes
+/// those views.
+#[must_use]
+pub fn mapped_folders(plan: &LaunchPlan) -> Vec<(&Path, Option<FileIdentity>)> {
+    let upper = match &plan.root.upper {
+        UpperPlan::Tmpfs { .. } => None,
+        UpperPlan::Disk { dir } => Some((dir.as_path(), None)),
+    };
+    upper
+        .into_iter()
+        .chain(plan.root.lowers.iter().map(|lower| (lower.as_path(), None)))
+        .chain(plan.root.system.iter().map(|tree| (tree.path.as_path(), None)))
+        .chain(plan.mounts.iter().map(|mount| (mount.source.as_path(), Some(mount.identity))))
+        .collect()
+}
+
+/// Prepares `plan`; `mapped` are the views of [`mapped_folders`], if the plan wants any.
 ///
 /// # Errors
-/// A text with a NUL, an unknown capability, or an id-mapped mount that cannot be made.
-pub fn prepare(
-    plan: &LaunchPlan,
-    filters: Vec<Vec<libc::sock_filter>>,
-    userns: Option<BorrowedFd<'_>>,
-) -> Result<Prepared, PrepareError> {
-    let source = |place: &Path, identity: Option<FileIdentity>| -> Result<Source, PrepareError> {
-        let mapped = match userns {
-            Some(userns) => Some(
-                super::mounts::idmapped_clone(place, identity, userns)
-                    .map_err(|error| PrepareError::IdMap(printable(&place.to_string_lossy()), error))?,
-            ),
-            None => None,
+/// A text with a NUL, an unknown capability, or a view that is missing.
+pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, PrepareError> {
+    let mut mapped = mapped.into_iter();
+    let mut source = |place: &Path, identity: Option<FileIdentity>| -> Result<Source, PrepareError> {
+        let mapped = match plan.user.idmapped_mounts {
+            true => Some(mapped.next().ok_or(PrepareError::Mapped)?),
+            false => None,
         };
         Ok(Source { path: path(place)?, identity, mapped })
     };
-    let v1 = matches!(plan.limits.cgroup, Some(CgroupPlan::V1 { .. }));
-    let mut namespaces = (libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS) as u64
-        | CLONE_NEWTIME;
-    if !v1 {
-        namespaces |= libc::CLONE_NEWCGROUP as u64;
-    }
     let own = plan.user.map_writer == MapWriter::Own;
     let (upper, size) = match &plan.root.upper {
         UpperPlan::Tmpfs { size } => (Upper::Scratch, size.get()),
@@ -205,11 +195,9 @@ pub fn prepare(
         landlock_paths.push((text(&rule.path)?, rule.access, rule.optional));
     }
     Ok(Prepared {
-        namespaces,
         own_maps: own
             .then(|| (map_text(&plan.user.uid_map).into_bytes(), map_text(&plan.user.gid_map).into_bytes())),
         take_ids: (plan.user.map_writer == MapWriter::Keeper).then_some((plan.user.uid, plan.user.gid)),
-        late_cgroup_ns: v1,
         lowers,
         upper,
         scratch_size: text(&size.to_string())?,
@@ -222,13 +210,9 @@ pub fn prepare(
         capabilities,
         landlock: plan.landlock.clone(),
         landlock_paths,
-        filters,
         entry: SpawnSpec::new(&plan.entry.argv, &plan.env, &plan.entry.cwd)?,
     })
 }
-
-/// `CLONE_NEWTIME` of sched.h; allowed for clone3(2), where the low byte is no signal.
-const CLONE_NEWTIME: u64 = 0x80;
 
 fn rlimits(plan: &LaunchPlan) -> Vec<(rustix::process::Resource, u64)> {
     use rustix::process::Resource;
@@ -268,22 +252,6 @@ fn capability(name: &str) -> Result<CapabilitySet, PrepareError> {
         "SYS_CHROOT" => CapabilitySet::SYS_CHROOT,
         _ => return Err(PrepareError::Capability(name.to_owned())),
     })
-}
-
-impl Prepared {
-    /// The descriptors that the child needs of what the keeper has opened.
-    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let upper = match &self.upper {
-            Upper::Disk(source) => Some(source),
-            Upper::Scratch => None,
-        };
-        self.lowers
-            .iter()
-            .chain(upper)
-            .chain(self.system.iter().map(|tree| &tree.source))
-            .chain(self.mounts.iter().map(|bind| &bind.source))
-            .filter_map(|source| source.mapped.as_ref().map(AsRawFd::as_raw_fd))
-    }
 }
 
 impl Source {

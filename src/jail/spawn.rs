@@ -196,8 +196,8 @@ unsafe fn prepare_and_exec(shared: &Shared) -> c_int {
                 return errno();
             }
         }
-        for (target, fd) in high.iter().enumerate() {
-            if libc::dup2(*fd, target as c_int) < 0 {
+        for (target, fd) in (0..).zip(high.iter()) {
+            if libc::dup2(*fd, target) < 0 {
                 return errno();
             }
         }
@@ -206,12 +206,6 @@ unsafe fn prepare_and_exec(shared: &Shared) -> c_int {
             return errno();
         }
         libc::umask(0o022);
-        let mut signal = 1;
-        while signal < 65 {
-            // KILL and STOP answer an error that does not matter.
-            libc::signal(signal, libc::SIG_DFL);
-            signal += 1;
-        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

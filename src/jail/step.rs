@@ -33,6 +33,8 @@ macro_rules! steps {
 steps! {
     /// Making the namespaces.
     Namespaces => "making the namespaces", "run `tripmine doctor`: it names who forbids user namespaces here, and the fix";
+    /// The plan's bytes.
+    Plan => "reading the plan", "";
     /// prctl(2).
     DeathSignal => "tying the cube's life to its keeper", "";
     /// uid_map and gid_map.

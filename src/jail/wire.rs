@@ -13,20 +13,28 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Most descriptors in one message.
-const MAX_FDS: usize = 4;
+/// Most descriptors in one message: a plan's id-mapped folders, its pipes and the plan itself.
+pub const MAX_FDS: usize = 200;
 /// Bytes of one message.
 pub const MESSAGE_SIZE: usize = 24;
 
 /// A message, either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// Keeper → child: the id maps are written and the cgroup is entered.
-    MapsWritten,
+    /// Keeper → child: this is the plan. With a memfd that holds it as JSON, the entry's three pipes if `pipes`, and the
+    /// id-mapped folders in the plan's order. Id maps are written and cgroups entered by then.
+    Plan {
+        /// Three pipes follow the memfd.
+        pipes: bool,
+    },
+    /// Keeper → child: the seccomp programs, in a memfd.
+    Filters,
     /// Child → keeper: confined; read the layers back.
     Confined,
-    /// Keeper → init: the layers are in force, start the entry.
+    /// Keeper → init: the layers are in force, seal yourself.
     Go,
+    /// Init → keeper: sealed; start the entry when you have seen it.
+    Sealed,
     /// Child → keeper: a step failed; the child is gone.
     Failed {
         /// [`super::step::Step`] as a number.
@@ -66,6 +74,8 @@ pub enum Message {
         session: u32,
         /// As waitpid(2) gives it.
         status: i32,
+        /// Init has no other process left: every orphan would be its child.
+        alone: bool,
     },
     /// Keeper → init: send a signal to a session's process group, or to all for `u32::MAX`.
     Signal {
@@ -82,16 +92,18 @@ pub const ALL_SESSIONS: u32 = u32::MAX;
 impl Message {
     fn encode(self) -> [u8; MESSAGE_SIZE] {
         let words: [u32; 4] = match self {
-            Self::MapsWritten => [1, 0, 0, 0],
+            Self::Plan { pipes } => [1, u32::from(pipes), 0, 0],
+            Self::Filters => [11, 0, 0, 0],
             Self::Confined => [2, 0, 0, 0],
             Self::Go => [3, 0, 0, 0],
+            Self::Sealed => [10, 0, 0, 0],
             Self::Failed { step, index, errno } => {
                 [4, u32::from(step), u32::from(index), errno.cast_unsigned()]
             }
             Self::Spawn { session, rows, cols } => [5, session, u32::from(rows), u32::from(cols)],
             Self::Started { session, pid } => [6, session, pid.cast_unsigned(), 0],
             Self::NotStarted { session, errno } => [7, session, errno.cast_unsigned(), 0],
-            Self::Ended { session, status } => [8, session, status.cast_unsigned(), 0],
+            Self::Ended { session, status, alone } => [8, session, status.cast_unsigned(), u32::from(alone)],
             Self::Signal { session, signal } => [9, session, signal.cast_unsigned(), 0],
         };
         let mut bytes = [0; MESSAGE_SIZE];
@@ -111,21 +123,23 @@ impl Message {
         };
         let short = |i: usize| u16::try_from(word(i)).ok();
         Some(match word(0) {
-            1 => Self::MapsWritten,
+            1 => Self::Plan { pipes: word(1) == 1 },
+            11 => Self::Filters,
             2 => Self::Confined,
             3 => Self::Go,
             4 => Self::Failed { step: short(1)?, index: short(2)?, errno: word(3).cast_signed() },
             5 => Self::Spawn { session: word(1), rows: short(2)?, cols: short(3)? },
             6 => Self::Started { session: word(1), pid: word(2).cast_signed() },
             7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed() },
-            8 => Self::Ended { session: word(1), status: word(2).cast_signed() },
+            8 => Self::Ended { session: word(1), status: word(2).cast_signed(), alone: word(3) == 1 },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
+            10 => Self::Sealed,
             _ => return None,
         })
     }
 }
 
-/// Sends a message with up to four descriptors. Does not allocate.
+/// Sends a message with up to [`MAX_FDS`] descriptors.
 ///
 /// # Errors
 /// As sendmsg(2); EPIPE when the other side is gone.
@@ -151,7 +165,7 @@ pub struct Received {
     /// The message.
     pub message: Message,
     /// Its descriptors, close-on-exec.
-    pub fds: [Option<OwnedFd>; MAX_FDS],
+    pub fds: Vec<OwnedFd>,
 }
 
 /// Receives one message; `None` when the other side has closed.
@@ -170,12 +184,10 @@ pub fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Received>, 
             Err(errno) => return Err(errno),
         }
     };
-    let mut fds = [None, None, None, None];
+    let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
-            for (slot, fd) in fds.iter_mut().zip(received) {
-                *slot = Some(fd);
-            }
+            fds.extend(received);
         }
     }
     if count == 0 {
@@ -192,10 +204,11 @@ mod tests {
     #[test]
     fn messages_round_trip_and_lies_are_refused() {
         for message in [
-            Message::MapsWritten,
+            Message::Plan { pipes: true },
+            Message::Filters,
             Message::Failed { step: 3, index: 2, errno: -7 },
             Message::Spawn { session: 9, rows: 24, cols: 80 },
-            Message::Ended { session: 1, status: 256 },
+            Message::Ended { session: 1, status: 256, alone: true },
             Message::Signal { session: ALL_SESSIONS, signal: 15 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::output::{self, QUEUE, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
-use super::state::{Keeper, Pending, Piece, Start, Viewer, now_ms};
+use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
 use super::{end, input, stats};
 use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
@@ -368,7 +368,7 @@ impl Connection {
         session: u32,
         master: Option<OwnedFd>,
         ours: [Option<OwnedFd>; 3],
-        mut ended: oneshot::Receiver<i32>,
+        mut ended: oneshot::Receiver<Ended>,
     ) -> Option<i32> {
         let keeper = Rc::clone(&self.keeper);
         let [stdin, stdout, stderr] = ours;
@@ -388,13 +388,13 @@ impl Connection {
         let status = loop {
             tokio::select! {
                 biased;
-                status = &mut ended => break status.ok(),
+                ended = &mut ended => break ended.ok().map(|ended| ended.status),
                 frame = next_frame(&mut self.reader) => match frame {
                     Some((Kind::Input, bytes)) => {
                         if let Some(fd) = master.as_ref().or(stdin.as_ref()) {
                             tokio::select! {
                                 written = input::write_all(fd, &bytes) => if written.is_err() { stdin = None },
-                                status = &mut ended => break status.ok(),
+                                ended = &mut ended => break ended.ok().map(|ended| ended.status),
                             }
                         }
                     }
@@ -411,7 +411,7 @@ impl Connection {
                         signal(libc::SIGHUP);
                         signal(libc::SIGTERM);
                         signal(libc::SIGCONT);
-                        break ended.await.ok();
+                        break ended.await.ok().map(|ended| ended.status);
                     }
                 },
             }
@@ -452,7 +452,7 @@ async fn forward(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
     }
 }
 
-type Started = ([Option<OwnedFd>; 3], oneshot::Receiver<Start>, oneshot::Receiver<i32>);
+type Started = ([Option<OwnedFd>; 3], oneshot::Receiver<Start>, oneshot::Receiver<Ended>);
 
 /// Asks init to start `spec`; our ends of its pipes, and where its start and its end are told.
 fn start(

@@ -7,6 +7,7 @@ use super::state::{Keeper, now_ms};
 use crate::host::cgroup;
 use crate::jail::wire::{self, ALL_SESSIONS, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
+use crate::store::sweep::{self, SweepHooks};
 use std::os::fd::AsFd;
 
 /// The exit code and signal of a wait status, as a shell has them (waitpid(2)).
@@ -117,5 +118,14 @@ pub fn clean(keeper: &Keeper) {
     }
     if keeper.plan.keep == Keep::Throwaway {
         let _removed = crate::store::remove::remove_tree(&keeper.dir.system_copy());
+    }
+    // The user has the answer; whatever a killed keeper left is cleared now, on nobody's time.
+    if let Some(mines) = keeper.dir.path.parent()
+        && sweep::worth_it(mines, &keeper.socket_dir)
+    {
+        let mut hooks =
+            SweepHooks { now_unix_ms: now_ms(), keep_ended: sweep::KEEP_ENDED, on_lost: &mut |_| {} };
+        // What it could not do, the next one tries again.
+        let _swept = sweep::sweep(mines, &keeper.socket_dir, &mut hooks);
     }
 }

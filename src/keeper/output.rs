@@ -17,6 +17,9 @@ pub const CHUNK: usize = 64 * 1024;
 /// Pieces that may wait for one client: 2 MiB at most.
 pub const QUEUE: usize = 32;
 
+/// How long output may be read and not be in the log's file.
+const UNWRITTEN: Duration = Duration::from_millis(100);
+
 /// What one read gave.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
@@ -58,13 +61,20 @@ pub async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> Read {
 /// Pumps one stream of the entry until it ends.
 pub async fn pump(keeper: Rc<Keeper>, stream: Stream, fd: Rc<AsyncFd<OwnedFd>>) {
     let mut buffer = vec![0; CHUNK];
+    // When what was read last must be in the log, for `logs -f` to see.
+    let mut unwritten: Option<tokio::time::Instant> = None;
     loop {
         let deadline = keeper.screen.borrow().as_ref().and_then(crate::term::screen::Screen::sync_deadline);
-        let read = match deadline.filter(|_| stream == Stream::Tty) {
-            None => read(&fd, &mut buffer).await,
-            Some(deadline) => tokio::select! {
+        let read = match (deadline.filter(|_| stream == Stream::Tty), unwritten) {
+            (None, None) => read(&fd, &mut buffer).await,
+            (deadline, write_at) => tokio::select! {
                 read = read(&fd, &mut buffer) => read,
-                () = tokio::time::sleep_until(deadline.into()) => {
+                () = until(write_at) => {
+                    keeper.log.borrow_mut().flush();
+                    unwritten = None;
+                    continue;
+                }
+                () = until(deadline.map(Into::into)) => {
                     let replies = keeper.screen.borrow_mut().as_mut().map(|screen| screen.flush_sync().to_cube);
                     answer(&fd, replies.unwrap_or_default()).await;
                     continue;
@@ -75,6 +85,7 @@ pub async fn pump(keeper: Rc<Keeper>, stream: Stream, fd: Rc<AsyncFd<OwnedFd>>) 
         if count > 0 {
             let bytes = &buffer[..count];
             keeper.log.borrow_mut().append(now_ms(), stream, bytes);
+            unwritten.get_or_insert_with(|| tokio::time::Instant::now() + UNWRITTEN);
             if stream == Stream::Tty {
                 let replies = keeper.screen.borrow_mut().as_mut().map(|screen| screen.feed(bytes).to_cube);
                 answer(&fd, replies.unwrap_or_default()).await;
@@ -86,6 +97,14 @@ pub async fn pump(keeper: Rc<Keeper>, stream: Stream, fd: Rc<AsyncFd<OwnedFd>>) 
         if matches!(read, Read::End(_)) {
             return;
         }
+    }
+}
+
+/// That moment; never when there is none.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

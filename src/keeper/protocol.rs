@@ -143,12 +143,14 @@ pub enum Ask {
 pub struct Launch {
     /// What to do.
     pub plan: LaunchPlan,
-    /// The record as it stands on disk.
+    /// The record as it is to be written first.
     pub record: CubeRecord,
     /// The folder of all cubes.
     pub mines: PathBuf,
     /// Where the control socket goes.
     pub socket: PathBuf,
+    /// The folder of a kept cube exists: enter it again.
+    pub enter_again: bool,
     /// The client stays attached; otherwise it leaves after "started".
     pub attached: bool,
 }

@@ -7,46 +7,76 @@ use crate::model::{Enforcement, Layer, LayerStatus};
 use crate::plan::LaunchPlan;
 use crate::plan::launch::IdMap;
 
+/// Layers that are in force from the child's first moment: its namespaces. Read while it builds the rest.
+#[must_use]
+pub fn early(plan: &LaunchPlan, pid: i32) -> Vec<LayerStatus> {
+    let own = |layer, kind| LayerStatus { layer, enforcement: own_namespace(pid, kind) };
+    plan.layers
+        .iter()
+        .filter_map(|layer| match layer {
+            Layer::NetNs => Some(own(*layer, "net")),
+            Layer::IpcNs => Some(own(*layer, "ipc")),
+            Layer::UtsNs => Some(own(*layer, "uts")),
+            Layer::TimeNs => Some(own(*layer, "time")),
+            Layer::PidNs => Some(own(*layer, "pid_for_children")),
+            _ => None,
+        })
+        .collect()
+}
+
 /// Asks the kernel about process `pid` for every layer of the plan. `filters` is how many seccomp programs
-/// were to be installed.
+/// were to be installed, `early` what [`early`] read. A process cannot leave a namespace of `early` again without a
+/// capability over the host's.
 ///
 /// # Errors
 /// When the process is gone.
-pub fn read(plan: &LaunchPlan, pid: i32, filters: usize) -> io::Result<Vec<LayerStatus>> {
+pub fn read(
+    plan: &LaunchPlan,
+    pid: i32,
+    filters: usize,
+    early: Vec<LayerStatus>,
+) -> io::Result<Vec<LayerStatus>> {
     let status = proc::status(pid)?;
     let mut layers = Vec::with_capacity(plan.layers.len());
     for layer in &plan.layers {
-        let enforcement = match layer {
-            Layer::UserNs => user_namespace(plan, pid),
-            Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
-            Layer::PidNs => own_namespace(pid, "pid_for_children").and_pid(pid),
-            Layer::NetNs => own_namespace(pid, "net"),
-            Layer::IpcNs => own_namespace(pid, "ipc"),
-            Layer::UtsNs => own_namespace(pid, "uts"),
-            Layer::CgroupNs => own_namespace(pid, "cgroup"),
-            Layer::TimeNs => own_namespace(pid, "time"),
-            Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
-            Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
-            Layer::Capabilities => capabilities(plan, &status),
-            // Landlock is in no file of /proc: the child has tried a forbidden folder and would not
-            // have said "confined" had it opened.
-            Layer::Landlock => Enforcement::Full(format!("ABI {}, tried", plan.landlock.abi)),
-            Layer::Seccomp
-                if status.seccomp == 2 && status.seccomp_filters as usize >= filters && filters > 0 =>
-            {
-                Enforcement::Full(format!("{} profile", plan.seccomp))
-            }
-            Layer::Seccomp => Enforcement::None(format!(
-                "mode {} with {} filters, expected {filters}",
-                status.seccomp, status.seccomp_filters
-            )),
-            Layer::Cgroup => cgroup(plan, pid),
-            // Done by init right after "go"; it ends itself if that fails.
-            Layer::InitSealed => Enforcement::Full("before the entry".into()),
+        let known = early.iter().find(|status| status.layer == *layer).map(|known| known.enforcement.clone());
+        let enforcement = match (layer, known) {
+            (Layer::PidNs, Some(known)) => known.and_first(&status),
+            (_, Some(known)) => known,
+            (layer, None) => late(plan, pid, *layer, filters, &status),
         };
         layers.push(LayerStatus { layer: *layer, enforcement });
     }
     Ok(layers)
+}
+
+fn late(plan: &LaunchPlan, pid: i32, layer: Layer, filters: usize, status: &proc::Status) -> Enforcement {
+    match layer {
+        Layer::UserNs => user_namespace(plan, pid),
+        Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
+        Layer::CgroupNs => own_namespace(pid, "cgroup"),
+        Layer::PidNs | Layer::NetNs | Layer::IpcNs | Layer::UtsNs | Layer::TimeNs => {
+            Enforcement::None("it was not read".into())
+        }
+        Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
+        Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
+        Layer::Capabilities => capabilities(plan, status),
+        // Landlock is in no file of /proc: the child has tried a forbidden folder and would not
+        // have said "confined" had it opened.
+        Layer::Landlock => Enforcement::Full(format!("ABI {}, tried", plan.landlock.abi)),
+        Layer::Seccomp
+            if status.seccomp == 2 && status.seccomp_filters as usize >= filters && filters > 0 =>
+        {
+            Enforcement::Full(format!("{} profile", plan.seccomp))
+        }
+        Layer::Seccomp => Enforcement::None(format!(
+            "mode {} with {} filters, expected {filters}",
+            status.seccomp, status.seccomp_filters
+        )),
+        Layer::Cgroup => cgroup(plan, pid),
+        // Cannot be in force yet, because a sealed process could not be read: looked at right after "go".
+        Layer::InitSealed => Enforcement::Full("before the entry".into()),
+    }
 }
 
 /// The first layer that is not fully in force.
@@ -64,7 +94,7 @@ fn own_namespace(pid: i32, kind: &str) -> Enforcement {
 }
 
 trait Further {
-    fn and_pid(self, pid: i32) -> Enforcement;
+    fn and_first(self, status: &proc::Status) -> Enforcement;
     fn and_own_root(self, pid: i32) -> Enforcement;
 }
 
@@ -75,7 +105,7 @@ impl Further for Enforcement {
         if !self.is_full() {
             return self;
         }
-        match std::fs::read_to_string(format!("/proc/{pid}/mountinfo")) {
+        match proc::read_text(&format!("/proc/{pid}/mountinfo")) {
             Ok(text) if one_root(&text) => self,
             Ok(_) => Enforcement::None("mounts of the host are still in its mount namespace".into()),
             Err(error) => Enforcement::None(format!("its mounts cannot be read: {error}")),
@@ -83,17 +113,10 @@ impl Further for Enforcement {
     }
 
     /// It must also be the first process of that namespace: the last number of `NSpid` is 1.
-    fn and_pid(self, pid: i32) -> Enforcement {
-        if !self.is_full() {
-            return self;
-        }
-        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let inner = text
-            .lines()
-            .find_map(|line| line.strip_prefix("NSpid:"))
-            .and_then(|numbers| numbers.split_whitespace().last().map(str::to_owned));
-        match inner.as_deref() {
-            Some("1") => self,
+    fn and_first(self, status: &proc::Status) -> Enforcement {
+        match status.inner_pid {
+            _ if !self.is_full() => self,
+            Some(1) => self,
             _ => Enforcement::None("its first process is not PID 1".into()),
         }
     }
@@ -169,7 +192,7 @@ fn capability_number(name: &str) -> Option<u32> {
 }
 
 fn cgroup(plan: &LaunchPlan, pid: i32) -> Enforcement {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = proc::read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let wanted = plan.limits.cgroup.as_ref().map_or(0, |cgroup| cgroup.folders().len());
     let inside = text.lines().filter(|line| line.ends_with(plan.id.as_str())).count();
     if wanted > 0 && inside >= wanted {

@@ -15,11 +15,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::protocol::{self, Answer, Kind};
-use super::start::{self, Handover, Jailed, NotStarted};
-use super::state::{Keeper, Pending, Piece, Start, now_ms};
+use super::start::{self, Handover, Jailed, Known, NotStarted};
+use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
 use super::{connection, end, output, watch as limits};
 use crate::jail::wire::{self, Message};
-use crate::model::cube::ProcessRef;
 use crate::model::{CubeState, ExitReason, ExitRecord};
 use crate::plan::launch::StdioPlan;
 use crate::store::log::{KEEP_FILES, LogWriter, MAX_BYTES, Stream};
@@ -32,36 +31,49 @@ pub fn main() -> i32 {
     let _session = rustix::process::setsid();
     let _moved = rustix::process::chdir(c"/");
     rustix::process::umask(rustix::fs::Mode::from(0o077));
-    let Ok(mut handover) = start::take_over() else { return 125 };
+    let _named = rustix::thread::set_name(c"tripmine-keeper");
+    let born = start::birth();
+    let Ok(mut handover) = start::take_over() else {
+        if let Ok(born) = born {
+            start::kill(&born.pidfd);
+        }
+        return 125;
+    };
     // Descriptor 0 has been adopted and closed; the lowest free number must not become a socket.
     let _null = std::fs::File::open("/dev/null").map(OwnedFd::from).map(std::mem::forget);
-    match start::jail(&handover.launch, &mut handover.direct, || {}) {
-        Ok(jailed) => run(handover, jailed),
-        Err(not_started) => {
-            fail(handover, not_started);
-            125
-        }
+    let mut known = None;
+    match born.and_then(|born| start::jail(&handover.launch, &mut handover.direct, born, &mut known)) {
+        Ok(jailed) => run(handover, jailed, known),
+        Err(not_started) => fail(handover, known, not_started),
     }
 }
 
-/// Tells the face, writes the record, and leaves nothing.
-fn fail(handover: Handover, not_started: NotStarted) {
-    let Handover { mut face, mut launch, dir, .. } = handover;
+/// Tells the face, writes the end down if there is a record, and leaves nothing. The exit code.
+fn fail(handover: Handover, known: Option<Known>, not_started: NotStarted) -> i32 {
+    let Handover { mut face, launch, .. } = handover;
     let reason = match not_started.layer {
         Some(layer) => ExitReason::LayerMissing(layer.word().to_owned()),
         None => ExitReason::SetupFailed(not_started.message.clone()),
     };
-    launch.record.state = CubeState::Failed;
-    launch.record.exit =
-        Some(ExitRecord { code: 125, signal: None, reason, ended_unix_ms: now_ms(), ran: Duration::ZERO });
-    // The face is told in any case; a full disk only costs the record.
-    let _written = dir.write_record(&launch.record);
-    let _socket = std::fs::remove_file(&launch.socket);
-    if let Some(cgroup) = &launch.plan.limits.cgroup {
-        crate::host::cgroup::remove(&cgroup.folders());
+    if let Some(Known { dir, mut record }) = known {
+        record.state = CubeState::Failed;
+        record.exit = Some(ExitRecord {
+            code: 125,
+            signal: None,
+            reason,
+            ended_unix_ms: now_ms(),
+            ran: Duration::ZERO,
+        });
+        // The face is told in any case; a full disk only costs the record.
+        let _written = dir.write_record(&record);
+        let _socket = std::fs::remove_file(&launch.socket);
+        if let Some(cgroup) = &launch.plan.limits.cgroup {
+            crate::host::cgroup::remove(&cgroup.folders());
+        }
     }
     let answer = Answer::Refused { message: not_started.message, hints: not_started.hints };
     let _told = say(&mut face, &answer);
+    125
 }
 
 fn say(face: &mut StdStream, answer: &Answer) -> std::io::Result<()> {
@@ -70,31 +82,28 @@ fn say(face: &mut StdStream, answer: &Answer) -> std::io::Result<()> {
     face.write_all(&body)
 }
 
-fn run(handover: Handover, jailed: Jailed) -> i32 {
-    let Handover { mut face, launch, dir, .. } = handover;
+fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
+    let Handover { mut face, launch, .. } = handover;
+    let Some(Known { dir, mut record }) = known else { return 125 };
     let tty = match launch.plan.stdio {
         StdioPlan::Pty { rows, cols } => Some((rows, cols)),
         StdioPlan::Pipes { .. } => None,
     };
     let (rows, cols) = tty.unwrap_or((0, 0));
     // The layers are in force: the entry may run. What follows happens beside it.
-    let go = wire::send(jailed.init.as_fd(), Message::Go, &[])
-        .and_then(|()| wire::send(jailed.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]));
+    let go = wire::send(jailed.born.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
     if go.is_err() {
-        start::kill(&jailed.pidfd);
+        start::kill(&jailed.born.pidfd);
         let not_started = NotStarted {
             message: "the cube's first process died before the entry ran".into(),
             hints: Vec::new(),
             layer: None,
         };
-        fail(Handover { face, launch, dir, direct: [None, None, None] }, not_started);
-        return 125;
+        let handover = Handover { face, launch, direct: [None, None, None] };
+        return fail(handover, Some(Known { dir, record }), not_started);
     }
-    let mut record = launch.record;
     record.layers.clone_from(&jailed.layers);
     record.state = CubeState::Running;
-    record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
-    record.init = ProcessRef::capture(jailed.pid).ok();
     let attached = launch.attached;
     if !attached {
         let started = Answer::Started { pid: 2, layers: jailed.layers.clone() };
@@ -105,9 +114,9 @@ fn run(handover: Handover, jailed: Jailed) -> i32 {
     let keeper = Rc::new(Keeper {
         record: RefCell::new(record),
         dir,
-        init: jailed.init,
-        pidfd: jailed.pidfd,
-        pid: jailed.pid,
+        init: jailed.born.init,
+        pidfd: jailed.born.pidfd,
+        pid: jailed.born.pid,
         log: RefCell::new(LogWriter::new(log_dir, MAX_BYTES, KEEP_FILES)),
         screen: RefCell::new(tty.map(|(rows, cols)| Screen::new(rows, cols, HISTORY))),
         master: RefCell::new(None),
@@ -183,9 +192,14 @@ async fn life(
                 *keeper.master.borrow_mut() = Some(Rc::clone(&master));
                 pumps.push(tokio::task::spawn_local(output::pump(Rc::clone(&keeper), Stream::Tty, master)));
             }
-            let status = until_end(&keeper, ended).await;
-            start::kill(&keeper.pidfd);
-            end::record_of(&keeper, status)
+            let ended = until_end(&keeper, ended).await;
+            if ended.is_some_and(|ended| ended.alone) {
+                // Nothing untrusted is left: init itself may die while the face is told.
+                start::kill_soon(&keeper.pidfd);
+            } else {
+                start::kill(&keeper.pidfd);
+            }
+            end::record_of(&keeper, ended.map(|ended| ended.status))
         }
         Ok(Start::Refused(errno)) => {
             start::kill(&keeper.pidfd);
@@ -213,12 +227,12 @@ async fn life(
         record.exit = Some(exit.clone());
     }
     keeper.save();
-    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
     let viewers: Vec<_> = keeper.viewers.borrow().iter().map(|viewer| viewer.queue.clone()).collect();
     for queue in viewers {
         let _told = queue.send(Piece::Answer(Rc::new(Answer::Exited(exit.clone())))).await;
     }
     keeper.over.send_replace(true);
+    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
     // Sessions and waiters are answered by their own tasks, which end with their clients.
     keeper.pending.borrow_mut().clear();
     init.abort();
@@ -236,7 +250,7 @@ async fn life(
 }
 
 /// Waits for the entry's end, a stop, or the timeout. The status, if the entry told one.
-async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option<i32> {
+async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<Ended>) -> Option<Ended> {
     let watching = tokio::task::spawn_local(limits::watch(Rc::clone(keeper)));
     let timeout = keeper.plan.limits.timeout;
     let timer = async {
@@ -249,9 +263,9 @@ async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option
     let mut stopping = std::pin::pin!(end::stop_sequence(Rc::clone(keeper)));
     let mut timer = std::pin::pin!(timer);
     let mut timed_out = false;
-    let status = loop {
+    let ended = loop {
         tokio::select! {
-            status = &mut ended => break status.ok(),
+            ended = &mut ended => break ended.ok(),
             () = &mut stopping => break None,
             () = &mut timer, if !timed_out => {
                 timed_out = true;
@@ -260,7 +274,7 @@ async fn until_end(keeper: &Rc<Keeper>, ended: oneshot::Receiver<i32>) -> Option
         }
     };
     watching.abort();
-    status
+    ended
 }
 
 /// Hears init until it is gone.
@@ -283,7 +297,7 @@ fn hear(keeper: &Keeper, received: wire::Received) {
     let mut pending = keeper.pending.borrow_mut();
     match received.message {
         Message::Started { session, pid } => {
-            let [master, ..] = received.fds;
+            let master = received.fds.into_iter().next();
             if let Some(sender) = pending.get_mut(&session).and_then(|pending| pending.started.take()) {
                 let _told = sender.send(Start::Running(pid, master));
             }
@@ -293,9 +307,9 @@ fn hear(keeper: &Keeper, received: wire::Received) {
                 let _told = sender.send(Start::Refused(errno));
             }
         }
-        Message::Ended { session, status } => {
+        Message::Ended { session, status, alone } => {
             if let Some(sender) = pending.remove(&session).and_then(|pending| pending.ended) {
-                let _told = sender.send(status);
+                let _told = sender.send(Ended { status, alone });
             }
         }
         _ => {}

@@ -2,7 +2,7 @@
 //! made while the child builds the jail.
 
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::io::Errno;
@@ -11,14 +11,15 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair}
 use super::protocol::{self, Ask, Kind, Launch};
 use super::readback;
 use crate::host::{cgroup, fdpass, sys, userns};
-use crate::jail::child::{self, Inherited};
-use crate::jail::prepare::{Prepared, map_text, prepare};
+use crate::jail::child;
+use crate::jail::prepare::{map_text, mapped_folders};
 use crate::jail::step::Step;
 use crate::jail::wire::{self, Message};
-use crate::model::{Layer, LayerStatus};
-use crate::plan::launch::{CgroupPlan, MapWriter, MountPlan, StdioPlan, UpperPlan};
+use crate::model::cube::ProcessRef;
+use crate::model::{CubeRecord, Layer, LayerStatus};
+use crate::plan::launch::{MapWriter, MountPlan, StdioPlan, UpperPlan};
 use crate::plan::{LaunchPlan, seccomp};
-use crate::store::cubes::CubeDir;
+use crate::store::cubes::{self, CubeDir, CubeError};
 
 /// Why a cube could not be started: one line, next steps, and the layer that is to blame, if one is.
 #[derive(Debug)]
@@ -52,27 +53,71 @@ pub struct Handover {
     pub face: UnixStream,
     /// The plan and its places.
     pub launch: Launch,
-    /// The cube's folder with its lock.
-    pub dir: CubeDir,
     /// Streams of the caller that go straight into the cube.
     pub direct: [Option<OwnedFd>; 3],
 }
 
-/// A jail that is confined and waits for "go".
+/// A child that waits for its plan in namespaces of its own.
 #[derive(Debug)]
-pub struct Jailed {
+pub struct Born {
     /// Init's control socket.
     pub init: OwnedFd,
     /// Init.
     pub pidfd: OwnedFd,
     /// Its number on the host.
     pub pid: i32,
+}
+
+/// A jail that is confined and sealed: the entry may run.
+#[derive(Debug)]
+pub struct Jailed {
+    /// Init and how to reach it.
+    pub born: Born,
     /// What the kernel applied.
     pub layers: Vec<LayerStatus>,
     /// Our ends of the entry's pipes: stdin to write, stdout and stderr to read.
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
+}
+
+/// The cube's folder with its lock, and the record as it stands in it.
+#[derive(Debug)]
+pub struct Known {
+    /// The folder.
+    pub dir: CubeDir,
+    /// The record.
+    pub record: CubeRecord,
+}
+
+/// Clones the child. Done first of all, while the face is still planning: making the namespaces takes longest, and depends
+/// on nothing.
+///
+/// # Errors
+/// The kernel refuses the namespaces.
+#[expect(unsafe_code, reason = "clone3 and _exit in a single-threaded process")]
+pub fn birth() -> Result<Born, NotStarted> {
+    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| NotStarted::new(format!("cannot make init's control socket: {errno}")))?;
+    // SAFETY: this process has one thread: no runtime has been made yet, and nothing here starts threads.
+    match unsafe { sys::fork_into(child::NAMESPACES) } {
+        Err(error) => {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Err(step_failed(Step::Namespaces, errno, None))
+        }
+        Ok(sys::Forked::Parent { pid, pidfd }) => Ok(Born { init: ours, pidfd, pid }),
+        Ok(sys::Forked::Child) => {
+            // Nothing of the keeper lives on here but the socket: not the connection to the face (descriptor 0), and no lock.
+            let control = its.as_raw_fd().unsigned_abs();
+            sys::close_between(3, control - 1);
+            sys::close_from(control + 1);
+            // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
+            unsafe { libc::dup2(1, 0) };
+            let code = child::run(&its);
+            // SAFETY: ends the process without running the keeper's destructors.
+            unsafe { libc::_exit(code) }
+        }
+    }
 }
 
 /// Takes over from the face: descriptor 0 is the connection to it.
@@ -94,7 +139,6 @@ pub fn take_over() -> std::io::Result<Handover> {
         return Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
     }
     let mut fds = fds.into_iter();
-    let lock = fds.next().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
     let direct = [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None });
     let mut head = [0; protocol::HEAD];
     (&face).read_exact(&mut head)?;
@@ -103,58 +147,151 @@ pub fn take_over() -> std::io::Result<Handover> {
     let mut body = vec![0; length];
     (&face).read_exact(&mut body)?;
     let Ask::Launch(launch) = serde_json::from_slice(&body)? else { return Err(bad()) };
-    let dir = CubeDir::adopt(&launch.mines, &launch.plan.id, lock);
-    Ok(Handover { face, launch: *launch, dir, direct })
+    Ok(Handover { face, launch: *launch, direct })
 }
 
-/// Builds the jail of `launch`. When this fails nothing of it is left but the cube's folder.
+/// Builds the jail of `launch` around `born`, and the cube's folder in `known`. When this fails nothing of it is left but that
+/// folder.
 ///
 /// # Errors
 /// One line for a person.
 pub fn jail(
     launch: &Launch,
-    direct: &mut [Option<OwnedFd>; 3],
-    record_cgroup: impl FnOnce(),
+    direct: &mut Pipes,
+    born: Born,
+    known: &mut Option<Known>,
 ) -> Result<Jailed, NotStarted> {
+    let mut guard = Guard(Some(born));
+    let Some(born) = &guard.0 else { return Err(NotStarted::new("there is no child")) };
     let plan = &launch.plan;
+    // What outlives a keeper that is killed is written down before it is made: a kept cube's upper, cgroups. Anything else
+    // dies with the keeper, and its folder is made while the child works.
+    let outlives = matches!(plan.root.upper, UpperPlan::Disk { .. }) || plan.limits.cgroup.is_some();
+    if outlives {
+        *known = Some(folder(launch, born)?);
+    }
+    let pipes = send_plan(plan, born, direct)?;
+    // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
-    let filter_count = filters.len();
-    let userns = plan
-        .user
-        .idmapped_mounts
-        .then(|| userns::id_map(&map_text(&plan.user.uid_map), &map_text(&plan.user.gid_map)))
-        .transpose()
-        .map_err(|error| NotStarted::new(format!("cannot make the id map of the cube's mounts: {error}")))?;
-    make_upper(plan)?;
-    let prepared = prepare(plan, filters, userns.as_ref().map(AsFd::as_fd))
-        .map_err(|error| NotStarted::new(error.to_string()))?;
-    drop(userns);
+    send(born, Message::Filters, &[memfd(&child::encode_filters(&filters))?.as_fd()])?;
+    if known.is_none() {
+        *known = Some(folder(launch, born)?);
+    }
+    // After the folder: a socket without a live cube is a dead keeper's, and swept.
     let listener = UnixListener::bind(&launch.socket).map_err(|error| {
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
-    record_cgroup();
-    let entered = match &plan.limits.cgroup {
-        Some(cgroup) => {
-            cgroup::make(cgroup, &plan.limits).map_err(|error| {
-                NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
-            })?;
-            match cgroup {
-                CgroupPlan::V2 { dir } => Some(std::fs::File::open(dir).map_err(|error| {
-                    NotStarted::new(format!("cannot open the cgroup `{}`: {error}", dir.display()))
-                })?),
-                CgroupPlan::V1 { .. } => None,
-            }
+    let early = readback::early(plan, born.pid);
+    wait_confined(plan, born)?;
+    let layers = readback::read(plan, born.pid, filters.len(), early)
+        .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
+    if let Some(status) = readback::missing(&layers) {
+        return Err(NotStarted {
+            layer: Some(status.layer),
+            ..NotStarted::new(format!(
+                "the layer `{}` is not in force: {}",
+                status.layer.word(),
+                status.enforcement.detail()
+            ))
+        });
+    }
+    seal(born)?;
+    let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
+    Ok(Jailed { born, layers, pipes, listener })
+}
+
+/// Ends the child unless it has been taken out.
+struct Guard(Option<Born>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(born) = &self.0 {
+            kill(&born.pidfd);
         }
-        None => None,
+    }
+}
+
+/// The cube's folder, locked by us from its first moment, with its first record.
+fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
+    let mut record = launch.record.clone();
+    record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
+    record.init = ProcessRef::capture(born.pid).ok();
+    let fail = |error: CubeError| {
+        let failure = crate::model::Failure::from(error);
+        NotStarted { hints: failure.hints.clone(), ..NotStarted::new(failure.to_string()) }
     };
-    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(|errno| NotStarted::new(format!("cannot make init's control socket: {errno}")))?;
-    let (pipes, streams) = entry_streams(plan, direct)
+    if launch.enter_again {
+        let (dir, before) = cubes::open_durable(&launch.mines, &launch.plan.id).map_err(fail)?;
+        record.created_unix_ms = before.created_unix_ms;
+        dir.write_record(&record).map_err(fail)?;
+        return Ok(Known { dir, record });
+    }
+    Ok(Known { dir: cubes::create(&launch.mines, &record).map_err(fail)?, record })
+}
+
+/// Everything that the child cannot do itself, then the plan. Returns our ends of the pipes.
+fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
+    make_upper(plan)?;
+    if let Some(cgroup) = &plan.limits.cgroup {
+        cgroup::make(cgroup, &plan.limits).and_then(|()| cgroup::enter(cgroup, born.pid)).map_err(
+            |error| {
+                NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
+            },
+        )?;
+    }
+    write_maps(plan, born)?;
+    let mapped = mapped_views(plan)?;
+    let (ours, theirs) = entry_streams(plan, direct)
         .map_err(|errno| NotStarted::new(format!("cannot make the entry's pipes: {errno}")))?;
-    let inherited = Inherited { control: its, pipes: streams };
-    let (pid, pidfd) = fork(&prepared, inherited, entered.as_ref().map(AsFd::as_fd))?;
-    let jailed = Jailed { init: ours, pidfd, pid, layers: Vec::new(), pipes, listener };
-    confine(plan, jailed, filter_count)
+    let body = serde_json::to_vec(plan)
+        .map_err(|error| NotStarted::new(format!("cannot write the plan: {error}")))?;
+    let body = memfd(&body)?;
+    let mut fds = vec![body.as_fd()];
+    fds.extend(theirs.iter().flatten().map(AsFd::as_fd));
+    fds.extend(mapped.iter().map(AsFd::as_fd));
+    if fds.len() > wire::MAX_FDS {
+        return Err(NotStarted::new(format!("more than {} folders are mounted", wire::MAX_FDS - 4)));
+    }
+    send(born, Message::Plan { pipes: theirs.is_some() }, &fds)?;
+    Ok(ours)
+}
+
+/// As root on the host: views of the plan's folders in which the cube's ids own what the caller owns on disk.
+fn mapped_views(plan: &LaunchPlan) -> Result<Vec<OwnedFd>, NotStarted> {
+    if !plan.user.idmapped_mounts {
+        return Ok(Vec::new());
+    }
+    let userns = userns::id_map(&map_text(&plan.user.uid_map), &map_text(&plan.user.gid_map))
+        .map_err(|error| NotStarted::new(format!("cannot make the id map of the cube's mounts: {error}")))?;
+    mapped_folders(plan)
+        .into_iter()
+        .map(|(path, identity)| {
+            crate::jail::mounts::idmapped_clone(path, identity, userns.as_fd()).map_err(|error| {
+                NotStarted::new(format!("cannot make an id-mapped view of `{}`: {error}", path.display()))
+            })
+        })
+        .collect()
+}
+
+fn memfd(bytes: &[u8]) -> Result<OwnedFd, NotStarted> {
+    use std::io::Write;
+    let make = || -> std::io::Result<OwnedFd> {
+        let fd = rustix::fs::memfd_create(c"tripmine", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(fd);
+        file.write_all(bytes)?;
+        Ok(file.into())
+    };
+    make().map_err(|error| NotStarted::new(format!("cannot hand the plan to the child: {error}")))
+}
+
+fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), NotStarted> {
+    // The child's own words, if it has said any, explain more than a closed socket.
+    wire::send(born.init.as_fd(), message, fds).or_else(|errno| {
+        match wire::receive(&born.init, RecvFlags::empty()) {
+            Ok(Some(received)) => Err(child_failed(None, received.message)),
+            _ => Err(NotStarted::new(format!("the cube's first process is gone: {errno}"))),
+        }
+    })
 }
 
 /// The seccomp programs for this plan.
@@ -189,7 +326,8 @@ fn make_upper(plan: &LaunchPlan) -> Result<(), NotStarted> {
     Ok(())
 }
 
-type Pipes = [Option<OwnedFd>; 3];
+/// The three streams of an entry, where there are any.
+pub type Pipes = [Option<OwnedFd>; 3];
 
 /// Our ends of the pipes, and the child's three streams when it has no terminal.
 fn entry_streams(plan: &LaunchPlan, direct: &mut Pipes) -> Result<(Pipes, Option<[OwnedFd; 3]>), Errno> {
@@ -212,75 +350,28 @@ fn entry_streams(plan: &LaunchPlan, direct: &mut Pipes) -> Result<(Pipes, Option
     Ok((ours, Some([stdin, stdout, stderr])))
 }
 
-/// Clones the child; the parent keeps nothing of what it inherited.
-#[expect(unsafe_code, reason = "clone3 and _exit in a single-threaded process")]
-fn fork(
-    prepared: &Prepared,
-    inherited: Inherited,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> Result<(i32, OwnedFd), NotStarted> {
-    let mut keep: Vec<RawFd> = vec![1, 2, inherited.control.as_raw_fd()];
-    keep.extend(inherited.pipes.iter().flatten().map(AsRawFd::as_raw_fd));
-    keep.extend(prepared.descriptors());
-    keep.sort_unstable();
-    // SAFETY: this process has one thread: no runtime has been made yet, and nothing here starts threads.
-    match unsafe { sys::fork_into(prepared.namespaces, cgroup) } {
-        Err(error) => {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            Err(step_failed(Step::Namespaces, errno, None))
-        }
-        Ok(sys::Forked::Parent { pid, pidfd }) => {
-            drop(inherited);
-            Ok((pid, pidfd))
-        }
-        Ok(sys::Forked::Child) => {
-            close_others(&keep);
-            let code = child::run(prepared, inherited);
-            // SAFETY: ends the process without running the keeper's destructors.
-            unsafe { libc::_exit(code) }
-        }
+/// Lets init seal itself, and looks whether it did: the files of a process that may not be inspected belong to the
+/// host's root in /proc (proc(5), `task_dump_owner`).
+fn seal(jailed: &Born) -> Result<(), NotStarted> {
+    use std::os::unix::fs::MetadataExt;
+    let gone = |errno: Errno| NotStarted::new(format!("the cube's first process is gone: {errno}"));
+    wire::send(jailed.init.as_fd(), Message::Go, &[]).map_err(gone)?;
+    let sealed = wire::receive(&jailed.init, RecvFlags::empty()).map_err(gone)?;
+    let owner = std::fs::metadata(format!("/proc/{}/status", jailed.pid)).map(|meta| meta.uid());
+    match (sealed.map(|received| received.message), owner) {
+        (Some(Message::Sealed), Ok(0)) => Ok(()),
+        _ => Err(NotStarted {
+            layer: Some(Layer::InitSealed),
+            ..NotStarted::new("the layer `init-sealed` is not in force: PID 1 could be inspected from inside")
+        }),
     }
 }
 
-/// Closes every descriptor but the sorted `keep`; the lock and the sockets of the keeper must not live on in init.
-fn close_others(keep: &[RawFd]) {
-    let mut next = 3;
-    for fd in keep.iter().map(|fd| fd.unsigned_abs()) {
-        if fd >= next {
-            sys::close_between(next, fd - 1);
-            next = fd + 1;
-        }
-    }
-    sys::close_from(next);
-}
-
-/// Maps, waits for "confined", reads the layers back. Whatever fails, the child is dead afterwards.
-fn confine(plan: &LaunchPlan, mut jailed: Jailed, filters: usize) -> Result<Jailed, NotStarted> {
-    let result = write_maps(plan, &jailed).and_then(|()| wait_confined(plan, &jailed)).and_then(|()| {
-        let layers = readback::read(plan, jailed.pid, filters)
-            .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
-        match readback::missing(&layers) {
-            None => Ok(layers),
-            Some(status) => Err(NotStarted {
-                layer: Some(status.layer),
-                ..NotStarted::new(format!(
-                    "the layer `{}` is not in force: {}",
-                    status.layer.word(),
-                    status.enforcement.detail()
-                ))
-            }),
-        }
-    });
-    match result {
-        Ok(layers) => {
-            jailed.layers = layers;
-            Ok(jailed)
-        }
-        Err(not_started) => {
-            kill(&jailed.pidfd);
-            Err(not_started)
-        }
-    }
+/// Ends init without waiting for it.
+pub fn kill_soon(pidfd: &OwnedFd) {
+    use rustix::process::{Signal, pidfd_send_signal};
+    // ESRCH: gone already.
+    let _gone = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
 /// Ends init, and with it everything in its pid namespace; returns when it is gone.
@@ -291,44 +382,39 @@ pub fn kill(pidfd: &OwnedFd) {
     let _reaped = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 
-fn write_maps(plan: &LaunchPlan, jailed: &Jailed) -> Result<(), NotStarted> {
-    if plan.user.map_writer == MapWriter::Own {
-        return Ok(());
-    }
+fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     let (uid_map, gid_map) = (map_text(&plan.user.uid_map), map_text(&plan.user.gid_map));
     let result = match plan.user.map_writer {
-        MapWriter::Helper => userns::write_maps_by_helper(jailed.pid, &uid_map, &gid_map),
-        _ => userns::write_maps(jailed.pid, &uid_map, &gid_map),
+        MapWriter::Own => Ok(()),
+        MapWriter::Helper => userns::write_maps_by_helper(born.pid, &uid_map, &gid_map),
+        MapWriter::Keeper => userns::write_maps(born.pid, &uid_map, &gid_map),
     };
     result.map_err(|error| {
         NotStarted::new(format!("cannot write the cube's id maps: {error}")).hint(Step::IdMap.hint())
-    })?;
-    if let Some(cgroup) = &plan.limits.cgroup {
-        cgroup::enter_v1(cgroup, jailed.pid).map_err(|error| NotStarted::new(error.to_string()))?;
-    }
-    wire::send(jailed.init.as_fd(), Message::MapsWritten, &[])
-        .map_err(|errno| NotStarted::new(format!("the cube's first process is gone: {errno}")))
+    })
 }
 
-fn wait_confined(plan: &LaunchPlan, jailed: &Jailed) -> Result<(), NotStarted> {
-    match wire::receive(&jailed.init, RecvFlags::empty()) {
-        Ok(Some(received)) => match received.message {
-            Message::Confined => Ok(()),
-            Message::Failed { step, index, errno } => {
-                let step = Step::from_number(step).unwrap_or(Step::Namespaces);
-                let mount = match step {
-                    Step::Source | Step::Identity | Step::Target | Step::Bind => {
-                        plan.mounts.get(usize::from(index))
-                    }
-                    _ => None,
-                };
-                Err(step_failed(step, Errno::from_raw_os_error(errno), mount))
-            }
-            other => Err(NotStarted::new(format!("the cube's first process said {other:?} out of turn"))),
-        },
+fn wait_confined(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+    match wire::receive(&born.init, RecvFlags::empty()) {
+        Ok(Some(received)) if received.message == Message::Confined => Ok(()),
+        Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
         Ok(None) => Err(NotStarted::new("the cube's first process died while it built the jail")),
         Err(errno) => Err(NotStarted::new(format!("cannot hear the cube's first process: {errno}"))),
     }
+}
+
+fn child_failed(plan: Option<&LaunchPlan>, message: Message) -> NotStarted {
+    let Message::Failed { step, index, errno } = message else {
+        return NotStarted::new(format!("the cube's first process said {message:?} out of turn"));
+    };
+    let step = Step::from_number(step).unwrap_or(Step::Namespaces);
+    let mount = match step {
+        Step::Source | Step::Identity | Step::Target | Step::Bind => {
+            plan.and_then(|plan| plan.mounts.get(usize::from(index)))
+        }
+        _ => None,
+    };
+    step_failed(step, Errno::from_raw_os_error(errno), mount)
 }
 
 fn step_failed(step: Step, errno: Errno, mount: Option<&MountPlan>) -> NotStarted {

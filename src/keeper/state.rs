@@ -43,13 +43,22 @@ pub enum Start {
     Refused(i32),
 }
 
+/// The end of a process that init started.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// As waitpid(2) gives it.
+    pub status: i32,
+    /// Nothing else runs inside.
+    pub alone: bool,
+}
+
 /// A process that init was asked to start.
 #[derive(Debug)]
 pub struct Pending {
     /// Told once whether it runs.
     pub started: Option<oneshot::Sender<Start>>,
-    /// Told once with its wait status.
-    pub ended: Option<oneshot::Sender<i32>>,
+    /// Told once how it ended.
+    pub ended: Option<oneshot::Sender<Ended>>,
 }
 
 /// All of it.

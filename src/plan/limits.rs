@@ -188,7 +188,7 @@ fn cgroup(facts: &CgroupFacts, id: &TripId) -> Option<CgroupPlan> {
 /// Thousandths of a CPU for a person: `2`, `0.5`.
 #[must_use]
 pub fn cpus_text(milli: u32) -> String {
-    if milli % 1000 == 0 {
+    if milli.is_multiple_of(1000) {
         (milli / 1000).to_string()
     } else {
         format!("{}.{:03}", milli / 1000, milli % 1000).trim_end_matches('0').to_owned()

@@ -10,7 +10,6 @@
 //! cube's lock shared and hold it while they read.
 
 pub mod find;
-pub mod remove;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,6 +28,8 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::model::cube::{ExitReason, ExitRecord, RECORD_VERSION};
 use crate::model::sanitize::printable;
 use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, TripId};
+
+use super::remove::remove_in;
 
 pub use find::{Found, find};
 
@@ -198,7 +199,7 @@ pub fn create(mines: &Path, record: &CubeRecord) -> Result<CubeDir, CubeError> {
         Ok(lock) => Ok(CubeDir { path, lock }),
         Err(error) => {
             // Best effort: the sweep finishes what stays.
-            drop(remove::remove_tree(&mines_fd, OsStr::new(&fresh)));
+            drop(remove_in(&mines_fd, OsStr::new(&fresh)));
             Err(fail(error))
         }
     }
@@ -292,7 +293,7 @@ pub fn remove(mines: &Path, id: &TripId) -> Result<(), CubeError> {
     drop(held);
     retry_on_intr(|| flock(&mines_fd, FlockOperation::Unlock))
         .map_err(|error| CubeError::io("unlock", mines, error))?;
-    remove::remove_tree(&mines_fd, OsStr::new(&dead)).map_err(|source| CubeError::Io {
+    remove_in(&mines_fd, OsStr::new(&dead)).map_err(|source| CubeError::Io {
         what: "delete all of",
         path,
         source,

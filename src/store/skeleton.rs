@@ -21,7 +21,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::cubes::remove::remove_path;
+use super::remove::remove_tree;
 use crate::model::sanitize::printable;
 
 /// The host name that stands in the skeleton until a cube gets its own.
@@ -192,7 +192,7 @@ fn prune_before(
             }
             removed += 1;
         }
-        remove_path(&folder).map_err(|error| SkeletonError::io("remove", &folder, error))?;
+        remove_tree(&folder).map_err(|error| SkeletonError::io("remove", &folder, error))?;
     }
     Ok(removed)
 }
@@ -220,7 +220,7 @@ fn ensure_from(
         return Ok(folder);
     }
     // A folder without a stamp is one that was not finished, or is being pruned.
-    remove_path(&folder).map_err(|error| SkeletonError::io("remove", &folder, error))?;
+    remove_tree(&folder).map_err(|error| SkeletonError::io("remove", &folder, error))?;
     let fresh = tempfile::Builder::new()
         .prefix(".host-")
         .tempdir_in(layers)

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, flock, statat};
 
-use super::cubes::remove::remove_tree;
 use super::cubes::{
     CubeError, DEAD, FRESH, is_marked_durable, mark_lost, names, open_dir, open_mines, probe, read_record,
     set_aside, socket_path, write_record_at,
 };
 use super::events::{self, Event};
+use super::remove::remove_in;
 use crate::model::{CubeRecord, Failure, Keep, TripId};
 
 /// How many ended throwaways stay for `ps -a` and `logs`.
@@ -63,6 +63,29 @@ pub struct SweepReport {
     pub problems: Vec<Failure>,
 }
 
+/// Whether a sweep has much to do, at a glance: a socket whose cube is dead, or many ended cubes. For a keeper that ends,
+/// where a whole sweep after each of many launches would be too much.
+#[must_use]
+pub fn worth_it(mines: &Path, run: &Path) -> bool {
+    /// Ended cubes beyond those that stay.
+    const SURPLUS: usize = 32;
+    /// Sockets that are looked at; with more cubes alive than that, others end and look too.
+    const LOOKED_AT: usize = 64;
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let sockets = names(run);
+    if names(mines).len() > sockets.len() + KEEP_ENDED + SURPLUS {
+        return true;
+    }
+    let Ok(mines_fd) = open_mines(mines) else { return false };
+    sockets.iter().take(LOOKED_AT).filter_map(|name| name.strip_suffix(".sock")).any(|id| {
+        // A lock that can be had, or is not there at all, is a dead keeper's.
+        matches!(probe(mines_fd.as_fd(), id), Ok(Some(_)) | Err(rustix::io::Errno::NOENT))
+    })
+}
+
 /// Clears what dead cubes left in `mines` and `run`. Cheap when there is nothing to do: a handful
 /// of system calls a cube. Call it after a launch, not before.
 ///
@@ -83,7 +106,7 @@ pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<Swe
     }
     decided.map_err(|error| CubeError::Io { what: "read", path: mines.to_owned(), source: error.into() })?;
     for name in std::mem::take(&mut sweep.trash) {
-        if let Err(error) = remove_tree(&sweep.mines_fd, OsStr::new(&name)) {
+        if let Err(error) = remove_in(&sweep.mines_fd, OsStr::new(&name)) {
             sweep.problem("delete all of", &mines.join(name), error);
         }
     }

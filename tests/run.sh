@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# Every check and every test that this host can run, as the caller and, when the caller is root, as
+# an ordinary user too. Ends with what could not run and why, and one line of counts. Fails when
+# anything failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C.UTF-8
+
+target="${TARGET:-$(sh tests/target.sh)}"
+user=tripmine-test
+work="$(mktemp -d)"
+chmod 0755 "$work"
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+skipped=() broken=()
+
+say() { printf '\n== %s\n' "$*"; }
+skip() { skipped+=("$1: $2"); }
+
+# check NAME COMMAND…: one check, counted as one test.
+check() {
+    local name="$1"
+    shift
+    say "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        broken+=("$name")
+    fi
+}
+
+# count LABEL LOG CODE: adds up what the test programs in LOG said. A test that printed
+# `SKIPPED name: why` passed for its harness, and is counted here as skipped, once.
+count() {
+    local label="$1" log="$2" code="$3" kind text ok=0 bad=0 not=0
+    while IFS=$'\t' read -r kind text; do
+        case "$kind" in
+            ok) ok=$((ok + text)) ;;
+            bad) bad=$((bad + text)) ;;
+            failed) broken+=("$label: $text") ;;
+            skipped) skip "$label" "$text"; not=$((not + 1)) ;;
+        esac
+    done < <(awk '
+        function flush() { if (why != "") print "skipped\t" why; why = "" }
+        /^test result: / {
+            flush(); part = ""
+            for (i = 1; i < NF; i++) {
+                if ($(i + 1) == "passed;") print "ok\t" $i
+                if ($(i + 1) == "failed;") print "bad\t" $i
+            }
+            next
+        }
+        /^test .* \.\.\. FAILED$/ { print "failed\t" $2 }
+        /^successes:$/ { part = "good"; next }
+        /^failures:$/ { flush(); part = "bad"; next }
+        /^---- .* stdout ----$/ { flush(); next }
+        match($0, /SKIPPED [^:]+: ./) && part != "bad" {
+            line = substr($0, RSTART + 8)
+            if (part == "") { flush(); why = line; flush() }
+            else why = why == "" ? line : why "; " line
+        }
+        END { flush() }' "$log")
+    # A program that died says nothing of the tests it did not reach.
+    if [ "$code" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1
+        broken+=("$label: ended with code $code")
+    fi
+    passed=$((passed + ok - not))
+    failed=$((failed + bad))
+}
+
+# tests LABEL COMMAND…: runs test programs, shows what they say and counts it.
+tests() {
+    local label="$1" log="$work/log" code
+    shift
+    timeout --kill-after=10 900 "$@" 2>&1 | tee "$log"
+    code="${PIPESTATUS[0]}"
+    [ "$code" -ne 124 ] || echo "$label: stopped after 15 minutes"
+    count "$label" "$log" "$code"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# What the tests use besides the program itself.
+install_tools() {
+    local tool lacking=() packages=()
+    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3; do
+        command -v "${tool#*:}" >/dev/null || lacking+=("$tool")
+    done
+    [ "${#lacking[@]}" -gt 0 ] || return 0
+    packages=("${lacking[@]%%:*}")
+    if command -v apt-get >/dev/null && as_root true 2>/dev/null; then
+        say "installing ${packages[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        as_root apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1 ||
+            { as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends "${packages[@]}"; } >/dev/null 2>&1
+    fi
+    for tool in "${lacking[@]}"; do
+        command -v "${tool#*:}" >/dev/null || skip 'package' "${tool%%:*} could not be installed, so what needs ${tool#*:} is left out"
+    done
+    return 0
+}
+
+# component NAME COMMAND: true when cargo has it, or gets it now.
+component() {
+    "cargo" "$2" --version >/dev/null 2>&1 || { rustup component add "$1" >/dev/null 2>&1 && cargo "$2" --version >/dev/null 2>&1; }
+}
+
+# The ordinary user, with a range of subordinate ids where the system knows such.
+make_user() {
+    local file start
+    id "$user" >/dev/null 2>&1 || useradd --create-home --shell /bin/sh "$user" || return 1
+    command -v newuidmap >/dev/null || return 0
+    for file in subuid subgid; do
+        grep -qs "^$user:" "/etc/$file" && continue
+        start="$(awk -F: 'BEGIN { top = 100000 } $2 + $3 > top { top = $2 + $3 } END { print top }' "/etc/$file" 2>/dev/null)"
+        start="${start:-100000}"
+        usermod "--add-${file}s" "$start-$((start + 65535))" "$user" || return 1
+    done
+}
+
+# The same test programs as that user, from a folder that it can read.
+tests_as_user() {
+    local home program name
+    home="$(getent passwd "$user" | cut -d: -f6)"
+    install -d -o "$user" -g "$(id -g "$user")" -m 0700 "$home/.run"
+    cp "$out/tripmine" "$work/tripmine"
+    while read -r program; do
+        name="$(basename "$program")"
+        name="${name%-*}"
+        # It reads the tree, whoever runs it, and this user need not be able to.
+        [ "$name" != tidy ] || continue
+        cp "$program" "$work/$name.test"
+        say "$name as $user"
+        tests "$name as $user" env -i --chdir="$home" \
+            setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --inh-caps=-all \
+            env HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/sh LANG=C.UTF-8 TERM=xterm-256color \
+            PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
+            XDG_CONFIG_HOME="$home/.config" XDG_DATA_HOME="$home/.local/share" \
+            XDG_STATE_HOME="$home/.local/state" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/.run" \
+            TRIPMINE_BIN="$work/tripmine" "$work/$name.test" --show-output
+    done < "$work/programs"
+}
+
+command -v cargo >/dev/null || { echo 'cargo was not found: install Rust from https://rustup.rs' >&2; exit 1; }
+install_tools
+out="${CARGO_TARGET_DIR:-target}/$target/debug"
+
+if component rustfmt fmt; then check 'format' cargo fmt --check; else skip 'format' 'this Rust has no rustfmt'; fi
+if component clippy clippy; then
+    check 'lints' cargo clippy --quiet --locked --all-targets --target "$target" -- -D warnings
+else
+    skip 'lints' 'this Rust has no clippy'
+fi
+
+say "building the tests for $target"
+if cargo test --locked --target "$target" --no-run --message-format=json > "$work/build"; then
+    grep '"test":true},"features"' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"
+    me="$(id -un)"
+    say "tests as $me"
+    TRIPMINE_BIN="$(realpath "$out/tripmine")" tests "as $me" \
+        cargo test --locked --target "$target" --no-fail-fast -- --show-output
+    if [ "$(id -u)" -ne 0 ]; then
+        skip 'as root' 'the tests ran as an ordinary user only; run `make test` as root to include both'
+    elif ! command -v setpriv >/dev/null || ! command -v useradd >/dev/null; then
+        skip "as $user" 'an ordinary user cannot be made or become here: setpriv or useradd is missing'
+    elif ! make_user; then
+        skip "as $user" 'the user could not be made'
+    else
+        tests_as_user
+    fi
+else
+    failed=$((failed + 1))
+    broken+=('the tests do not build')
+fi
+
+say 'result'
+[ "${#skipped[@]}" -eq 0 ] || printf 'skipped  %s\n' "${skipped[@]}"
+[ "${#broken[@]}" -eq 0 ] || printf 'failed   %s\n' "${broken[@]}"
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "${#skipped[@]}"
+[ "$failed" -eq 0 ]
