@@ -149,7 +149,7 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
     match grammar.verb {
         Some(Verb::Run(mut run)) => {
             run.command = command;
-            Ok(Command::Launch(Box::new(run_launch(run)?)))
+            Ok(Command::Launch(Box::new(run_launch(*run)?)))
         }
         Some(Verb::Exec(mut exec)) => {
             exec.command = join(exec.command, command)?;

@@ -1,19 +1,181 @@
-//! `tripmine completions`: a script for a shell, made from the grammar; names of cubes, machines and
-//! projects are asked for when Tab is pressed.
+//! `tripmine completions`: a script for a shell, made from the grammar. Names of cubes, machines and
+//! projects are asked for with a hidden verb when Tab is pressed; they are plain words, which no
+//! shell takes for anything else.
+
+use clap_complete::Shell;
 
 use super::args;
-use super::ctx::Out;
+use super::ctx::{Ctx, Out};
 use super::verb_args::CompletionsArgs;
-use crate::model::Failure;
+use crate::model::{Failure, Name};
+use crate::store::{cubes, machines, projects};
+
+/// The hidden verb that prints names: `cubes`, `machines` or `projects`.
+pub const NAMES_VERB: &str = "__names";
+
+/// Verbs that take cubes.
+const CUBE_VERBS: &str = "attach exec logs events stop kill rm rename inspect stats wait";
+
+/// After clap's own function has answered, names are added.
+const BASH: &str = r#"
+_tripmine_with_names() {
+    _tripmine "$@"
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" kind=
+    case "${previous}" in
+        -m|--machine) COMPREPLY=() kind=machines ;;
+        *) case " @CUBE_VERBS@ " in
+            *" ${COMP_WORDS[1]} "*) [[ "${COMP_CWORD}" -gt 1 ]] && kind=cubes ;;
+            *) case "${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
+                "machine "*) [[ "${COMP_CWORD}" -eq 3 ]] && kind=machines ;;
+                "project rm") [[ "${COMP_CWORD}" -eq 3 ]] && kind=projects ;;
+                *) [[ "${COMP_CWORD}" -eq 1 || "${COMP_WORDS[1]}" == -* ]] && kind=projects ;;
+            esac ;;
+        esac ;;
+    esac
+    if [[ -n "${kind}" && "${current}" != -* ]]; then
+        COMPREPLY+=( $(compgen -W "$(tripmine @NAMES@ "${kind}" 2>/dev/null)" -- "${current}") )
+    fi
+}
+complete -F _tripmine_with_names -o bashdefault -o default tripmine
+"#;
+
+const FISH: &str = r#"
+complete -c tripmine -n "__fish_tripmine_needs_command" -f -a "(tripmine @NAMES@ projects 2>/dev/null)" -d Project
+complete -c tripmine -s m -l machine -x -a "(tripmine @NAMES@ machines 2>/dev/null)"
+complete -c tripmine -n "__fish_seen_subcommand_from @CUBE_VERBS@" -f -a "(tripmine @NAMES@ cubes 2>/dev/null)" -d Cube
+"#;
+
+/// Stands before clap's function, whose file must call it last.
+const ZSH: &str = r#"
+_tripmine_cubes() { compadd -- ${(f)"$(tripmine @NAMES@ cubes 2>/dev/null)"} }
+_tripmine_machines() { compadd -- ${(f)"$(tripmine @NAMES@ machines 2>/dev/null)"} }
+_tripmine_projects() { compadd -- ${(f)"$(tripmine @NAMES@ projects 2>/dev/null)"} }
+"#;
 
 /// Carries the command out.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub fn run(args: &CompletionsArgs, out: &Out) -> Result<(), Failure> {
-    out.rendered(|to| {
-        let mut script = Vec::new();
-        clap_complete::generate(args.shell, &mut args::command(), "tripmine", &mut script);
-        to.write_all(&script)
-    })
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut args::command(), "tripmine", &mut script);
+    let script = with_names(args.shell, &String::from_utf8_lossy(&script));
+    out.rendered(|to| to.write_all(script.as_bytes()))
+}
+
+fn with_names(shell: Shell, script: &str) -> String {
+    let filled = |text: &str| text.replace("@CUBE_VERBS@", CUBE_VERBS).replace("@NAMES@", NAMES_VERB);
+    match shell {
+        Shell::Bash => format!("{script}{}", filled(BASH)),
+        Shell::Fish => format!("{script}{}", filled(FISH)),
+        Shell::Zsh => {
+            let lines: Vec<String> = script.lines().map(zsh_line).collect();
+            let text = lines.join("\n");
+            // The first line says whose completions these are.
+            match text.split_once('\n') {
+                Some((first, rest)) => format!("{first}\n{}{rest}\n", filled(ZSH)),
+                None => text,
+            }
+        }
+        _ => script.to_owned(),
+    }
+}
+
+/// One argument of `_arguments`: what takes a cube, machine or project completes it.
+fn zsh_line(line: &str) -> String {
+    let of = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+    let names = if of(&["':cube -- ", "'*::cubes -- "]) {
+        "_tripmine_cubes"
+    } else if of(&["'-m+[", "'--machine=["]) {
+        "_tripmine_machines"
+    } else if of(&["'::words -- "]) {
+        "_tripmine_projects"
+    } else {
+        return line.to_owned();
+    };
+    line.replace(":_default'", &format!(":{names}'"))
+}
+
+/// Prints names of `kind`, a line each. Never fails: a Tab that finds nothing says nothing.
+pub fn names(kind: &str, ctx: &Ctx) {
+    for name in find(kind, ctx) {
+        ctx.out.line(name);
+    }
+}
+
+fn find(kind: &str, ctx: &Ctx) -> Vec<String> {
+    match kind {
+        "cubes" => {
+            let mut names = Vec::new();
+            for entry in cubes::list(&ctx.layout.mines_dir()).unwrap_or_default() {
+                names.push(entry.id.short().to_owned());
+                if let Ok(record) = entry.record {
+                    names.extend(record.name.map(String::from));
+                    // A folder that was mounted may be called anything.
+                    let project = record.project.filter(|name| entry.live && Name::parse(name).is_ok());
+                    names.extend(project);
+                }
+            }
+            names.sort();
+            names.dedup();
+            names
+        }
+        "machines" => machines::list(&ctx.layout)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, _)| name.to_string())
+            .collect(),
+        "projects" => {
+            let machine = machines::load(&ctx.layout, &ctx.default_machine()).ok();
+            let root = projects::root(machine.as_ref(), &ctx.config, &ctx.home);
+            projects::list(&root)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|project| project.name.to_string())
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ctx::testing;
+    use crate::store::cubes::create;
+    use crate::store::cubes::tests::{durable, sample};
+
+    #[test]
+    fn every_shell_gets_a_script_that_knows_the_verbs() {
+        for (shell, parts) in [
+            (Shell::Bash, &["complete -F _tripmine_with_names", "__names", "verify-jail"][..]),
+            (Shell::Zsh, &["_tripmine_cubes'", "_tripmine_machines'", "_tripmine_projects'", "#compdef"]),
+            (Shell::Fish, &["__fish_seen_subcommand_from attach", "verify-jail"]),
+            (Shell::Elvish, &["verify-jail"]),
+        ] {
+            let out = Out::captured();
+            run(&CompletionsArgs { shell }, &out).expect("printed");
+            let (text, _) = out.text();
+            for part in parts {
+                assert!(text.contains(part), "{shell}: {part}");
+            }
+            assert!(!text.contains("@NAMES@") && !text.contains("@CUBE_VERBS@"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn names_are_plain_words() {
+        let (_folder, ctx) = testing::ctx();
+        let mines = ctx.layout.mines_dir();
+        let mut odd = sample(1);
+        odd.project = Some("$(reboot)".into());
+        let live = sample(2);
+        let _held = [&odd, &live].map(|record| create(&mines, record).expect("created"));
+        drop(create(&mines, &durable(3, "box")).expect("created"));
+        let found = find("cubes", &ctx);
+        assert!(found.contains(&"box".to_owned()) && found.contains(&"site".to_owned()), "{found:?}");
+        assert!(found.iter().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric())), "{found:?}");
+        assert!(find("machines", &ctx).contains(&"default".to_owned()));
+        assert!(find("nonsense", &ctx).is_empty());
+    }
 }

@@ -12,6 +12,7 @@ use super::{
     attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
     rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
+use crate::config::Config;
 use crate::config::load::load_config;
 use crate::engine::home;
 use crate::engine::launch::Waiting;
@@ -28,13 +29,22 @@ pub fn may_launch(argv: &[OsString]) -> bool {
         argv.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--").collect();
     let Some(first) = words.first() else { return argv.len() > 1 };
     let talks = |word: &&str| matches!(*word, "-h" | "--help" | "-V" | "--version" | "--dry-run");
-    (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
+    *first != completions::NAMES_VERB && (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
 }
 
 /// Runs the command line; the process's exit code.
 #[must_use]
 pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>) -> u8 {
     let out = Out::real();
+    if let [_, verb, kind, ..] = argv.as_slice()
+        && verb == completions::NAMES_VERB
+    {
+        // A shell that asks in the middle of a line is told no errors.
+        if let Ok(places) = look() {
+            completions::names(&kind.to_string_lossy(), &ctx(out, places));
+        }
+        return 0;
+    }
     let command = match args::parse(argv) {
         Ok(command) => command,
         Err(Stop::Show(text)) => {
@@ -49,19 +59,17 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>) -> u8 {
         Command::Verb(verb) => matches!(**verb, Verb::Exec(_)),
         Command::Menu { .. } => false,
     };
-    let ctx = match ctx(out) {
-        Ok(ctx) => ctx,
-        Err((out, failure)) => return fail(&out, &failure, failure.exit_code()),
+    let code = |failure: &Failure| match failure.exit_code() {
+        1 if launches => launch::NOT_RUN,
+        code => code,
+    };
+    let ctx = match look() {
+        Ok(places) => ctx(out, places),
+        Err(failure) => return fail(&out, &failure, code(&failure)),
     };
     match carry_out(&command, &ctx, waiting) {
         Ok(code) => finish(&ctx.out, code),
-        Err(failure) => {
-            let code = match failure.exit_code() {
-                1 if launches => launch::NOT_RUN,
-                code => code,
-            };
-            fail(&ctx.out, &failure, code)
-        }
+        Err(failure) => fail(&ctx.out, &failure, code(&failure)),
     }
 }
 
@@ -77,17 +85,16 @@ fn fail(out: &Out, failure: &Failure, code: u8) -> u8 {
     code
 }
 
-fn ctx(out: Out) -> Result<Ctx, (Out, Failure)> {
+/// Where things are on disk, and what `config.toml` says.
+fn look() -> Result<(Layout, Config), Failure> {
     let uid = rustix::process::geteuid().as_raw();
-    let look = || -> Result<_, Failure> {
-        let layout = Layout::from_env(|key| std::env::var_os(key), uid)?.settle(uid);
-        let config = load_config(&layout.config_file())?;
-        Ok((layout, config))
-    };
-    let (layout, config) = match look() {
-        Ok(found) => found,
-        Err(failure) => return Err((out, failure)),
-    };
+    let layout = Layout::from_env(|key| std::env::var_os(key), uid)?.settle(uid);
+    let config = load_config(&layout.config_file())?;
+    Ok((layout, config))
+}
+
+fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
+    let uid = rustix::process::geteuid().as_raw();
     let mines = layout.mines_dir();
     let live = move || {
         cubes::list(&mines)
@@ -99,7 +106,7 @@ fn ctx(out: Out) -> Result<Ctx, (Out, Failure)> {
     };
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok()).filter(|e| !e.is_empty());
-    Ok(Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) })
+    Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) }
 }
 
 fn carry_out(command: &Command, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, Failure> {

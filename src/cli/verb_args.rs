@@ -20,7 +20,7 @@ use super::verify_jail::VerifyJailArgs;
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Verb {
     /// Launch from an image, without a project
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the cubes
     #[command(
         after_help = "Examples:\n  tripmine ps         what runs\n  tripmine ps -a      what has ended too"

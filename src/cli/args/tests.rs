@@ -145,6 +145,74 @@ fn verbs_with_their_arguments() {
 }
 
 #[test]
+fn the_other_verbs_with_their_arguments() {
+    use super::super::{doctor, events, inspect, logs, machine, project, prune, ps, undo, verify_jail};
+    let cube = || "site".to_owned();
+    for (words, want) in [
+        (&["ps", "-a", "--json"][..], Verb::Ps(ps::PsArgs { all: true, json: true })),
+        (
+            &["logs", "-f", "--tail", "3", "--stream", "err", "site"],
+            Verb::Logs(logs::LogsArgs {
+                cube: cube(),
+                follow: true,
+                tail: Some(3),
+                stream: Some(crate::store::log::Stream::Err),
+                ..logs::LogsArgs::default()
+            }),
+        ),
+        (&["events", "site"], Verb::Events(events::EventsArgs { cube: cube(), json: false })),
+        (
+            &["inspect", "a", "b"],
+            Verb::Inspect(inspect::InspectArgs { cubes: vec!["a".to_owned(), "b".to_owned()] }),
+        ),
+        (
+            &["machine", "list"],
+            Verb::Machine(machine::MachineArgs { verb: machine::MachineVerb::List { json: false } }),
+        ),
+        (
+            &["project", "create", "site", "-m", "work"],
+            Verb::Project(project::ProjectArgs {
+                verb: project::ProjectVerb::Create { name: cube() },
+                machine: Some("work".to_owned()),
+            }),
+        ),
+        (&["undo", "--list"], Verb::Undo(undo::UndoArgs { list: true, ..undo::UndoArgs::default() })),
+        (
+            &["prune", "--older-than", "7d", "-y"],
+            Verb::Prune(prune::PruneArgs {
+                older_than: Some(std::time::Duration::from_secs(7 * 86_400)),
+                yes: true,
+                ..prune::PruneArgs::default()
+            }),
+        ),
+        (&["doctor", "--json"], Verb::Doctor(doctor::DoctorArgs { json: true })),
+        (
+            &["verify-jail", "--user", "root"],
+            Verb::VerifyJail(verify_jail::VerifyJailArgs {
+                user: "root".to_owned(),
+                seccomp: "default".to_owned(),
+                json: false,
+            }),
+        ),
+        (&["man", "--all", "x"], Verb::Man(ManArgs { all: Some("x".into()) })),
+    ] {
+        assert_eq!(verb(words), want, "{words:?}");
+    }
+    assert!(refused(&["verify-jail", "--user", "king"]).message.contains("one of me, root"));
+    assert!(refused(&["logs", "--stream", "x", "site"]).message.contains("--stream"));
+    assert!(refused(&["prune", "--older-than", "soon"]).message.contains("is not a time"));
+}
+
+#[test]
+fn the_help_of_every_verb_has_an_example() {
+    for verb in crate::model::verbs::VERBS.iter().filter(|verb| verb.built && verb.name != "help") {
+        let Err(Stop::Show(text)) = parse(argv(&[verb.name, "--help"])) else { panic!("{}", verb.name) };
+        assert!(text.contains("Example"), "{text}");
+        assert!(text.contains(&format!("  tripmine {}", verb.name)) || verb.name == "wait", "{text}");
+    }
+}
+
+#[test]
 fn exec_takes_its_command_after_dashes_or_without() {
     let exec = |no_tty, command: &[&str]| {
         Verb::Exec(ExecArgs {
