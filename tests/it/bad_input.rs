@@ -73,11 +73,17 @@ fn control_characters_and_bytes_are_refused() {
     use std::os::unix::ffi::OsStrExt;
     let env = Env::new();
     for name in ["a\nb", "a\tb", "\u{7f}", "a\u{202e}b", "é", "a b", &"x".repeat(4096), "-"] {
-        let output = env.tripmine(["-m", name, "run", "host", "--", "true"]);
+        let output = env.tripmine(["run", "host", "-m", name, "--", "true"]);
         assert_eq!(output.code, 2, "{name:?}: {output:?}");
+        assert!(output.stderr.contains("name"), "{name:?}: {output:?}");
         assert!(output.stderr.len() < 2000, "{name:?}");
     }
-    let output = env.tripmine([OsStr::new("run"), OsStr::new("host"), OsStr::new("--"), OsStr::from_bytes(b"\xff\xfe")]);
+    let output = env.tripmine([
+        OsStr::new("run"),
+        OsStr::new("host"),
+        OsStr::new("--"),
+        OsStr::from_bytes(b"\xff\xfe"),
+    ]);
     assert_eq!(output.code, 2, "{output:?}");
 }
 
@@ -90,7 +96,19 @@ fn dangerous_mounts_are_refused() {
     std::fs::create_dir(&ssh).unwrap();
     let link = env.root().join("link");
     std::os::unix::fs::symlink(&ssh, &link).unwrap();
-    for folder in ["/", &home, ssh.to_str().unwrap(), link.to_str().unwrap(), &format!("{home}/../home"), &format!("{home}/.ssh/../.ssh"), "/etc", "/usr", "/var", "/tmp", "/home"] {
+    for folder in [
+        "/",
+        &home,
+        ssh.to_str().unwrap(),
+        link.to_str().unwrap(),
+        &format!("{home}/../home"),
+        &format!("{home}/.ssh/../.ssh"),
+        "/etc",
+        "/usr",
+        "/var",
+        "/tmp",
+        "/home",
+    ] {
         let output = env.tripmine(["--mount", folder, "--", "true"]);
         refused(&env, &output, &[1, 125], &["not shown to a cube", "hint: "]);
     }
@@ -123,7 +141,7 @@ fn configuration_errors_name_their_place() {
     let machines = env.tripmine_home.join("config/machines");
     std::fs::create_dir(&machines).unwrap();
     std::fs::write(machines.join("work.toml"), "version = 1\nuser = \"rooot\"\n").unwrap();
-    let output = env.tripmine(["-m", "work", "run", "host", "--", "true"]);
+    let output = env.tripmine(["run", "host", "-m", "work", "--", "true"]);
     assert!(output.code != 0 && output.stderr.contains("work.toml:2:"), "{output:?}");
     let project = env.project("p");
     std::fs::write(project.join(".tconfig.yml"), "version: 1\nentree: ls\n").unwrap();
@@ -135,7 +153,12 @@ fn configuration_errors_name_their_place() {
 #[test]
 fn a_strange_environment_is_survived() {
     let env = Env::new();
-    for (key, value, code) in [("TRIPMINE_HOME", "relative", 1), ("TRIPMINE_MEMORY", "lots", 2), ("TRIPMINE_USER", "x", 2), ("TRIPMINE_HOME", "/proc/nope", 1)] {
+    for (key, value, code) in [
+        ("TRIPMINE_HOME", "relative", 1),
+        ("TRIPMINE_MEMORY", "lots", 2),
+        ("TRIPMINE_USER", "x", 2),
+        ("TRIPMINE_HOME", "/proc/nope", 1),
+    ] {
         let mut command = env.command(["run", "host", "--", "true"]);
         command.env(key, value);
         let output = crate::env::finish(command.spawn().unwrap(), crate::env::PATIENCE);
@@ -158,7 +181,9 @@ fn a_strange_environment_is_survived() {
 fn a_dry_run_does_nothing() {
     let env = Env::new();
     env.project("p");
-    let count = |env: &Env| walk(&env.tripmine_home.join("state")) + walk(&env.tripmine_home.join("data/homes"));
+    let count = |env: &Env| {
+        walk(&env.tripmine_home.join("state/Mines")) + walk(&env.tripmine_home.join("data/homes"))
+    };
     let before = count(&env);
     let output = env.tripmine(["--dry-run", "--memory", "64M", "p", "--", "make"]);
     for part in ["/projects/p", "64M", "make", "flag", "seccomp"] {

@@ -34,7 +34,25 @@ fn the_mount_table_holds_only_the_cubes_own() {
         assert!(flags.contains(&"nosuid"), "{line}");
         let device = target == "/dev" || target.starts_with("/dev/");
         assert!(device || flags.contains(&"nodev"), "{line}");
-        let known = ["/", "/usr", "/proc", "/dev", "/tmp", "/run", "/root", "/home", "/projects", "/sys", "/work", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+        let known = [
+            "/",
+            "/usr",
+            "/proc",
+            "/dev",
+            "/tmp",
+            "/run",
+            "/root",
+            "/home",
+            "/projects",
+            "/sys",
+            "/work",
+            "/bin",
+            "/sbin",
+            "/lib",
+            "/lib32",
+            "/lib64",
+            "/libx32",
+        ];
         let top = target.split('/').nth(1).map(|first| format!("/{first}")).unwrap_or_default();
         assert!(known.contains(&top.as_str()), "{line}");
         if target == "/usr" || target == "/proc/sys" {
@@ -62,7 +80,7 @@ fn the_kernel_tells_little() {
     let env = Env::new();
     let script = "for f in kallsyms keys key-users config.gz interrupts timer_list slabinfo kcore kmsg iomem cmdline; do
         n=$(timeout 2 head -c 64 /proc/$f 2>/dev/null | tr -d '\\0' | wc -c); test $n = 0 || echo READ $f; done
-        ls -A /sys/firmware /proc/acpi 2>/dev/null; dmesg 2>/dev/null | head -1; echo end";
+        find /sys/firmware /proc/acpi -mindepth 1 2>/dev/null; dmesg 2>/dev/null | head -1; echo end";
     for options in [&[][..], &["--user", "root"]] {
         assert_eq!(env.inside_with(options, script).ok(0), "end", "{options:?}");
     }
@@ -72,12 +90,18 @@ fn the_kernel_tells_little() {
 #[test]
 fn dev_holds_only_the_ordinary() {
     let env = Env::new();
-    let known = ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero", "console", "mqueue", "core"];
+    let known = [
+        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom",
+        "zero", "console", "mqueue", "core",
+    ];
     let output = env.inside("ls /dev; ls /dev/pts");
     for name in output.ok(0).split_whitespace().filter(|name| name.parse::<u32>().is_err()) {
         assert!(known.contains(&name), "/dev/{name}");
     }
-    let mut pty = Pty::tripmine(&env, &["run", "host", "--", "/bin/sh", "-c", "tty; readlink /proc/self/fd/0; ls /dev/pts; echo done"]);
+    let mut pty = Pty::tripmine(
+        &env,
+        &["run", "host", "--", "/bin/sh", "-c", "tty; readlink /proc/self/fd/0; ls /dev/pts; echo done"],
+    );
     pty.wait_for("done");
     pty.wait_exit(crate::env::PATIENCE);
     let shown = pty.shown();
@@ -89,7 +113,8 @@ fn dev_holds_only_the_ordinary() {
 #[test]
 fn devices_cannot_be_made() {
     let env = Env::new();
-    let script = "for d in /tmp ~ /dev /dev/shm /; do mknod $d/n c 1 3 2>/dev/null && echo MADE $d/n && cat $d/n;
+    let script =
+        "for d in /tmp ~ /dev /dev/shm /; do mknod $d/n c 1 3 2>/dev/null && echo MADE $d/n && cat $d/n;
         mknod $d/b b 8 0 2>/dev/null && echo MADE $d/b; done; echo end";
     for options in [&[][..], &["--user", "root"]] {
         assert_eq!(env.inside_with(options, script).ok(0), "end", "{options:?}");
@@ -104,7 +129,7 @@ fn a_destroyed_system_is_whole_at_the_next_launch() {
     let hash = "find /etc /usr/bin -type f 2>/dev/null | sort | md5sum; cat /etc/passwd | md5sum";
     let before = env.inside(hash).ok(0).to_owned();
     let host = std::fs::read("/etc/passwd").unwrap();
-    let output = env.inside_with(&["--user", "root"], "rm -rf --no-preserve-root /usr /etc /var /bin /lib* /opt 2>/dev/null; echo x > /etc/passwd; echo gone");
+    let output = env.inside_with(&["--user", "root"], "rm -rf --no-preserve-root /usr/sbin /usr/lib /usr/bin /etc /var /bin /lib* /opt 2>/dev/null; echo x > /etc/passwd; echo gone");
     assert!(output.stdout.contains("gone"), "{output:?}");
     assert_eq!(std::fs::read("/etc/passwd").unwrap(), host);
     assert!(std::path::Path::new("/usr/bin/env").exists());
@@ -120,7 +145,11 @@ fn tripmine_cannot_be_reconfigured_from_inside() {
     let output = env.tripmine(["p", "--", "/bin/sh", "-c", "find / -xdev -name '*tripmine*' -writable 2>/dev/null; find / -name config.toml -path '*tripmine*' 2>/dev/null; echo end"]);
     assert_eq!(output.ok(0), "end");
     // And a mount that would put them in reach is refused.
-    for folder in [env.tripmine_home.join("config"), env.tripmine_home.join("data/homes"), env.tripmine_home.join("state/Mines")] {
+    for folder in [
+        env.tripmine_home.join("config"),
+        env.tripmine_home.join("data/homes"),
+        env.tripmine_home.join("state/Mines"),
+    ] {
         std::fs::create_dir_all(&folder).unwrap();
         let output = env.tripmine(["--mount", folder.to_str().unwrap(), "--yes-really", "--", "true"]);
         assert_ne!(output.code, 0, "{}: {output:?}", folder.display());

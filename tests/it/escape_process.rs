@@ -14,8 +14,13 @@ fn descriptors_of_the_launcher_do_not_leak() {
     std::fs::write(&secret, "host only").unwrap();
     let program = format!("{:?} run host -- /bin/sh -c 'ls /proc/self/fd'", env.binary());
     let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", &format!("exec 10<{0} 9</; {program}", secret.display())]);
-    command.env_clear().envs(env.variables()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["-c", &format!("exec 8<{0} 9</; {program}", secret.display())]);
+    command
+        .env_clear()
+        .envs(env.variables())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let output = finish(command.spawn().unwrap(), crate::env::PATIENCE);
     // 3 is the listing itself.
     assert_eq!(output.ok(0).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
@@ -49,7 +54,12 @@ fn secrets_of_the_environment_stay_outside() {
     for options in [&[][..], &["--user", "root"]] {
         let mut args = vec!["run", "host"];
         args.extend_from_slice(options);
-        args.extend_from_slice(&["--", "/bin/sh", "-c", "env; cat /proc/*/environ | tr '\\0' '\\n'; cat /proc/*/cmdline; true"]);
+        args.extend_from_slice(&[
+            "--",
+            "/bin/sh",
+            "-c",
+            "env; cat /proc/*/environ | tr '\\0' '\\n'; cat /proc/*/cmdline; true",
+        ]);
         let mut command = env.command(args);
         command.env("API_TOKEN", "canary-4711").env("SSH_AUTH_SOCK", "/tmp/canary-4711");
         let output = finish(command.spawn().unwrap(), crate::env::PATIENCE);
@@ -95,7 +105,10 @@ fn only_its_own_processes_are_seen_and_signalled() {
     let seen = env.inside("ls -d /proc/[0-9]* | wc -l");
     assert!(seen.ok(0).trim().parse::<u32>().unwrap() <= 6, "{seen:?}");
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    let outside = env.inside(&format!("kill -0 {own} 2>/dev/null && echo REACHED; kill -0 {} 2>/dev/null && echo REACHED; echo end", own + 1));
+    let outside = env.inside(&format!(
+        "kill -0 {own} 2>/dev/null && echo REACHED; kill -0 {} 2>/dev/null && echo REACHED; echo end",
+        own + 1
+    ));
     // The cube's numbers are small; ours is not among them.
     if own > 50 {
         assert_eq!(outside.ok(0), "end");
@@ -113,7 +126,8 @@ fn only_its_own_processes_are_seen_and_signalled() {
 fn host_name_and_machine_id_are_its_own() {
     let env = Env::new();
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let (id, name) = (read("/etc/machine-id"), rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let (id, name) =
+        (read("/etc/machine-id"), rustix::system::uname().nodename().to_string_lossy().into_owned());
     let output = env.inside("cat /etc/machine-id; echo; uname -n; cat /etc/hostname");
     let words: Vec<&str> = output.ok(0).split_whitespace().collect();
     assert!(!words.contains(&name.as_str()), "{name}: {words:?}");
@@ -141,7 +155,9 @@ fn root_inside_is_nobody_outside() {
     let env = Env::new();
     let project = env.project("p");
     let shown = |options: &[&str]| {
-        let args = [options, &["p", "--", "/bin/sh", "-c", "id -u; touch made; cat /proc/self/uid_map; sleep 0"]].concat();
+        let args =
+            [options, &["p", "--", "/bin/sh", "-c", "id -u; touch made; cat /proc/self/uid_map; sleep 0"]]
+                .concat();
         env.tripmine(args)
     };
     let output = shown(&["--user", "root"]);
@@ -161,7 +177,14 @@ fn root_inside_is_nobody_outside() {
 #[test]
 fn the_working_directory_is_inside() {
     let env = Env::new();
-    for folder in ["/proc/self/fd/3", "/proc/self/fd/7/../../..", "/proc/1/root", "//proc/self/cwd", "/a/../proc", "rel"] {
+    for folder in [
+        "/proc/self/fd/3",
+        "/proc/self/fd/7/../../..",
+        "/proc/1/root",
+        "//proc/self/cwd",
+        "/a/../proc",
+        "rel",
+    ] {
         let output = env.tripmine(["run", "host", "--workdir", folder, "--", "true"]);
         assert_eq!(output.code, 2, "{folder}: {output:?}");
     }
@@ -198,7 +221,14 @@ fn a_redirected_file_keeps_its_mode() {
     let file = env.root().join("input");
     std::fs::write(&file, "input\n").unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let mut command = env.command(["run", "host", "--", "/bin/sh", "-c", "chmod 4777 /proc/self/fd/0 2>/dev/null; perl -e 'chmod 04777, *STDIN'; true"]);
+    let mut command = env.command([
+        "run",
+        "host",
+        "--",
+        "/bin/sh",
+        "-c",
+        "chmod 4777 /proc/self/fd/0 2>/dev/null; perl -e 'chmod 04777, *STDIN'; true",
+    ]);
     command.stdin(std::fs::File::open(&file).unwrap());
     finish(command.spawn().unwrap(), crate::env::PATIENCE).ok(0);
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777;

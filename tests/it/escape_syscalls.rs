@@ -60,7 +60,8 @@ const REFUSED: &[Row] = &[
 ];
 
 /// 32-bit and x32 calls, and numbers from the future.
-const FOREIGN: &[Row] = &[("S14-x32", "0x40000027", "SIG31|ENOSYS"), ("S16", "9999", "ENOSYS"), ("S16-next", "490", "ENOSYS")];
+const FOREIGN: &[Row] =
+    &[("S14-x32", "0x40000027", "SIG31|ENOSYS"), ("S16", "9999", "ENOSYS"), ("S16-next", "490", "ENOSYS")];
 
 /// Socket families and protocols: family, type, protocol.
 const SOCKETS: &[Row] = &[
@@ -116,7 +117,12 @@ fn what_ordinary_programs_need_works() {
     check("what_ordinary_programs_need_works", &env, &[], WORKS);
     check("what_ordinary_programs_need_works", &env, &["--user", "root"], WORKS);
     // The strict profile has no unix sockets (F12) and no more.
-    check("what_ordinary_programs_need_works", &env, &["--seccomp", "strict"], &[("F12", "41 1 1 0", "EAFNOSUPPORT")]);
+    check(
+        "what_ordinary_programs_need_works",
+        &env,
+        &["--seccomp", "strict"],
+        &[("F12", "41 1 1 0", "EAFNOSUPPORT")],
+    );
 }
 
 /// S18: chroot is root's in the cube, nobody else's.
@@ -170,8 +176,13 @@ fn the_kernel_says_that_the_layers_are_in_force() {
     let status = "grep -E '^(Cap(Eff|Prm|Inh|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status";
     let output = env.inside(status);
     let text = output.ok(0);
-    for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"]
-    {
+    for line in [
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
     // CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE SYS_CHROOT SETFCAP, by their numbers.

@@ -85,8 +85,10 @@ fn killed_at_any_instant_nothing_is_left() {
     let mut random = Random::seeded();
     let mut hits = [0_u32; 3];
     for round in 0..rounds() {
-        let entry = [&["true"][..], &["sleep", "0.01"], &["/bin/sh", "-c", "sleep 300 & sleep 0.02"]][usize::try_from(random.below(3)).unwrap()];
-        let options: &[&str] = [&[][..], &["--user", "root"], &["--memory", "64M"], &["-t"]][usize::try_from(random.below(4)).unwrap()];
+        let entry = [&["true"][..], &["sleep", "0.01"], &["/bin/sh", "-c", "sleep 300 & sleep 0.02"]]
+            [usize::try_from(random.below(3)).unwrap()];
+        let options: &[&str] = [&[][..], &["--user", "root"], &["--memory", "64M"], &["-t"]]
+            [usize::try_from(random.below(4)).unwrap()];
         let victim = usize::try_from(random.below(3)).unwrap();
         let delay = Duration::from_micros(random.below(60_000));
         let begun = Instant::now();
@@ -137,7 +139,10 @@ fn killed_in_the_teardown_nothing_is_left() {
     let mut random = Random::seeded();
     for round in 0..rounds() / 4 {
         let delay = Duration::from_micros(random.below(4_000));
-        let mut face = env.command(["run", "host", "--", "/bin/sh", "-c", "head -c 4M /dev/zero > /tmp/x; echo end"]).spawn().unwrap();
+        let mut face = env
+            .command(["run", "host", "--", "/bin/sh", "-c", "head -c 4M /dev/zero > /tmp/x; echo end"])
+            .spawn()
+            .unwrap();
         let mut word = [0; 3];
         std::io::Read::read_exact(face.stdout.as_mut().unwrap(), &mut word).unwrap();
         let keeper = children(pid(&face).as_raw_nonzero().get()).first().copied();
@@ -158,12 +163,33 @@ fn a_copied_state_is_a_good_start() {
         return skip("a_copied_state_is_a_good_start", "the verbs are not wired");
     }
     env.tripmine(["run", "host", "-d", "--", "sleep", "300"]).ok(0);
-    env.tripmine(["run", "host", "-d", "--keep", "box", "--", "/bin/sh", "-c", "echo kept > /etc/kept; sync; sleep 300"]).ok(0);
+    env.tripmine([
+        "run",
+        "host",
+        "-d",
+        "--keep",
+        "box",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo kept > /etc/kept; sync; sleep 300",
+    ])
+    .ok(0);
     env.inside("echo mine > ~/mine").ok(0);
-    until("it was written", PATIENCE, || env.tripmine(["exec", "box", "--", "test", "-s", "/etc/kept"]).code == 0);
+    until("it was written", PATIENCE, || {
+        env.tripmine(["exec", "box", "--", "test", "-s", "/etc/kept"]).code == 0
+    });
     let after = Env::new();
-    let copied = std::process::Command::new("cp").arg("-a").arg(env.tripmine_home.join(".")).arg(&after.tripmine_home).output().unwrap();
-    assert!(copied.status.success() || String::from_utf8_lossy(&copied.stderr).contains("socket"), "{copied:?}");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(env.tripmine_home.join("."))
+        .arg(&after.tripmine_home)
+        .output()
+        .unwrap();
+    assert!(
+        copied.status.success() || String::from_utf8_lossy(&copied.stderr).contains("socket"),
+        "{copied:?}"
+    );
     // Half a record, as a file system may leave it.
     let listed = after.tripmine(["ps", "-a"]);
     assert!(!listed.ok(0).contains("running"), "{listed:?}");

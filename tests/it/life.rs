@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::env::{Env, PATIENCE, finish, pid, signal, until};
+use crate::env::{Env, PATIENCE, finish, pid, until};
 use crate::left;
 use crate::pty::Pty;
 
@@ -54,7 +54,10 @@ fn arguments_arrive_as_they_are() {
     assert_eq!(env.tripmine(args).stdout, want);
     let long = "x".repeat(4096);
     assert_eq!(env.tripmine(["run", "host", "--", "printf", "%s", &long]).ok(0), long);
-    assert_eq!(env.tripmine(["run", "host", "--", "printf", "%s", &"y".repeat(131_000)]).ok(0).len(), 131_000);
+    assert_eq!(
+        env.tripmine(["run", "host", "--", "printf", "%s", &"y".repeat(131_000)]).ok(0).len(),
+        131_000
+    );
     // One byte more than the kernel takes is refused by name, not by a mystery.
     env.tripmine(["run", "host", "--", "true", &"z".repeat(131_071)]).ok(0);
     // A face that gets more has it from another kernel; the shell cannot even say it here.
@@ -66,12 +69,42 @@ fn variables_are_only_those_that_were_named() {
     let env = Env::new();
     let file = env.root().join("vars.env");
     std::fs::write(&file, "# a comment\nFROM_FILE=a b\nCOPIED\n\nEMPTY=\n").unwrap();
-    let mut command = env.command(["run", "host", "-e", "SET=one=two", "-e", "TAKEN", "-e", "NOT_THERE", "--env-file", file.to_str().unwrap(), "--", "env"]);
+    let mut command = env.command([
+        "run",
+        "host",
+        "-e",
+        "SET=one=two",
+        "-e",
+        "TAKEN",
+        "-e",
+        "NOT_THERE",
+        "--env-file",
+        file.to_str().unwrap(),
+        "--",
+        "env",
+    ]);
     command.env("TAKEN", "t").env("COPIED", "c").env("SECRET", "s").env("LD_PRELOAD_X", "s");
     let output = finish(command.spawn().unwrap(), PATIENCE);
     let mut names: Vec<&str> = output.ok(0).lines().filter_map(|line| line.split('=').next()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["COPIED", "EMPTY", "FROM_FILE", "HOME", "LANG", "LOGNAME", "PATH", "SET", "SHELL", "TAKEN", "TERM", "TRIPMINE", "USER"]);
+    assert_eq!(
+        names,
+        [
+            "COPIED",
+            "EMPTY",
+            "FROM_FILE",
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "PATH",
+            "SET",
+            "SHELL",
+            "TAKEN",
+            "TERM",
+            "TRIPMINE",
+            "USER"
+        ]
+    );
     for line in ["SET=one=two", "TAKEN=t", "FROM_FILE=a b", "COPIED=c", "EMPTY="] {
         assert!(output.stdout.lines().any(|found| found == line), "{line}: {output:?}");
     }
@@ -90,12 +123,25 @@ fn a_megabyte_of_environment() {
         text.push_str(&format!("BIG{index}={}\n", "x".repeat(100_000)));
     }
     std::fs::write(&file, &text).unwrap();
-    let output = env.tripmine(["run", "host", "--env-file", file.to_str().unwrap(), "--", "/bin/sh", "-c", "env | wc -c"]);
+    let output = env.tripmine([
+        "run",
+        "host",
+        "--env-file",
+        file.to_str().unwrap(),
+        "--",
+        "/bin/sh",
+        "-c",
+        "env | wc -c",
+    ]);
     assert!(output.ok(0).trim().parse::<u64>().unwrap() > 1_000_000);
     std::fs::write(&file, format!("BIG={}\n", "x".repeat(200_000))).unwrap();
-    env.tripmine(["run", "host", "--env-file", file.to_str().unwrap(), "--", "true"]).fails(2, "`BIG` is too long");
+    env.tripmine(["run", "host", "--env-file", file.to_str().unwrap(), "--", "true"])
+        .fails(2, "`BIG` is too long");
     std::fs::write(&file, text.repeat(2).replace("BIG", "OTHER")).unwrap();
-    assert!(matches!(env.tripmine(["run", "host", "--env-file", file.to_str().unwrap(), "--", "true"]).code, 0 | 2 | 125));
+    assert!(matches!(
+        env.tripmine(["run", "host", "--env-file", file.to_str().unwrap(), "--", "true"]).code,
+        0 | 2 | 125
+    ));
 }
 
 /// Home and project stay, everything else goes, `--ephemeral` drops the home's changes too.
@@ -108,9 +154,20 @@ fn what_stays_and_what_goes() {
     assert_eq!(std::fs::read_to_string(project.join("kept")).unwrap(), "1\n");
     let look = "ls ~/kept kept /tmp/gone /var/tmp/gone /gone /etc/gone 2>/dev/null | tr '\\n' ' '; pwd";
     let output = env.tripmine(["--user", "root", "p", "--", "/bin/sh", "-c", look]);
-    assert!(output.ok(0).ends_with("kept kept /projects/p") || output.stdout.contains("kept /"), "{output:?}");
+    assert!(
+        output.ok(0).ends_with("kept kept /projects/p") || output.stdout.contains("kept /"),
+        "{output:?}"
+    );
     assert!(!output.stdout.contains("gone"), "{output:?}");
-    env.tripmine(["--ephemeral", "p", "--", "/bin/sh", "-c", "test -e ~/.profile; echo 2 > ~/dropped; rm -f ~/kept; echo 2 > too"]).ok(0);
+    env.tripmine([
+        "--ephemeral",
+        "p",
+        "--",
+        "/bin/sh",
+        "-c",
+        "test -e ~/.profile; echo 2 > ~/dropped; rm -f ~/kept; echo 2 > too",
+    ])
+    .ok(0);
     let output = env.inside("ls ~");
     assert!(output.ok(0).contains("kept") && !output.stdout.contains("dropped"), "{output:?}");
     assert!(project.join("too").exists(), "--ephemeral is about the home, not the project");
@@ -144,13 +201,19 @@ fn what_a_project_sees() {
     for name in ["one", "two"] {
         std::fs::write(env.project(name).join("file"), name).unwrap();
     }
-    assert_eq!(env.tripmine(["one", "--", "/bin/sh", "-c", "pwd; ls /projects; cat file"]).ok(0), "/projects/one\none\none");
+    assert_eq!(
+        env.tripmine(["one", "--", "/bin/sh", "-c", "pwd; ls /projects; cat file"]).ok(0),
+        "/projects/one\none\none"
+    );
     assert_eq!(env.tripmine([".", "--", "/bin/sh", "-c", "pwd; ls"]).ok(0), "/projects\none\ntwo");
     let elsewhere = env.root().join("elsewhere");
     std::fs::create_dir_all(elsewhere.join("inner")).unwrap();
     let folder = elsewhere.to_str().unwrap();
     assert_eq!(env.tripmine(["--mount", folder, "--", "/bin/sh", "-c", "pwd; ls"]).ok(0), "/work\ninner");
-    assert_eq!(env.tripmine(["--mount", folder, "inner", "--", "/bin/sh", "-c", "touch made; pwd"]).ok(0), "/work");
+    assert_eq!(
+        env.tripmine(["--mount", folder, "inner", "--", "/bin/sh", "-c", "touch made; pwd"]).ok(0),
+        "/work"
+    );
     assert!(elsewhere.join("inner/made").exists());
 }
 
@@ -169,7 +232,13 @@ fn pipes_carry_everything() {
     // A reader that has enough ends its stream, nothing else.
     let piped = format!("{:?} run host -- /bin/sh -c 'yes; exit 0' | head -1", env.binary());
     let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", &piped]).env_clear().envs(env.variables()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["-c", &piped])
+        .env_clear()
+        .envs(env.variables())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     assert_eq!(finish(command.spawn().unwrap(), PATIENCE).ok(0), "y");
 }
 
@@ -180,7 +249,7 @@ fn a_shell_on_a_terminal() {
     env.project("p");
     let mut pty = Pty::tripmine(&env, &["--shell", "p"]);
     pty.wait_for("throwaway cube");
-    pty.wait_for("p");
+    pty.wait_for("@p:/projects/p");
     pty.type_text("stty size; tty; echo in-$((40+2)); pwd\r");
     pty.wait_for("in-42");
     pty.wait_for("30 120");
@@ -216,11 +285,29 @@ fn signals_are_passed_on() {
 fn the_cube_survives_its_face() {
     let env = Env::new();
     env.project("p");
-    let mut pty = Pty::tripmine(&env, &["p", "--", "/bin/sh", "-c", "echo ready; while ! test -e stop; do sleep 0.05; done; echo done > done"]);
+    let mut pty = Pty::tripmine(
+        &env,
+        &[
+            "p",
+            "--",
+            "/bin/sh",
+            "-c",
+            "echo ready; while ! test -e stop; do sleep 0.05; done; echo done > done",
+        ],
+    );
     pty.wait_for("ready");
     pty.kill();
     still_runs_then_stops(&env);
-    let mut pty = Pty::tripmine(&env, &["p", "--", "/bin/sh", "-c", "echo ready; while ! test -e stop; do sleep 0.05; done; echo done > done"]);
+    let mut pty = Pty::tripmine(
+        &env,
+        &[
+            "p",
+            "--",
+            "/bin/sh",
+            "-c",
+            "echo ready; while ! test -e stop; do sleep 0.05; done; echo done > done",
+        ],
+    );
     pty.wait_for("ready");
     pty.hang_up();
     still_runs_then_stops(&env);
@@ -252,7 +339,8 @@ fn daemons_end_with_the_cube() {
 #[test]
 fn a_lingering_pipe_does_not_keep_the_launch() {
     let env = Env::new();
-    let mut child = env.command(["run", "host", "--", "/bin/sh", "-c", "sleep 300 & echo started"]).spawn().unwrap();
+    let mut child =
+        env.command(["run", "host", "--", "/bin/sh", "-c", "sleep 300 & echo started"]).spawn().unwrap();
     drop(child.stdin.take());
     assert_eq!(finish(child, Duration::from_secs(15)).ok(0), "started");
 }

@@ -4,7 +4,12 @@
 //! cargo has just built. Run as root and as an ordinary user: both are promises. What cannot run on a host prints
 //! `SKIPPED name: why`, so that it can be counted. No test sleeps for a time that it hopes is enough: each polls a
 //! condition and has a deadline. Every [`env::Env`] checks when it goes that nothing of its cubes is left.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "tests fail by panicking, and say why")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and say why"
+)]
 
 mod env;
 mod left;

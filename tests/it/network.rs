@@ -65,7 +65,9 @@ fn abstract_sockets_of_the_host_are_out_of_reach() {
     let env = Env::new();
     let name = format!("tm-canary-{}", std::process::id());
     let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-    let script = format!("use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0); print connect($s, pack_sockaddr_un(\"\\0{name}\")) ? 'REACHED' : 'no'");
+    let script = format!(
+        "use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0); print connect($s, pack_sockaddr_un(\"\\0{name}\")) ? 'REACHED' : 'no'"
+    );
     let output = env.tripmine(["run", "host", "--", "perl", "-e", &script]);
     if output.code == 127 {
         return skip("abstract_sockets_of_the_host_are_out_of_reach", "there is no perl in /usr");
@@ -109,8 +111,16 @@ accept(my $p, $l); print scalar <$p>; wait"#;
 #[test]
 fn policies_that_are_not_built_are_refused() {
     let env = Env::new();
-    for options in [&["--net", "open"][..], &["--net", "proxy"], &["--net", "allow"], &["--allow", "example.com:443"], &["-p", "8080:80"], &["--jail", "microvm"], &["--jail", "landlock"], &["--review"]]
-    {
+    for options in [
+        &["--net", "open"][..],
+        &["--net", "proxy"],
+        &["--net", "allow"],
+        &["--allow", "example.com:443"],
+        &["-p", "8080:80"],
+        &["--jail", "microvm"],
+        &["--jail", "landlock"],
+        &["--review"],
+    ] {
         let output = env.tripmine([&["run", "host"], options, &["--", "true"]].concat());
         assert!(matches!(output.code, 2 | 125), "{options:?}: {output:?}");
         assert!(output.stderr.contains("not built"), "{options:?}: {output:?}");

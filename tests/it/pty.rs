@@ -91,7 +91,11 @@ impl Pty {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || seen.closed {
                 let shown = seen.screen.text_with_history(60).join("\n");
-                panic!("not on the screen (closed: {}): {what}\nit shows:\n{}", seen.closed, shown.trim_end());
+                panic!(
+                    "not on the screen (closed: {}): {what}\nit shows:\n{}",
+                    seen.closed,
+                    shown.trim_end()
+                );
             }
             seen = self.seen.1.wait_timeout(seen, left).unwrap().0;
         }
@@ -145,8 +149,11 @@ impl Pty {
     pub(crate) fn hang_up(&mut self) {
         self.writer = None;
         self.master = None;
-        rustix::process::kill_process(rustix::process::Pid::from_raw(self.pid()).unwrap(), rustix::process::Signal::HUP)
-            .unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(self.pid()).unwrap(),
+            rustix::process::Signal::HUP,
+        )
+        .unwrap();
     }
 
     /// Waits for the face's end and gives its exit code.

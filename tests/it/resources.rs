@@ -15,8 +15,14 @@ fn processes_and_files_have_hard_limits() {
             assert!(!line.contains("unlimited"), "{options:?}: {line}");
         }
     }
-    let output = env.inside_with(&["--pids", "77"], "grep processes /proc/self/limits; cat /sys/fs/cgroup/pids.max 2>/dev/null; true");
-    assert!(output.ok(0).contains("77") || env.record()["limits"].to_string().contains("pids 77, cgroup"), "{output:?}");
+    let output = env.inside_with(
+        &["--pids", "77"],
+        "grep processes /proc/self/limits; cat /sys/fs/cgroup/pids.max 2>/dev/null; true",
+    );
+    assert!(
+        output.ok(0).contains("77") || env.record()["limits"].to_string().contains("pids 77, cgroup"),
+        "{output:?}"
+    );
 }
 
 /// R02. Guards: the pids cgroup, else RLIMIT_NPROC inside the user namespace. Another cube must stay quick.
@@ -35,7 +41,18 @@ fn a_fork_bomb_is_bounded() {
     assert!(text.contains("met=1") && count <= 64, "{text}");
     // The exponential kind, left alone for a while, beside a second cube.
     let other = Env::new();
-    let mut bomb = env.command(["run", "host", "--pids", "200", "--timeout", "5s", "--", "/bin/sh", "-c", "b() { b | b & }; b; sleep 60"]);
+    let mut bomb = env.command([
+        "run",
+        "host",
+        "--pids",
+        "200",
+        "--timeout",
+        "5s",
+        "--",
+        "/bin/sh",
+        "-c",
+        "b() { b | b & }; b; sleep 60",
+    ]);
     let child = bomb.spawn().unwrap();
     let begun = Instant::now();
     let mut worst = Duration::ZERO;
@@ -90,7 +107,9 @@ fn a_full_disk_is_the_cubes_own() {
     let _alone = alone();
     let env = Env::new();
     for place in ["/tmp", "/var/tmp", "/etc", "/dev/shm", "/run"] {
-        let script = format!("dd if=/dev/zero of={place}/full bs=1M count=64 2>&1; ls -l {place}/full | awk '{{print $5}}'");
+        let script = format!(
+            "dd if=/dev/zero of={place}/full bs=1M count=64 2>&1; ls -l {place}/full | awk '{{print $5}}'"
+        );
         let output = env.inside_with(&["--disk", "16M", "--user", "root"], &script);
         assert!(output.stdout.contains("No space left"), "{place}: {output:?}");
         let size: u64 = output.stdout.lines().last().unwrap().trim().parse().unwrap();
@@ -99,7 +118,10 @@ fn a_full_disk_is_the_cubes_own() {
     // One quota for all of them together, inodes too.
     let output = env.inside_with(&["--disk", "16M"], "i=0; while [ $i -lt 5 ]; do dd if=/dev/zero of=/tmp/f$i bs=1M count=8 2>&1 | grep -o 'No space left'; i=$((i+1)); done; true");
     assert!(output.stdout.contains("No space left"), "{output:?}");
-    let inodes = env.inside_with(&["--disk", "16M"], "perl -e 'for (1..400000) { open(my $f, \">\", \"/tmp/i$_\") or do { print \"stopped\\n\"; last } }'");
+    let inodes = env.inside_with(
+        &["--disk", "16M"],
+        "perl -e 'for (1..400000) { open(my $f, \">\", \"/tmp/i$_\") or do { print \"stopped\\n\"; last } }'",
+    );
     if inodes.code != 127 {
         assert_eq!(inodes.ok(0), "stopped");
     }

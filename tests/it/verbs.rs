@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::env::{Env, PATIENCE, Output, skip, until};
+use crate::env::{Env, Output, PATIENCE, skip, until};
 use crate::left;
 use crate::pty::Pty;
 
@@ -33,6 +33,11 @@ fn detached(env: &Env, options: &[&str], script: &str) -> String {
     id
 }
 
+/// Waits until a file is there inside: what the entry says in its output may still be on its way to the log.
+fn wait_inside(env: &Env, id: &str, file: &str) {
+    until(file, PATIENCE, || env.tripmine(["exec", id, "--", "test", "-e", file]).code == 0);
+}
+
 fn json(output: &Output) -> serde_json::Value {
     serde_json::from_str(output.ok(0)).unwrap()
 }
@@ -40,9 +45,13 @@ fn json(output: &Output) -> serde_json::Value {
 #[test]
 fn a_detached_cube_from_birth_to_removal() {
     let Some(env) = with_verbs("a_detached_cube_from_birth_to_removal") else { return };
-    let id = detached(&env, &[], "echo to-out; echo to-err >&2; while ! test -e /tmp/stop; do sleep 0.05; done; exit 9");
+    let id = detached(
+        &env,
+        &[],
+        "echo to-out; echo to-err >&2; while ! test -e /tmp/stop; do sleep 0.05; done; exit 9",
+    );
     let ps = env.tripmine(["ps"]);
-    assert!(ps.ok(0).contains(&id[..8]) && ps.stdout.contains("running"), "{ps:?}");
+    assert!(ps.ok(0).contains(&id[25..]) && ps.stdout.contains("running"), "{ps:?}");
     let ps = json(&env.tripmine(["ps", "--json"]));
     assert!(ps["version"].is_number(), "{ps}");
     assert!(ps.to_string().contains(&id), "{ps}");
@@ -51,17 +60,17 @@ fn a_detached_cube_from_birth_to_removal() {
         format!("{}{}", logs.stdout, logs.stderr).contains("to-err") && logs.stdout.contains("to-out")
     });
     assert_eq!(env.tripmine(["exec", &id, "--", "/bin/sh", "-c", "echo inside; exit 4"]).ok(4), "inside");
-    let inspected = env.tripmine(["inspect", &id, "--json"]);
+    let inspected = env.tripmine(["inspect", &id]);
     assert!(inspected.ok(0).contains("seccomp"), "{inspected:?}");
     env.tripmine(["exec", &id, "--", "touch", "/tmp/stop"]).ok(0);
     let waited = env.tripmine(["wait", &id]);
     assert_eq!(waited.ok(0).split_whitespace().last(), Some("9"), "{waited:?}");
     let ended = env.tripmine(["ps", "-a"]);
-    assert!(ended.ok(0).contains(&id[..8]) && ended.stdout.contains("exited"), "{ended:?}");
-    assert!(!env.tripmine(["ps"]).ok(0).contains(&id[..8]));
+    assert!(ended.ok(0).contains(&id[25..]) && ended.stdout.contains("exited"), "{ended:?}");
+    assert!(!env.tripmine(["ps"]).ok(0).contains(&id[25..]));
     env.tripmine(["rm", &id]).fails(2, "--yes");
     env.tripmine(["rm", "--yes", &id]).ok(0);
-    assert!(!env.tripmine(["ps", "-a"]).ok(0).contains(&id[..8]));
+    assert!(!env.tripmine(["ps", "-a"]).ok(0).contains(&id[25..]));
     assert!(env.records().is_empty());
 }
 
@@ -72,9 +81,18 @@ fn exec_has_the_same_jail() {
     let look = "grep -E '^(Cap|NoNewPrivs|Seccomp)' /proc/self/status; cat /proc/self/cgroup; readlink /proc/self/ns/*; ulimit -a; cat /proc/self/mountinfo; ls /proc/self/fd; pwd; umask";
     for options in [&[][..], &["--user", "root"], &["--seccomp", "strict"]] {
         let id = detached(&env, options, &format!("({look}) > /tmp/entry; touch /tmp/done; sleep 300"));
-        until("the entry has looked", PATIENCE, || env.tripmine(["exec", &id, "--", "test", "-e", "/tmp/done"]).code == 0);
+        until("the entry has looked", PATIENCE, || {
+            env.tripmine(["exec", &id, "--", "test", "-e", "/tmp/done"]).code == 0
+        });
         let entry = env.tripmine(["exec", &id, "--", "cat", "/tmp/entry"]).ok(0).to_owned();
-        let exec = env.tripmine(["exec", &id, "--", "/bin/sh", "-c", &format!("({look}) > /tmp/exec; cat /tmp/exec")]);
+        let exec = env.tripmine([
+            "exec",
+            &id,
+            "--",
+            "/bin/sh",
+            "-c",
+            &format!("({look}) > /tmp/exec; cat /tmp/exec"),
+        ]);
         assert_eq!(exec.ok(0), entry, "{options:?}");
         let mut command = env.command(["exec", &id, "--", "env"]);
         command.env("API_TOKEN", "canary-4711");
@@ -98,14 +116,20 @@ fn exec_codes_streams_and_terminal() {
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
     let big = vec![b'z'; 3 << 20];
     assert_eq!(env.tripmine_with(&["exec", &id, "--", "wc", "-c"], &big).ok(0).trim(), big.len().to_string());
-    assert_eq!(env.tripmine(["exec", "-e", "A=b", "-w", "/usr", &id, "--", "/bin/sh", "-c", "echo $A; pwd"]).ok(0), "b\n/usr");
-    let mut pty = Pty::tripmine(&env, &["exec", &id, "--", "/bin/sh", "-c", "tty; stty size; read x; echo got-$x; exit 3"]);
+    assert_eq!(
+        env.tripmine(["exec", "-e", "A=b", "-w", "/usr", &id, "--", "/bin/sh", "-c", "echo $A; pwd"]).ok(0),
+        "b\n/usr"
+    );
+    let mut pty = Pty::tripmine(
+        &env,
+        &["exec", &id, "--", "/bin/sh", "-c", "tty; stty size; read x; echo got-$x; exit 3"],
+    );
     pty.wait_for("30 120");
     pty.type_text("word\r");
     pty.wait_for("got-word");
     assert_eq!(pty.wait_exit(PATIENCE), 3);
     // Leaving a terminal session of exec ends nothing but the session.
-    assert!(env.tripmine(["ps"]).ok(0).contains(&id[..8]));
+    assert!(env.tripmine(["ps"]).ok(0).contains(&id[25..]));
     env.tripmine(["stop", "--time", "0", &id]).ok(0);
 }
 
@@ -113,7 +137,10 @@ fn exec_codes_streams_and_terminal() {
 #[test]
 fn two_viewers_one_writer() {
     let Some(env) = with_verbs("two_viewers_one_writer") else { return };
-    let mut first = Pty::tripmine(&env, &["run", "host", "--", "/bin/sh", "-c", "echo ready; while read x; do echo heard-$x; done"]);
+    let mut first = Pty::tripmine(
+        &env,
+        &["run", "host", "--", "/bin/sh", "-c", "echo ready; while read x; do echo heard-$x; done"],
+    );
     first.wait_for("ready");
     let id = env.record()["id"].as_str().unwrap().to_owned();
     let mut second = Pty::tripmine(&env, &["attach", "--read-only", &id]);
@@ -145,7 +172,17 @@ fn two_viewers_one_writer() {
 #[test]
 fn leaving_and_coming_back() {
     let Some(env) = with_verbs("leaving_and_coming_back") else { return };
-    let mut pty = Pty::tripmine(&env, &["run", "host", "--", "/bin/sh", "-c", "printf 'line one\\n\\033[1;32mgreen\\033[m\\nprompt> '; read x; echo got-$x; read y"]);
+    let mut pty = Pty::tripmine(
+        &env,
+        &[
+            "run",
+            "host",
+            "--",
+            "/bin/sh",
+            "-c",
+            "printf 'line one\\n\\033[1;32mgreen\\033[m\\nprompt> '; read x; echo got-$x; read y",
+        ],
+    );
     pty.wait_for("prompt>");
     pty.type_text(LEAVE);
     assert_eq!(pty.wait_exit(PATIENCE), 0);
@@ -160,21 +197,46 @@ fn leaving_and_coming_back() {
     again.wait_exit(PATIENCE);
 }
 
+/// What a quiet cube said a moment ago is in its log now, not when a buffer is full.
+#[test]
+fn logs_are_current() {
+    let Some(env) = with_verbs("logs_are_current") else { return };
+    for options in [&["-T"][..], &["-t"]] {
+        let id = detached(&env, options, "echo said; touch /tmp/said; sleep 300");
+        wait_inside(&env, &id, "/tmp/said");
+        until(&format!("{options:?}: the log has it"), Duration::from_secs(5), || {
+            env.tripmine(["logs", &id]).stdout.contains("said")
+        });
+        env.tripmine(["stop", "--time", "0", &id]).ok(0);
+    }
+}
+
 /// stop: TERM, grace, KILL. Quick for what listens, certain for what does not.
 #[test]
 fn stop_is_polite_then_certain() {
     let Some(env) = with_verbs("stop_is_polite_then_certain") else { return };
-    let polite = detached(&env, &[], "trap 'exit 21' TERM; echo ready; while :; do sleep 0.05; done");
-    until("ready", PATIENCE, || env.tripmine(["logs", &polite]).stdout.contains("ready"));
-    env.tripmine(["stop", &polite]).ok(0);
-    assert_eq!(env.record()["exit"]["code"], 21);
-    assert_eq!(env.record()["exit"]["reason"]["kind"], "stopped");
-    let deaf = detached(&env, &[], "trap '' TERM HUP INT; echo ready; while :; do sleep 0.05; done");
-    until("ready", PATIENCE, || env.tripmine(["logs", &deaf]).stdout.contains("ready"));
-    let begun = Instant::now();
-    env.tripmine(["stop", "--time", "1", &deaf]).ok(0);
-    assert!(begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    assert_eq!(env.record()["exit"]["code"], 137);
+    for options in [&["-T"][..], &["-t"]] {
+        let polite = detached(
+            &env,
+            options,
+            "trap 'sleep 0.1; exit 21' TERM; touch /tmp/ready; while :; do sleep 0.05; done",
+        );
+        wait_inside(&env, &polite, "/tmp/ready");
+        env.tripmine(["stop", &polite]).ok(0);
+        assert_eq!(env.record()["exit"]["code"], 21, "{options:?}: its own way of ending");
+        assert_eq!(env.record()["exit"]["reason"]["kind"], "stopped");
+        let deaf =
+            detached(&env, options, "trap '' TERM HUP INT; touch /tmp/ready; while :; do sleep 0.05; done");
+        wait_inside(&env, &deaf, "/tmp/ready");
+        let begun = Instant::now();
+        env.tripmine(["stop", "--time", "1", &deaf]).ok(0);
+        assert!(
+            begun.elapsed() >= Duration::from_millis(900) && begun.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(env.record()["exit"]["code"], 137);
+    }
     let ids: Vec<String> = (0..3).map(|_| detached(&env, &[], "sleep 300")).collect();
     env.tripmine(["kill", "--all"]).ok(0);
     for id in ids {
@@ -196,8 +258,8 @@ fn cubes_are_found_by_prefix_name_and_project() {
     env.tripmine(["exec", "crate", "--", "true"]).ok(0);
     env.tripmine(["-d", "site", "--", "sleep", "300"]).ok(0);
     let ambiguous = env.tripmine(["exec", "site", "--", "true"]);
-    assert!(ambiguous.code != 0 && ambiguous.stderr.contains(&id[..8]), "it lists them: {ambiguous:?}");
-    let stats = env.tripmine(["stats", "--no-stream"]);
+    assert!(ambiguous.code != 0 && ambiguous.stderr.contains(&id[25..]), "it lists them: {ambiguous:?}");
+    let stats = env.tripmine(["stats"]);
     assert!(stats.ok(0).contains("crate"), "{stats:?}");
     env.tripmine(["stop", "--all", "--time", "0"]).ok(0);
     env.tripmine(["rm", "--yes", "--all"]).ok(0);
@@ -211,7 +273,12 @@ fn what_is_in_use_is_not_removed() {
     env.project("site");
     env.tripmine(["machine", "create", "work"]).ok(0);
     env.tripmine(["-m", "work", "-d", "site", "--", "sleep", "300"]).ok(0);
-    for args in [&["machine", "rm", "work", "--yes"][..], &["machine", "reset-home", "work", "--yes"], &["project", "rm", "site", "--yes"], &["machine", "rename", "work", "play"]] {
+    for args in [
+        &["machine", "rm", "work", "--yes"][..],
+        &["machine", "reset-home", "work", "--yes"],
+        &["project", "rm", "site", "--yes"],
+        &["machine", "rename", "work", "play"],
+    ] {
         let output = env.tripmine(args);
         assert!(output.code != 0, "{args:?}: {output:?}");
     }
