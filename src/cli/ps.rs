@@ -52,7 +52,7 @@ pub fn render(
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut shown: Vec<&CubeEntry> = entries.iter().filter(|entry| args.all || entry.live).collect();
+    let mut shown: Vec<&CubeEntry> = entries.iter().filter(|entry| args.all || running(entry)).collect();
     shown.sort_by(|a, b| b.id.cmp(&a.id));
     if args.json {
         let cubes: Vec<_> = shown.into_iter().map(cube_json).collect();
@@ -100,6 +100,11 @@ fn row(entry: &CubeEntry, now_unix_ms: u64) -> [String; 7] {
 }
 
 /// The state with the exit code, and `kept` for a durable cube that waits.
+/// It runs: a keeper lives a moment longer than its cube.
+fn running(entry: &CubeEntry) -> bool {
+    entry.live && entry.record.as_ref().is_ok_and(|record| !record.state.is_over())
+}
+
 fn state(record: &CubeRecord, live: bool) -> String {
     let word = record.state.word();
     let kept = if record.keep == Keep::Durable && !live { ", kept" } else { "" };

@@ -150,12 +150,17 @@ fn project(engine: &Engine, typed: &Typed, machine: &Machine) -> Result<Option<F
     let (name, path) = match (&typed.mount, &typed.project) {
         (None, None) => return Ok(None),
         (Some(folder), None) => (None, folder.clone()),
-        (Some(folder), Some(ProjectRef::Named(name))) => (Some(name.to_string()), folder.join(name.as_str())),
+        (Some(folder), Some(ProjectRef::Named(name))) => {
+            let path = folder.join(name.as_str());
+            refuse_link(name, &path, path.is_symlink())?;
+            (Some(name.to_string()), path)
+        }
         (Some(folder), Some(ProjectRef::Root)) => (None, folder.clone()),
         (None, Some(ProjectRef::Root)) => (Some(".".to_owned()), projects_root(engine, machine)?),
         (None, Some(ProjectRef::Named(name))) => {
             let root = projects_root(engine, machine)?;
             let project = projects::find(&root, name).map_err(|failure| not_a_project(failure, name))?;
+            refuse_link(name, &project.path, project.link)?;
             (Some(name.to_string()), project.path)
         }
     };
@@ -176,6 +181,30 @@ fn project(engine: &Engine, typed: &Typed, machine: &Machine) -> Result<Option<F
         directory: meta.is_dir(),
         path: canonical,
     }))
+}
+
+/// A cube that saw the folder above may have made the link: following it would show the next cube what the first one chose.
+fn refuse_link(name: &Name, path: &Path, link: bool) -> Result<(), Failure> {
+    if !link {
+        return Ok(());
+    }
+    let shown = printable(&path.to_string_lossy());
+    Err(Failure::new(
+        FailureKind::Denied,
+        format!("the project `{name}` is a link, and links are not followed: `{shown}`"),
+    )
+    .hint(format!("if you made it: `tripmine --mount {shown}`")))
+}
+
+/// Unix sockets at the top of a project: whoever is inside can talk to what listens on them. seccomp cannot see paths, and
+/// Landlock only from ABI 9 on.
+#[must_use]
+pub fn sockets(project: &Path) -> Vec<String> {
+    /// Entries looked at: a launch does not walk a large tree.
+    const LOOKED_AT: usize = 512;
+    let entries = fs::read_dir(project).into_iter().flatten().take(LOOKED_AT).flatten();
+    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    sockets.map(|entry| printable(&entry.file_name().to_string_lossy())).collect()
 }
 
 fn projects_root(engine: &Engine, machine: &Machine) -> Result<PathBuf, Failure> {

@@ -13,7 +13,7 @@ use crate::host::fdpass;
 use crate::keeper::protocol::{self, Ask, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep};
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, SeccompProfile};
 use crate::plan::launch::{MountPlan, StdioPlan};
 use crate::plan::{LaunchPlan, Typed, resolve};
 use crate::store::cubes;
@@ -39,7 +39,17 @@ pub fn plan(
     dry_run: bool,
 ) -> Result<Planned, Failure> {
     let (facts, lock) = facts::gather(engine, typed, extra, dry_run)?;
-    Ok(Planned { plan: resolve(typed, &facts)?, lock })
+    let mut plan = resolve(typed, &facts)?;
+    if plan.seccomp != SeccompProfile::Strict
+        && let Some(project) = &plan.project
+    {
+        for socket in facts::sockets(&project.path) {
+            plan.warnings.push(format!(
+                "the project holds the unix socket `{socket}`: the cube can talk to what listens on it (`--seccomp strict` forbids it)"
+            ));
+        }
+    }
+    Ok(Planned { plan, lock })
 }
 
 /// A keeper that was started early and waits for its plan.
@@ -123,10 +133,22 @@ fn null_device() -> Result<OwnedFd, Failure> {
         .map_err(|error| Failure::failed("cannot open `/dev/null`").because(&error))
 }
 
+/// How long an ended cube's keeper may take to let go.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// True when this launch enters a kept cube again.
 fn existing(mines: &std::path::Path, plan: &LaunchPlan) -> Result<bool, Failure> {
     let Some(name) = &plan.name else { return Ok(false) };
-    let Some(entry) = durable(mines, name)? else { return Ok(false) };
+    let Some(mut entry) = durable(mines, name)? else { return Ok(false) };
+    // A keeper lives a moment longer than its cube: it clears up.
+    let patience = std::time::Instant::now() + SETTLE;
+    while entry.live
+        && entry.record.as_ref().is_ok_and(|r| r.state.is_over())
+        && std::time::Instant::now() < patience
+    {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        entry = cubes::load(mines, &entry.id)?;
+    }
     if entry.live {
         return Err(Failure::new(FailureKind::Busy, format!("the cube `{name}` is running"))
             .hint(format!("`tripmine attach {name}` enters it")));

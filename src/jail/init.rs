@@ -96,7 +96,7 @@ pub(super) fn serve(
                 let streams = <[OwnedFd; 3]>::try_from(fds.collect::<Vec<_>>()).ok();
                 match spec.and_then(|fd| read_all(&fd)).and_then(|bytes| SpawnSpec::decode(&bytes)) {
                     Some(spec) => start(control, &mut sessions, session, &spec, rows, cols, streams)?,
-                    None => not_started(control, session, Errno::INVAL)?,
+                    None => not_started(control, session, Errno::INVAL, false)?,
                 }
             }
             Message::Signal { session, signal } => deliver(&sessions, session, signal),
@@ -116,17 +116,17 @@ fn start(
     pipes: Option<[OwnedFd; 3]>,
 ) -> Result<(), Errno> {
     if sessions.len() >= MAX_SESSIONS {
-        return not_started(control, number, Errno::AGAIN);
+        return not_started(control, number, Errno::AGAIN, false);
     }
     let (result, master) = if rows > 0 {
         match terminal(rows, cols) {
             Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd())), Some(master)),
-            Err(errno) => return not_started(control, number, errno),
+            Err(errno) => return not_started(control, number, errno, false),
         }
     } else if let Some(pipes) = &pipes {
         (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()])), None)
     } else {
-        return not_started(control, number, Errno::BADF);
+        return not_started(control, number, Errno::BADF, false);
     };
     match result {
         Ok(pid) => {
@@ -137,12 +137,12 @@ fn start(
                 None => wire::send(control, message, &[]),
             }
         }
-        Err((_, errno)) => not_started(control, number, errno),
+        Err(failed) => not_started(control, number, failed.errno, failed.folder),
     }
 }
 
-fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno) -> Result<(), Errno> {
-    wire::send(control, Message::NotStarted { session, errno: errno.raw_os_error() }, &[])
+fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno, folder: bool) -> Result<(), Errno> {
+    wire::send(control, Message::NotStarted { session, errno: errno.raw_os_error(), folder }, &[])
 }
 
 /// A terminal of the cube's own devpts: master and slave.

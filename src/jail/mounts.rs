@@ -304,7 +304,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     }
 
     // One tmpfs holds all that lives in memory; its size is the cube's disk limit.
-    let scratch = scratch(&prepared.scratch_size).at(Step::Scratch)?;
+    let scratch = scratch(&prepared.scratch_size, &prepared.scratch_inodes).at(Step::Scratch)?;
     // Over a folder that every host has, and never over `/`: what lies on the root itself would be
     // unmounted in its stead at the end.
     let staging = openat2(rustix::fs::CWD, c"/usr", DIRECTORY, Mode::empty(), ResolveFlags::NO_SYMLINKS)
@@ -368,9 +368,10 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
 /// The most lowers, system folders or mounts of one cube.
 pub const MAX_TREES: usize = 64;
 
-fn scratch(size: &CStr) -> Result<OwnedFd, Errno> {
+fn scratch(size: &CStr, inodes: &CStr) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), c"size", size)?;
+    fsconfig_set_string(context.as_fd(), c"nr_inodes", inodes)?;
     fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
     fsconfig_create(context.as_fd())?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, NOSUID_NODEV)

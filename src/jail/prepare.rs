@@ -26,6 +26,8 @@ pub struct Prepared {
     pub upper: Upper,
     /// `size=` of the scratch tmpfs.
     pub scratch_size: CString,
+    /// `nr_inodes=` of it: empty files take kernel memory too.
+    pub scratch_inodes: CString,
     /// Host system folders.
     pub system: Vec<Tree>,
     /// Home, project and others.
@@ -201,6 +203,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         lowers,
         upper,
         scratch_size: text(&size.to_string())?,
+        scratch_inodes: text(&(size / BYTES_PER_INODE).max(LEAST_INODES).to_string())?,
         system,
         mounts,
         ephemeral_home: plan.ephemeral,
@@ -213,6 +216,11 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         entry: SpawnSpec::new(&plan.entry.argv, &plan.env, &plan.entry.cwd)?,
     })
 }
+
+/// One file for so many bytes of the scratch file system, as mkfs counts for small files.
+const BYTES_PER_INODE: u64 = 2048;
+/// However small it is: a package manager's temporary files must fit.
+const LEAST_INODES: u64 = 8192;
 
 fn rlimits(plan: &LaunchPlan) -> Vec<(rustix::process::Resource, u64)> {
     use rustix::process::Resource;

@@ -105,6 +105,16 @@ struct Shared {
     streams: [RawFd; 3],
     terminal: bool,
     error: c_int,
+    folder: bool,
+}
+
+/// Why a process was not started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotSpawned {
+    /// The error number.
+    pub(super) errno: Errno,
+    /// It is the working directory that is not there.
+    pub(super) folder: bool,
 }
 
 const STACK: usize = 64 * 1024;
@@ -115,8 +125,8 @@ const STACK: usize = 64 * 1024;
 /// table is copied and an error of execve(2) is simply left in shared memory.
 ///
 /// # Errors
-/// `(false, errno)` when no process could be made, `(true, errno)` when the program could not be executed.
-pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, (bool, Errno)> {
+/// No process could be made, its folder is not there, or the program could not be executed.
+pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, NotSpawned> {
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
     };
@@ -133,6 +143,7 @@ pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, (bool
         streams,
         terminal,
         error: 0,
+        folder: false,
     };
     let mut stack = vec![0_u8; STACK];
     // SAFETY: the stack's end is within the allocation and aligned down to 16 bytes.
@@ -150,15 +161,18 @@ pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, (bool
         )
     };
     if pid < 0 {
-        return Err((false, Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)));
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
+        return Err(NotSpawned { errno, folder: false });
     }
     // SAFETY: the child is done with `shared`; volatile because it wrote behind the compiler's back.
-    let error = unsafe { std::ptr::read_volatile(&raw const shared.error) };
+    let (error, folder) = unsafe {
+        (std::ptr::read_volatile(&raw const shared.error), std::ptr::read_volatile(&raw const shared.folder))
+    };
     if error != 0 {
         // It has ended already; init's loop must not report it as a session.
         // SAFETY: plain waitpid on a child of ours.
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-        return Err((true, Errno::from_raw_os_error(error)));
+        return Err(NotSpawned { errno: Errno::from_raw_os_error(error), folder });
     }
     Ok(pid)
 }
@@ -177,7 +191,7 @@ extern "C" fn run(shared: *mut c_void) -> c_int {
 
 /// # Safety
 /// As for [`run`].
-unsafe fn prepare_and_exec(shared: &Shared) -> c_int {
+unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
     // SAFETY: see `run`.
     unsafe {
         let errno = || *libc::__errno_location();
@@ -203,6 +217,7 @@ unsafe fn prepare_and_exec(shared: &Shared) -> c_int {
         }
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
         if libc::chdir(shared.cwd) < 0 {
+            std::ptr::write_volatile(&raw mut shared.folder, true);
             return errno();
         }
         libc::umask(0o022);

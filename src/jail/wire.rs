@@ -67,6 +67,8 @@ pub enum Message {
         session: u32,
         /// Why: ENOENT is 127, anything else 126.
         errno: i32,
+        /// It is the working directory that is not there.
+        folder: bool,
     },
     /// Init → keeper: it ended.
     Ended {
@@ -102,7 +104,9 @@ impl Message {
             }
             Self::Spawn { session, rows, cols } => [5, session, u32::from(rows), u32::from(cols)],
             Self::Started { session, pid } => [6, session, pid.cast_unsigned(), 0],
-            Self::NotStarted { session, errno } => [7, session, errno.cast_unsigned(), 0],
+            Self::NotStarted { session, errno, folder } => {
+                [7, session, errno.cast_unsigned(), u32::from(folder)]
+            }
             Self::Ended { session, status, alone } => [8, session, status.cast_unsigned(), u32::from(alone)],
             Self::Signal { session, signal } => [9, session, signal.cast_unsigned(), 0],
         };
@@ -130,7 +134,7 @@ impl Message {
             4 => Self::Failed { step: short(1)?, index: short(2)?, errno: word(3).cast_signed() },
             5 => Self::Spawn { session: word(1), rows: short(2)?, cols: short(3)? },
             6 => Self::Started { session: word(1), pid: word(2).cast_signed() },
-            7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed() },
+            7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed(), folder: word(3) == 1 },
             8 => Self::Ended { session: word(1), status: word(2).cast_signed(), alone: word(3) == 1 },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
             10 => Self::Sealed,

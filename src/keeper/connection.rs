@@ -341,10 +341,10 @@ impl Connection {
                 say(&self.queue, Answer::Started { pid, layers: Vec::new() }).await;
                 master
             }
-            Ok(Start::Refused(errno)) => {
-                let why = end::not_started_why(&argv[0], errno);
+            Ok(Start::Refused { errno, folder }) => {
+                let why = end::not_started_why(&argv[0], folder.then_some(cwd.as_str()), errno);
                 let exit = ExitRecord {
-                    code: end::not_started_code(errno),
+                    code: end::not_started_code(errno, folder),
                     signal: None,
                     reason: ExitReason::NotStarted(why),
                     ended_unix_ms: now_ms(),

@@ -10,6 +10,9 @@ use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
 use crate::store::sweep::{self, SweepHooks};
 use std::os::fd::AsFd;
 
+/// Time between TERM and HUP for a cube with a terminal.
+const HANG_UP: Duration = Duration::from_millis(300);
+
 /// The exit code and signal of a wait status, as a shell has them (waitpid(2)).
 #[must_use]
 pub const fn decode(status: i32) -> (i32, Option<i32>) {
@@ -19,14 +22,19 @@ pub const fn decode(status: i32) -> (i32, Option<i32>) {
 
 /// The exit code for an entry that could not be executed: 127 not found, 126 anything else.
 #[must_use]
-pub const fn not_started_code(errno: i32) -> i32 {
-    if errno == libc::ENOENT { 127 } else { 126 }
+pub const fn not_started_code(errno: i32, folder: bool) -> i32 {
+    if errno == libc::ENOENT && !folder { 127 } else { 126 }
 }
 
-/// Why an entry could not be executed, for a person.
+/// Why an entry could not be executed, or its working directory not entered, for a person.
 #[must_use]
-pub fn not_started_why(program: &str, errno: i32) -> String {
+pub fn not_started_why(program: &str, folder: Option<&str>, errno: i32) -> String {
     let program = crate::model::sanitize::printable(program);
+    if let Some(folder) = folder {
+        let error = rustix::io::Errno::from_raw_os_error(errno);
+        let folder = crate::model::sanitize::printable(folder);
+        return format!("the working directory `{folder}` of the cube cannot be entered: {error}");
+    }
     match errno {
         libc::ENOENT if program.contains('/') => {
             format!("`{program}` is not in the cube, or the interpreter that it names is not")
@@ -58,23 +66,28 @@ pub async fn stop_sequence(keeper: Rc<Keeper>) {
     if grace == 0 {
         return;
     }
-    // A shell at a terminal ignores TERM and obeys HUP, as when its window is closed.
-    let signals: &[i32] = if keeper.record.borrow().tty {
-        &[libc::SIGTERM, libc::SIGHUP, libc::SIGCONT]
-    } else {
-        &[libc::SIGTERM, libc::SIGCONT]
+    let tty = keeper.record.borrow().tty;
+    let send = |signal| {
+        let message = Message::Signal { session: ALL_SESSIONS, signal };
+        wire::send(keeper.init.as_fd(), message, &[])
     };
-    for signal in signals {
-        let message = Message::Signal { session: ALL_SESSIONS, signal: *signal };
-        if wire::send(keeper.init.as_fd(), message, &[]).is_err() {
-            return;
-        }
+    if send(libc::SIGTERM).and_then(|()| send(libc::SIGCONT)).is_err() {
+        return;
     }
     let deadline = tokio::time::Instant::now() + Duration::from_millis(grace);
     // A second request may shorten the grace, never lengthen it.
+    // A shell at a terminal ignores TERM and obeys HUP, as when its window is closed; whoever has his own way of
+    // ending on TERM gets the time for it.
+    let mut hang_up = tty.then(|| tokio::time::Instant::now() + HANG_UP);
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => return,
+            () = tokio::time::sleep_until(hang_up.unwrap_or(deadline)), if hang_up.is_some() => {
+                hang_up = None;
+                if send(libc::SIGHUP).is_err() {
+                    return;
+                }
+            }
             changed = stop.changed() => match (changed, *stop.borrow_and_update()) {
                 (Err(_), _) | (Ok(()), Some(0)) => return,
                 _ => {}

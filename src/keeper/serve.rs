@@ -19,7 +19,7 @@ use super::start::{self, Handover, Jailed, Known, NotStarted};
 use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
 use super::{connection, end, output, watch as limits};
 use crate::jail::wire::{self, Message};
-use crate::model::{CubeState, ExitReason, ExitRecord};
+use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
 use crate::plan::launch::StdioPlan;
 use crate::store::log::{KEEP_FILES, LogWriter, MAX_BYTES, Stream};
 use crate::term::screen::{HISTORY, Screen};
@@ -67,6 +67,9 @@ fn fail(handover: Handover, known: Option<Known>, not_started: NotStarted) -> i3
         // The face is told in any case; a full disk only costs the record.
         let _written = dir.write_record(&record);
         let _socket = std::fs::remove_file(&launch.socket);
+        if launch.plan.keep == Keep::Throwaway {
+            let _removed = crate::store::remove::remove_tree(&dir.system_copy());
+        }
         if let Some(cgroup) = &launch.plan.limits.cgroup {
             crate::host::cgroup::remove(&cgroup.folders());
         }
@@ -201,13 +204,14 @@ async fn life(
             }
             end::record_of(&keeper, ended.map(|ended| ended.status))
         }
-        Ok(Start::Refused(errno)) => {
+        Ok(Start::Refused { errno, folder }) => {
             start::kill(&keeper.pidfd);
             let program = keeper.plan.entry.argv.first().map_or("", String::as_str);
+            let cwd = keeper.plan.entry.cwd.as_str();
             ExitRecord {
-                code: end::not_started_code(errno),
+                code: end::not_started_code(errno, folder),
                 signal: None,
-                reason: ExitReason::NotStarted(end::not_started_why(program, errno)),
+                reason: ExitReason::NotStarted(end::not_started_why(program, folder.then_some(cwd), errno)),
                 ended_unix_ms: now_ms(),
                 ran: Duration::ZERO,
             }
@@ -302,9 +306,9 @@ fn hear(keeper: &Keeper, received: wire::Received) {
                 let _told = sender.send(Start::Running(pid, master));
             }
         }
-        Message::NotStarted { session, errno } => {
+        Message::NotStarted { session, errno, folder } => {
             if let Some(sender) = pending.remove(&session).and_then(|pending| pending.started) {
-                let _told = sender.send(Start::Refused(errno));
+                let _told = sender.send(Start::Refused { errno, folder });
             }
         }
         Message::Ended { session, status, alone } => {

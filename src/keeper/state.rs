@@ -39,8 +39,13 @@ pub struct Viewer {
 pub enum Start {
     /// It runs; with the master of its terminal.
     Running(i32, Option<OwnedFd>),
-    /// The error number of execve(2) or of what came before.
-    Refused(i32),
+    /// It does not run.
+    Refused {
+        /// The error number of execve(2) or of what came before.
+        errno: i32,
+        /// It is the working directory that is not there.
+        folder: bool,
+    },
 }
 
 /// The end of a process that init started.

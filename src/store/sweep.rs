@@ -190,10 +190,13 @@ impl Sweep<'_> {
     fn tend(&mut self, mut record: CubeRecord, written: u64, hooks: &mut SweepHooks<'_>) -> Option<u64> {
         let path = self.mines.join(record.id.as_str());
         // Even an orderly end is checked: a process that outlived its cube is worth two calls.
-        if record.init.as_ref().is_some_and(|init| init.kill(PATIENCE)) {
+        // A keeper that lives while its lock is free holds another one: this folder is a copy, and the processes are the
+        // original's.
+        let orphaned = !record.keeper.as_ref().is_some_and(|keeper| keeper.is_alive());
+        if orphaned && record.init.as_ref().is_some_and(|init| init.kill(PATIENCE)) {
             self.report.killed.push(record.id.clone());
         }
-        for folder in &record.cgroups {
+        for folder in record.cgroups.iter().filter(|_| orphaned) {
             if let Err(error) = cgroups::remove(folder, &record.id, PATIENCE) {
                 self.problem("remove the cgroup", folder, error);
             }

@@ -68,8 +68,8 @@ fn a_detached_cube_from_birth_to_removal() {
     let ended = env.tripmine(["ps", "-a"]);
     assert!(ended.ok(0).contains(&id[25..]) && ended.stdout.contains("exited"), "{ended:?}");
     assert!(!env.tripmine(["ps"]).ok(0).contains(&id[25..]));
-    env.tripmine(["rm", &id]).fails(2, "--yes");
-    env.tripmine(["rm", "--yes", &id]).ok(0);
+    // Nothing is lost with a throwaway but its log: not asked, as podman does it.
+    env.tripmine(["rm", &id]).ok(0);
     assert!(!env.tripmine(["ps", "-a"]).ok(0).contains(&id[25..]));
     assert!(env.records().is_empty());
 }
