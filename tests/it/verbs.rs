@@ -68,7 +68,7 @@ fn a_detached_cube_from_birth_to_removal() {
     let ended = env.tripmine(["ps", "-a"]);
     assert!(ended.ok(0).contains(&id[25..]) && ended.stdout.contains("exited"), "{ended:?}");
     assert!(!env.tripmine(["ps"]).ok(0).contains(&id[25..]));
-    // Nothing is lost with a throwaway but its log: not asked, as podman does it.
+    // What kept nothing needs no question; what was kept does.
     env.tripmine(["rm", &id]).ok(0);
     assert!(!env.tripmine(["ps", "-a"]).ok(0).contains(&id[25..]));
     assert!(env.records().is_empty());
@@ -262,6 +262,8 @@ fn cubes_are_found_by_prefix_name_and_project() {
     let stats = env.tripmine(["stats"]);
     assert!(stats.ok(0).contains("crate"), "{stats:?}");
     env.tripmine(["stop", "--all", "--time", "0"]).ok(0);
+    assert_ne!(env.tripmine(["rm", "crate"]).code, 0, "nobody was there to say yes");
+    env.tripmine(["exec", "crate", "--", "true"]).fails(1, "has ended");
     env.tripmine(["rm", "--yes", "--all"]).ok(0);
     assert!(env.tripmine(["ps", "-a", "--json"]).ok(0).len() < 80);
 }
