@@ -48,4 +48,4 @@ check:
 	$(CARGO) test --locked --target $(TARGET) --test tidy
 
 bench: build
-	@TRIPMINE_BIN='$(TRIPMINE)' bash tests/bench.sh
+	benches/bench.py all

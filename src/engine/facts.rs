@@ -221,11 +221,10 @@ fn projects_root(engine: &Engine, machine: &Machine) -> Result<PathBuf, Failure>
 /// A word that is no project may be a mistyped verb.
 fn not_a_project(failure: Failure, name: &Name) -> Failure {
     let verbs: Vec<&str> = crate::model::verbs::VERBS.iter().filter(|v| v.built).map(|v| v.name).collect();
-    let failure = match crate::config::error::nearest(name.as_str(), &verbs) {
+    match crate::config::error::nearest(name.as_str(), &verbs) {
         Some(verb) => failure.hint(format!("or did you mean the command `tripmine {verb}`?")),
         None => failure,
-    };
-    failure.hint(format!("to make it: `tripmine project create {name}`"))
+    }
 }
 
 fn env_file(path: &Path) -> Result<EnvFile, Failure> {
