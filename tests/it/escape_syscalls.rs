@@ -115,7 +115,7 @@ fn without_a_filter_the_same_rows_fail() {
     };
     let wrong = wrong(&all, &answers);
     println!("{} of {} rows:\n{}", wrong.len(), all.len(), wrong.join("\n"));
-    assert!(wrong.len() > all.len() / 2, "{wrong:?}");
+    assert!(wrong.len() > all.len() / 3, "{wrong:?}");
 }
 
 /// The debug profile opens ptrace, and only that.
