@@ -47,7 +47,17 @@ pub(crate) fn calls(env: &Env, options: &[&str], rows: &[String]) -> Option<BTre
 /// bubblewrap, or it may not work.
 pub(crate) fn calls_without_filter(rows: &[String]) -> Option<BTreeMap<String, String>> {
     let mut command = std::process::Command::new("bwrap");
-    command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]);
+    command.args([
+        "--unshare-all",
+        "--die-with-parent",
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ]);
     command.args(["--tmpfs", "/tmp", "--", "perl", "-e", CALLS]).args(rows);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = finish(command.spawn().ok()?, PATIENCE);

@@ -263,7 +263,7 @@ fn cubes_are_found_by_prefix_name_and_project() {
     assert!(stats.ok(0).contains("crate"), "{stats:?}");
     env.tripmine(["stop", "--all", "--time", "0"]).ok(0);
     assert_ne!(env.tripmine(["rm", "crate"]).code, 0, "nobody was there to say yes");
-    env.tripmine(["exec", "crate", "--", "true"]).fails(1, "has ended");
+    env.tripmine(["exec", "crate", "--", "true"]).fails(125, "has ended");
     env.tripmine(["rm", "--yes", "--all"]).ok(0);
     assert!(env.tripmine(["ps", "-a", "--json"]).ok(0).len() < 80);
 }
