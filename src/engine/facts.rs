@@ -290,8 +290,12 @@ pub fn stdio() -> StdioFacts {
     StdioFacts { stdin, stdout, stderr, terminal }
 }
 
-/// A pipe or plain file may be the cube's own; never a folder, a device other than null, or a socket: through
-/// those a cube could reach further.
+/// `PIPEFS_MAGIC` of linux/magic.h.
+const PIPEFS: u64 = 0x5049_5045;
+
+/// An anonymous pipe or the null device may be the cube's own. Not a plain file or a named pipe: whoever holds a descriptor of
+/// his own file may change its mode (fchmod(2), which Landlock does not govern), setuid bit and all. Nor a folder, another
+/// device or a socket: through those a cube could reach further. All of these pass through the keeper.
 fn kind(fd: std::os::fd::BorrowedFd<'_>) -> StreamKind {
     if rustix::termios::isatty(fd) {
         return StreamKind::Tty;
@@ -299,7 +303,9 @@ fn kind(fd: std::os::fd::BorrowedFd<'_>) -> StreamKind {
     let Ok(file) = fd.try_clone_to_owned().map(fs::File::from) else { return StreamKind::Other };
     let Ok(meta) = file.metadata() else { return StreamKind::Other };
     let null = meta.file_type().is_char_device() && meta.rdev() == rustix::fs::makedev(1, 3);
-    if meta.file_type().is_fifo() || meta.file_type().is_file() || null {
+    let pipe = meta.file_type().is_fifo()
+        && rustix::fs::fstatfs(fd).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| kind == PIPEFS));
+    if pipe || null {
         StreamKind::Direct
     } else {
         StreamKind::Other

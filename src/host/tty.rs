@@ -32,7 +32,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that has vanished needs no restoring.
-        let _restored = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
+        let _restored = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
     }
 }
 

@@ -177,7 +177,7 @@ pub struct SubordinateIds {
 pub enum StreamKind {
     /// A terminal.
     Tty,
-    /// A pipe or a plain file: the cube may have it itself.
+    /// An anonymous pipe or the null device: the cube may have it itself.
     Direct,
     /// Anything else (a socket, a device, closed): passes through the keeper.
     Other,

@@ -336,7 +336,7 @@ pub enum StdioPlan {
         /// Columns at start.
         cols: u16,
     },
-    /// Pipes. A stream that the caller gave as a pipe or plain file goes straight to it and is
+    /// Pipes. A stream that the caller gave as an anonymous pipe goes straight to it and is
     /// not in the log; the others pass through the keeper.
     Pipes {
         /// Standard input goes straight in.
