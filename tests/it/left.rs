@@ -129,16 +129,22 @@ pub(crate) fn assert_nothing_left(env: &Env) {
     }
 }
 
-/// Kills whatever is left, for the sake of the next test.
+/// Kills whatever is left and removes its cgroups, for the sake of the next test.
 pub(crate) fn kill_all(env: &Env) {
     for _ in 0..20 {
         let processes = processes(env);
         if processes.is_empty() {
-            return;
+            break;
         }
         for pid in processes {
             signal(pid, Signal::KILL);
         }
         std::thread::park_timeout(Duration::from_millis(5));
+    }
+    for record in env.records() {
+        for cgroup in record["cgroups"].as_array().into_iter().flatten().filter_map(|path| path.as_str()) {
+            // Gone already, or the kernel is not done with it: this is the path of a test that has failed.
+            let _removed = fs::remove_dir(cgroup);
+        }
     }
 }
