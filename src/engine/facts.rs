@@ -305,9 +305,5 @@ fn kind(fd: std::os::fd::BorrowedFd<'_>) -> StreamKind {
     let null = meta.file_type().is_char_device() && meta.rdev() == rustix::fs::makedev(1, 3);
     let pipe = meta.file_type().is_fifo()
         && rustix::fs::fstatfs(fd).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| kind == PIPEFS));
-    if pipe || null {
-        StreamKind::Direct
-    } else {
-        StreamKind::Other
-    }
+    if pipe || null { StreamKind::Direct } else { StreamKind::Other }
 }
