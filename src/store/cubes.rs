@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, fdatasync, flock, fsync, mkdirat, openat, renameat,
-    statat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, fdatasync, flock, fsync, mkdirat, openat,
+    renameat, renameat_with, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -460,12 +460,19 @@ pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix:
     let durable = record.keep == Keep::Durable;
     if durable {
         fdatasync(&file)?;
+        renameat(headers, "record.json.new", headers, "record.json")?;
+        return fsync(headers);
     }
-    renameat(headers, "record.json.new", headers, "record.json")?;
-    if durable {
-        fsync(headers)?;
+    // Over an existing file, ext4 makes rename(2) start to write the data out (`auto_da_alloc`), which the end of a launch would
+    // wait for; an exchange is as whole for every reader, and a throwaway's record need not survive a power loss.
+    match renameat_with(headers, "record.json.new", headers, "record.json", RenameFlags::EXCHANGE) {
+        // What stays under the other name is written over by the next record.
+        Ok(()) => Ok(()),
+        Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
+            renameat(headers, "record.json.new", headers, "record.json")
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 fn encode(record: &CubeRecord) -> rustix::io::Result<Vec<u8>> {
