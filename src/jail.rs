@@ -1,9 +1,9 @@
 //! Inside the child: apply the plan step by step, confine, then be init.
 //!
-//! The keeper prepares everything beforehand ([`prepare`]): strings, maps, filters, rule tables. The child
-//! ([`child`]) is single-threaded, takes its namespaces by one clone3(2), and then only makes system calls in the
-//! written order; each step that fails is reported by name over the control socket. It never executes another
-//! image of tripmine: what runs as PID 1 is a copy of the keeper, which has an empty environment.
+//! The child ([`child`]) is single-threaded, takes its namespaces by one clone3(2) and waits for its plan, which it turns into
+//! strings, maps and rule tables ([`prepare`]) before its first step; the keeper compiles the filters meanwhile. Then it makes
+//! system calls in the written order; each step that fails is reported by name over the control socket. It never executes
+//! another image of tripmine: what runs as PID 1 is a copy of the keeper, which has an empty environment.
 //!
 //! Order, and why:
 //! 1. id maps: nothing else is permitted before them;

@@ -1,6 +1,6 @@
 //! `tripmine [OPTIONS] PROJECT` and `tripmine run`: from what was typed to the entry's exit code.
 
-use super::args::{Launch, Target};
+use super::args::Launch;
 use super::ctx::Ctx;
 use super::session::{self, Join, Outcome};
 use super::typed::typed;
@@ -133,10 +133,4 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>, ctx: &Ctx) {
     let leave = leader.map(|key| format!(" · {key} d leaves it running")).unwrap_or_default();
     let place = plan.project.as_ref().map(|p| format!(" · {}", printable(&p.target))).unwrap_or_default();
     ctx.out.note(format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
-}
-
-/// True when the launch names nothing that could be a project: used for the menu.
-#[must_use]
-pub const fn is_bare(target: &Target) -> bool {
-    matches!(target, Target::Nothing)
 }

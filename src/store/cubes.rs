@@ -123,12 +123,6 @@ pub struct CubeDir {
 }
 
 impl CubeDir {
-    /// The folder of `id`, with the lock that was received from who made it.
-    #[must_use]
-    pub fn adopt(mines: &Path, id: &TripId, lock: OwnedFd) -> Self {
-        Self { path: mines.join(id.as_str()), lock }
-    }
-
     /// Where the overlay's `upper/` and `work/` go.
     #[must_use]
     pub fn system_copy(&self) -> PathBuf {
