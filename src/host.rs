@@ -4,6 +4,7 @@
 pub mod aio;
 pub mod cgroup;
 pub mod fdpass;
+pub mod fork;
 pub mod net;
 pub mod probe;
 pub mod proc;

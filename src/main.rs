@@ -15,8 +15,10 @@ fn main() -> ExitCode {
         Some(tripmine::plan::battery::PROBE_VERB) => tripmine::cli::probe_jail(&argv[2..]),
         _ => {
             // A keeper takes a moment to come up: it does so while the command line is read.
-            let waiting = tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::start_keeper);
-            tripmine::cli::run::main(argv, waiting.and_then(Result::ok))
+            match tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::fork_keeper) {
+                Some(Ok(None)) => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
+                waiting => tripmine::cli::run::main(argv, waiting.and_then(Result::ok).flatten()),
+            }
         }
     };
     ExitCode::from(code)

@@ -30,8 +30,16 @@ pub struct EventsArgs {
 /// There is no such cube, or its events cannot be read.
 pub fn run(args: &EventsArgs, ctx: &Ctx) -> Result<(), Failure> {
     let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
-    let events = events::read(&entry.log_dir())
+    let mut events = events::read(&entry.log_dir())
         .map_err(|error| Failure::failed("cannot read the cube's events").because(&error))?;
+    // The keeper tells whoever waits of the end before it notes the event; the record is written by then.
+    if let Ok(record) = &entry.record
+        && let Some(exit) = &record.exit
+        && !events.iter().any(|event| event.kind == "ended" && event.t >= record.created_unix_ms)
+    {
+        let detail = serde_json::to_value(exit).unwrap_or_default();
+        events.push(Event::new(exit.ended_unix_ms, "ended", detail));
+    }
     ctx.out.rendered(|out| render(&events, args.json, out))
 }
 

@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::client::Client;
 use super::{Engine, environment, facts};
-use crate::host::fdpass;
-use crate::keeper::protocol::{self, Ask, Kind, Launch};
+use crate::host::{fdpass, fork};
+use crate::keeper::protocol::{self, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
 use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, SeccompProfile};
@@ -81,6 +81,31 @@ pub fn start_keeper() -> Result<Waiting, Failure> {
     Ok(Waiting { face: ours.into() })
 }
 
+/// Becomes two processes: this one, with a connection to its keeper, and the keeper, for which `None` is returned and which
+/// has nothing of the caller's left. Only where there is one thread, at the start of a face.
+///
+/// # Errors
+/// When no process can be made.
+#[expect(
+    unsafe_code,
+    reason = "a fork is sound only where there is one thread, which only its callers can know"
+)]
+pub fn fork_keeper() -> Result<Option<Waiting>, Failure> {
+    let fail =
+        |error: &dyn std::error::Error| Failure::failed("cannot start the cube's keeper").because(error);
+    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| fail(&e))?;
+    // SAFETY: `main` calls this before anything could have made a thread.
+    match unsafe { fork::fork() }.map_err(|e| fail(&e))? {
+        fork::Side::Parent => Ok(Some(Waiting { face: ours.into() })),
+        fork::Side::Child => {
+            drop(ours);
+            fork::leave_caller(its, c"tripmine-keeper");
+            Ok(None)
+        }
+    }
+}
+
 /// Launches `planned` and returns the connection to its keeper, attached if `attached`.
 ///
 /// # Errors
@@ -121,8 +146,8 @@ pub fn launch(
 fn hand_over(face: &UnixStream, mask: u8, fds: &[BorrowedFd<'_>], launch: Launch) -> std::io::Result<()> {
     use std::io::Write;
     fdpass::send(face, &protocol::preamble(mask), fds)?;
-    let body = serde_json::to_vec(&Ask::Launch(Box::new(launch)))?;
-    let mut message = protocol::head(Kind::Ask, body.len()).to_vec();
+    let body = serde_json::to_vec(&launch)?;
+    let mut message = protocol::head(Kind::Launch, body.len()).to_vec();
     message.extend_from_slice(&body);
     (&*face).write_all(&message)
 }

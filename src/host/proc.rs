@@ -48,8 +48,11 @@ pub fn parse_status(text: &str) -> Status {
 /// # Errors
 /// As open(2) and read(2).
 pub fn read_text(path: &str) -> io::Result<String> {
+    read_open(&mut fs::File::open(path)?)
+}
+
+fn read_open(file: &mut fs::File) -> io::Result<String> {
     use std::io::Read;
-    let mut file = fs::File::open(path)?;
     let mut bytes = vec![0; 16 * 1024];
     let mut filled = 0;
     loop {
@@ -65,12 +68,16 @@ pub fn read_text(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Reads `/proc/PID/status`.
+/// Reads `/proc/PID/status`, and tells whether the process is sealed: the files of one that may not be inspected belong to
+/// the host's root (proc(5), `task_dump_owner`).
 ///
 /// # Errors
 /// When the process is gone.
-pub fn status(pid: i32) -> io::Result<Status> {
-    Ok(parse_status(&read_text(&format!("/proc/{pid}/status"))?))
+pub fn status_and_seal(pid: i32) -> io::Result<(Status, bool)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut file = fs::File::open(format!("/proc/{pid}/status"))?;
+    let sealed = file.metadata()?.uid() == 0;
+    Ok((parse_status(&read_open(&mut file)?), sealed))
 }
 
 /// The identity of one of a process's namespaces, such as `net:[4026531840]`.

@@ -1,14 +1,8 @@
-//! User namespaces from outside: writing maps, and a namespace that only serves as an id map.
-#![expect(unsafe_code, reason = "a forked child that only waits")]
+//! User namespaces from outside: writing their maps.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
-
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-
-use super::sys::{Forked, fork_into};
 
 /// Writes the maps of process `pid`, as the host's root.
 ///
@@ -40,28 +34,4 @@ pub fn write_maps_by_helper(pid: i32, uid_map: &str, gid_map: &str) -> io::Resul
         }
     }
     Ok(())
-}
-
-/// A user namespace with these maps that no process lives in: mounts take their id map from it.
-///
-/// # Errors
-/// When the namespace or its maps are refused.
-pub fn id_map(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
-    // SAFETY: the child makes two system calls and never returns.
-    let forked = unsafe { fork_into(libc::CLONE_NEWUSER as u64) }?;
-    let (pid, pidfd) = match forked {
-        Forked::Child => loop {
-            // SAFETY: plain system calls; the parent kills this process.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::pause();
-            }
-        },
-        Forked::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    let result = write_maps(pid, uid_map, gid_map)
-        .and_then(|()| Ok(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()));
-    pidfd_send_signal(&pidfd, Signal::KILL)?;
-    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
-    result
 }

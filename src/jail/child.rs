@@ -68,22 +68,23 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     rustix::system::sethostname(&prepared.hostname).at(Step::Hostname)?;
     crate::host::net::loopback_up().at(Step::Loopback)?;
     let canary = mounts::enter_root(&prepared)?;
+    // From here on the keeper reads back what stands, beside us.
+    wire::send(control, Message::Mounted, &[]).at(Step::KeeperSync)?;
     let signals = init::signals()?;
     let filters = filters(control).at(Step::Seccomp)?;
     confine::confine(&prepared, &filters, canary)?;
+    init::default_signals();
+    match wire::receive(control, RecvFlags::empty()).at(Step::KeeperSync)?.map(|received| received.message) {
+        Some(Message::Seen) => {}
+        _ => return Err(Errno::PROTO).at(Step::KeeperSync),
+    }
+    // Only now: the keeper could not have read the namespaces and mounts of a sealed process.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Seal)?;
     Ok(Built { prepared, signals, pipes })
 }
 
 fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
     wire::send(control.as_fd(), Message::Confined, &[])?;
-    init::default_signals();
-    match wire::receive(control, RecvFlags::empty())?.map(|received| received.message) {
-        Some(Message::Go) => {}
-        _ => return Err(Errno::PROTO),
-    }
-    // Only now, because the keeper could not have read the layers of a sealed process.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    wire::send(control.as_fd(), Message::Sealed, &[])?;
     init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes)
 }
 

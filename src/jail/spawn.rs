@@ -145,7 +145,8 @@ pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, NotSp
         error: 0,
         folder: false,
     };
-    let mut stack = vec![0_u8; STACK];
+    // Not zeroed: only the pages that are used are paid for.
+    let mut stack = Vec::<u8>::with_capacity(STACK);
     // SAFETY: the stack's end is within the allocation and aligned down to 16 bytes.
     let top = unsafe { stack.as_mut_ptr().add(STACK) };
     let top = top.wrapping_sub(top as usize % 16);

@@ -29,12 +29,12 @@ pub enum Message {
     },
     /// Keeper → child: the seccomp programs, in a memfd.
     Filters,
-    /// Child → keeper: confined; read the layers back.
+    /// Child → keeper: its namespaces, ids and mounts are as they will stay; read them back while it confines itself.
+    Mounted,
+    /// Keeper → child: they have been read; a sealed process could not be.
+    Seen,
+    /// Child → keeper: confined and sealed; start the entry when you have seen that.
     Confined,
-    /// Keeper → init: the layers are in force, seal yourself.
-    Go,
-    /// Init → keeper: sealed; start the entry when you have seen it.
-    Sealed,
     /// Child → keeper: a step failed; the child is gone.
     Failed {
         /// [`super::step::Step`] as a number.
@@ -96,9 +96,9 @@ impl Message {
         let words: [u32; 4] = match self {
             Self::Plan { pipes } => [1, u32::from(pipes), 0, 0],
             Self::Filters => [11, 0, 0, 0],
-            Self::Confined => [2, 0, 0, 0],
-            Self::Go => [3, 0, 0, 0],
-            Self::Sealed => [10, 0, 0, 0],
+            Self::Mounted => [2, 0, 0, 0],
+            Self::Seen => [3, 0, 0, 0],
+            Self::Confined => [10, 0, 0, 0],
             Self::Failed { step, index, errno } => {
                 [4, u32::from(step), u32::from(index), errno.cast_unsigned()]
             }
@@ -129,15 +129,15 @@ impl Message {
         Some(match word(0) {
             1 => Self::Plan { pipes: word(1) == 1 },
             11 => Self::Filters,
-            2 => Self::Confined,
-            3 => Self::Go,
+            2 => Self::Mounted,
+            3 => Self::Seen,
             4 => Self::Failed { step: short(1)?, index: short(2)?, errno: word(3).cast_signed() },
             5 => Self::Spawn { session: word(1), rows: short(2)?, cols: short(3)? },
             6 => Self::Started { session: word(1), pid: word(2).cast_signed() },
             7 => Self::NotStarted { session: word(1), errno: word(2).cast_signed(), folder: word(3) == 1 },
             8 => Self::Ended { session: word(1), status: word(2).cast_signed(), alone: word(3) == 1 },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
-            10 => Self::Sealed,
+            10 => Self::Confined,
             _ => return None,
         })
     }
@@ -217,7 +217,7 @@ mod tests {
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
-        let mut bytes = Message::Go.encode();
+        let mut bytes = Message::Seen.encode();
         bytes[4] = 77;
         assert_eq!(Message::decode(&bytes), None);
         assert_eq!(Message::decode(b"TMJ1"), None);

@@ -178,7 +178,6 @@ impl Connection {
     async fn carry_out(&mut self, ask: Ask) -> bool {
         match ask {
             // Only the first message on the keeper's standard input may be one.
-            Ask::Launch(_) => return true,
             Ask::Attach { rows, cols, write, take_over } => {
                 let writer = self.view(write, take_over);
                 if writer {

@@ -43,6 +43,8 @@ pub enum Kind {
     Input = 2,
     /// Client: standard input has ended.
     InputEnd = 3,
+    /// A face to the keeper that it started, once: [`Launch`] as JSON.
+    Launch = 4,
     /// Keeper: [`Answer`] as JSON.
     Answer = 16,
     /// Keeper: bytes of the terminal or of standard output.
@@ -57,6 +59,7 @@ impl Kind {
             1 => Self::Ask,
             2 => Self::Input,
             3 => Self::InputEnd,
+            4 => Self::Launch,
             16 => Self::Answer,
             17 => Self::Output,
             18 => Self::ErrorOutput,
@@ -84,8 +87,6 @@ pub fn parse_head(bytes: [u8; HEAD]) -> Option<(Kind, usize)> {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "ask")]
 pub enum Ask {
-    /// Only over the keeper's standard input, once: launch this.
-    Launch(Box<Launch>),
     /// See the entry's output and, as the writer, type.
     Attach {
         /// The client's terminal, or 0.

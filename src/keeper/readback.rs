@@ -24,9 +24,25 @@ pub fn early(plan: &LaunchPlan, pid: i32) -> Vec<LayerStatus> {
         .collect()
 }
 
-/// Asks the kernel about process `pid` for every layer of the plan. `filters` is how many seccomp programs
-/// were to be installed, `early` what [`early`] read. A process cannot leave a namespace of `early` again without a
-/// capability over the host's.
+/// Layers that stand once the child has said that it has mounted, and that nobody may read of a sealed process.
+#[must_use]
+pub fn standing(plan: &LaunchPlan, pid: i32) -> Vec<LayerStatus> {
+    let enforcement = |layer| {
+        Some(match layer {
+            Layer::UserNs => user_namespace(plan, pid),
+            Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
+            Layer::CgroupNs => own_namespace(pid, "cgroup"),
+            Layer::Cgroup => cgroup(plan, pid),
+            _ => return None,
+        })
+    };
+    let status = |layer| Some(LayerStatus { layer, enforcement: enforcement(layer)? });
+    plan.layers.iter().copied().filter_map(status).collect()
+}
+
+/// Asks the kernel about process `pid`, which is confined and sealed, for every other layer of the plan. `filters` is how
+/// many seccomp programs were to be installed, `known` what [`early`] and [`standing`] read. A process cannot leave those
+/// again without a capability over the host's.
 ///
 /// # Errors
 /// When the process is gone.
@@ -34,30 +50,24 @@ pub fn read(
     plan: &LaunchPlan,
     pid: i32,
     filters: usize,
-    early: Vec<LayerStatus>,
+    known: &[LayerStatus],
 ) -> io::Result<Vec<LayerStatus>> {
-    let status = proc::status(pid)?;
+    let (status, sealed) = proc::status_and_seal(pid)?;
     let mut layers = Vec::with_capacity(plan.layers.len());
     for layer in &plan.layers {
-        let known = early.iter().find(|status| status.layer == *layer).map(|known| known.enforcement.clone());
+        let known = known.iter().find(|status| status.layer == *layer).map(|known| known.enforcement.clone());
         let enforcement = match (layer, known) {
             (Layer::PidNs, Some(known)) => known.and_first(&status),
             (_, Some(known)) => known,
-            (layer, None) => late(plan, pid, *layer, filters, &status),
+            (layer, None) => late(plan, *layer, filters, &status, sealed),
         };
         layers.push(LayerStatus { layer: *layer, enforcement });
     }
     Ok(layers)
 }
 
-fn late(plan: &LaunchPlan, pid: i32, layer: Layer, filters: usize, status: &proc::Status) -> Enforcement {
+fn late(plan: &LaunchPlan, layer: Layer, filters: usize, status: &proc::Status, sealed: bool) -> Enforcement {
     match layer {
-        Layer::UserNs => user_namespace(plan, pid),
-        Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
-        Layer::CgroupNs => own_namespace(pid, "cgroup"),
-        Layer::PidNs | Layer::NetNs | Layer::IpcNs | Layer::UtsNs | Layer::TimeNs => {
-            Enforcement::None("it was not read".into())
-        }
         Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
         Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
         Layer::Capabilities => capabilities(plan, status),
@@ -73,9 +83,9 @@ fn late(plan: &LaunchPlan, pid: i32, layer: Layer, filters: usize, status: &proc
             "mode {} with {} filters, expected {filters}",
             status.seccomp, status.seccomp_filters
         )),
-        Layer::Cgroup => cgroup(plan, pid),
-        // Cannot be in force yet, because a sealed process could not be read: looked at right after "go".
-        Layer::InitSealed => Enforcement::Full("before the entry".into()),
+        Layer::InitSealed if sealed => Enforcement::Full("before the entry".into()),
+        Layer::InitSealed => Enforcement::None("PID 1 could be inspected from inside".into()),
+        _ => Enforcement::None("it was not read".into()),
     }
 }
 

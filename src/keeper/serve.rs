@@ -143,12 +143,13 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     let local = LocalSet::new();
     let face = attached.then_some(face);
     let result = local.block_on(&runtime, life(Rc::clone(&keeper), jailed.listener, jailed.pipes, face));
-    if result.is_err() {
-        start::kill(&keeper.pidfd);
-    }
+    start::kill(&keeper.pidfd);
     end::clean(&keeper);
     i32::from(result.is_err())
 }
+
+/// How long a face may take to hear of the end before init is ended beside it.
+const TOLD_FIRST: Duration = Duration::from_millis(5);
 
 /// From "go" to the last byte of the last client.
 async fn life(
@@ -196,12 +197,10 @@ async fn life(
                 pumps.push(tokio::task::spawn_local(output::pump(Rc::clone(&keeper), Stream::Tty, master)));
             }
             let ended = until_end(&keeper, ended).await;
-            if ended.is_some_and(|ended| ended.alone) {
-                // Nothing untrusted is left: init itself may die while the face is told.
-                start::kill_soon(&keeper.pidfd);
-            } else {
+            if !ended.is_some_and(|ended| ended.alone) {
                 start::kill(&keeper.pidfd);
             }
+            // Otherwise nothing untrusted is left: init itself may end when the face has been told.
             end::record_of(&keeper, ended.map(|ended| ended.status))
         }
         Ok(Start::Refused { errno, folder }) => {
@@ -221,7 +220,7 @@ async fn life(
             end::record_of(&keeper, None)
         }
     };
-    // Everything inside is dead, so every stream has an end.
+    // Everything inside but init is dead, so every stream has an end.
     output::drain(&keeper, pumps).await;
     let state =
         if matches!(exit.reason, ExitReason::NotStarted(_)) { CubeState::Failed } else { CubeState::Exited };
@@ -236,11 +235,19 @@ async fn life(
         let _told = queue.send(Piece::Answer(Rc::new(Answer::Exited(exit.clone())))).await;
     }
     keeper.over.send_replace(true);
-    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
     // Sessions and waiters are answered by their own tasks, which end with their clients.
     keeper.pending.borrow_mut().clear();
     init.abort();
-    if let Some(launcher) = launcher {
+    // Init's end costs a processor for a moment: the one who waits for the exit code gets it first.
+    let left = match launcher {
+        Some(mut launcher) => {
+            tokio::time::timeout(TOLD_FIRST, &mut launcher).await.is_err().then_some(launcher)
+        }
+        None => None,
+    };
+    start::kill(&keeper.pidfd);
+    keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
+    if let Some(launcher) = left {
         let _left = launcher.await;
     }
     accepting.abort();

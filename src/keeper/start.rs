@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
-use super::protocol::{self, Ask, Kind, Launch};
+use super::protocol::{self, Kind, Launch};
 use super::readback;
 use crate::host::{cgroup, fdpass, sys, userns};
 use crate::jail::child;
@@ -143,11 +143,11 @@ pub fn take_over() -> std::io::Result<Handover> {
     let mut head = [0; protocol::HEAD];
     (&face).read_exact(&mut head)?;
     let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let (Kind::Ask, length) = protocol::parse_head(head).ok_or_else(bad)? else { return Err(bad()) };
+    let (Kind::Launch, length) = protocol::parse_head(head).ok_or_else(bad)? else { return Err(bad()) };
     let mut body = vec![0; length];
     (&face).read_exact(&mut body)?;
-    let Ask::Launch(launch) = serde_json::from_slice(&body)? else { return Err(bad()) };
-    Ok(Handover { face, launch: *launch, direct })
+    let launch = serde_json::from_slice(&body)?;
+    Ok(Handover { face, launch, direct })
 }
 
 /// Builds the jail of `launch` around `born`, and the cube's folder in `known`. When this fails nothing of it is left but that
@@ -182,20 +182,15 @@ pub fn jail(
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
     let early = readback::early(plan, born.pid);
-    wait_confined(plan, born)?;
-    let layers = readback::read(plan, born.pid, filters.len(), early)
+    wait_for(Message::Mounted, plan, born)?;
+    let mut known = early;
+    known.extend(readback::standing(plan, born.pid));
+    all_in_force(&known)?;
+    send(born, Message::Seen, &[])?;
+    wait_for(Message::Confined, plan, born)?;
+    let layers = readback::read(plan, born.pid, filters.len(), &known)
         .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
-    if let Some(status) = readback::missing(&layers) {
-        return Err(NotStarted {
-            layer: Some(status.layer),
-            ..NotStarted::new(format!(
-                "the layer `{}` is not in force: {}",
-                status.layer.word(),
-                status.enforcement.detail()
-            ))
-        });
-    }
-    seal(born)?;
+    all_in_force(&layers)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
     Ok(Jailed { born, layers, pipes, listener })
 }
@@ -240,7 +235,7 @@ fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes
         )?;
     }
     write_maps(plan, born)?;
-    let mapped = mapped_views(plan)?;
+    let mapped = mapped_views(plan, born)?;
     let (ours, theirs) = entry_streams(plan, direct)
         .map_err(|errno| NotStarted::new(format!("cannot make the entry's pipes: {errno}")))?;
     let body = serde_json::to_vec(plan)
@@ -257,12 +252,13 @@ fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes
 }
 
 /// As root on the host: views of the plan's folders in which the cube's ids own what the caller owns on disk.
-fn mapped_views(plan: &LaunchPlan) -> Result<Vec<OwnedFd>, NotStarted> {
+fn mapped_views(plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStarted> {
     if !plan.user.idmapped_mounts {
         return Ok(Vec::new());
     }
-    let userns = userns::id_map(&map_text(&plan.user.uid_map), &map_text(&plan.user.gid_map))
-        .map_err(|error| NotStarted::new(format!("cannot make the id map of the cube's mounts: {error}")))?;
+    // The child's own namespace has the very map that its mounts need.
+    let userns = std::fs::File::open(format!("/proc/{}/ns/user", born.pid))
+        .map_err(|error| NotStarted::new(format!("cannot open the cube's user namespace: {error}")))?;
     mapped_folders(plan)
         .into_iter()
         .map(|(path, identity)| {
@@ -350,28 +346,18 @@ fn entry_streams(plan: &LaunchPlan, direct: &mut Pipes) -> Result<(Pipes, Option
     Ok((ours, Some([stdin, stdout, stderr])))
 }
 
-/// Lets init seal itself, and looks whether it did: the files of a process that may not be inspected belong to the
-/// host's root in /proc (proc(5), `task_dump_owner`).
-fn seal(jailed: &Born) -> Result<(), NotStarted> {
-    use std::os::unix::fs::MetadataExt;
-    let gone = |errno: Errno| NotStarted::new(format!("the cube's first process is gone: {errno}"));
-    wire::send(jailed.init.as_fd(), Message::Go, &[]).map_err(gone)?;
-    let sealed = wire::receive(&jailed.init, RecvFlags::empty()).map_err(gone)?;
-    let owner = std::fs::metadata(format!("/proc/{}/status", jailed.pid)).map(|meta| meta.uid());
-    match (sealed.map(|received| received.message), owner) {
-        (Some(Message::Sealed), Ok(0)) => Ok(()),
-        _ => Err(NotStarted {
-            layer: Some(Layer::InitSealed),
-            ..NotStarted::new("the layer `init-sealed` is not in force: PID 1 could be inspected from inside")
-        }),
-    }
-}
-
-/// Ends init without waiting for it.
-pub fn kill_soon(pidfd: &OwnedFd) {
-    use rustix::process::{Signal, pidfd_send_signal};
-    // ESRCH: gone already.
-    let _gone = pidfd_send_signal(pidfd, Signal::KILL);
+/// One layer that is missing ends the launch.
+fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
+    readback::missing(layers).map_or(Ok(()), |status| {
+        Err(NotStarted {
+            layer: Some(status.layer),
+            ..NotStarted::new(format!(
+                "the layer `{}` is not in force: {}",
+                status.layer.word(),
+                status.enforcement.detail()
+            ))
+        })
+    })
 }
 
 /// Ends init, and with it everything in its pid namespace; returns when it is gone.
@@ -394,9 +380,9 @@ fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     })
 }
 
-fn wait_confined(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+fn wait_for(message: Message, plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     match wire::receive(&born.init, RecvFlags::empty()) {
-        Ok(Some(received)) if received.message == Message::Confined => Ok(()),
+        Ok(Some(received)) if received.message == message => Ok(()),
         Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
         Ok(None) => Err(NotStarted::new("the cube's first process died while it built the jail")),
         Err(errno) => Err(NotStarted::new(format!("cannot hear the cube's first process: {errno}"))),

@@ -77,13 +77,19 @@ pub fn plan(
         }
     };
     let pids = places.pick_or(|s| s.limits.pids, Limit { value: PIDS, required: false });
-    let pids_enforcer = if has(facts, "pids") { Enforcer::Cgroup } else { Enforcer::Rlimit };
+    // The user namespace of a cube counts its own processes, so the rlimit holds as firmly (user_namespaces(7), since
+    // Linux 5.14). Entering a cgroup makes a launch wait for a grace period of the kernel, 10 ms and more: for a default
+    // that nobody asked for, that is not done.
+    let asked = !matches!(pids.origin, Origin::BuiltIn);
+    let pids_enforcer = if asked && has(facts, "pids") { Enforcer::Cgroup } else { Enforcer::Rlimit };
     let pids = Some((note(record, "pids", pids), pids_enforcer));
     let disk = disk(places, input, record, warnings)?;
     let timeout = places.pick(|s| s.limits.timeout).map(|picked| {
         record.add("timeout", &seconds(picked.value), picked.origin);
         picked.value
     });
+    let by_cgroup = [memory.map(|(_, by)| by), cpus_milli.map(|(_, by)| by), pids.map(|(_, by)| by)]
+        .contains(&Some(Enforcer::Cgroup));
     Ok(LimitsPlan {
         memory,
         cpus_milli,
@@ -91,7 +97,7 @@ pub fn plan(
         disk,
         timeout,
         open_files: OPEN_FILES.min(input.hard_open_files),
-        cgroup: cgroup(facts, input.id),
+        cgroup: if by_cgroup { cgroup(facts, input.id) } else { None },
     })
 }
 
@@ -169,7 +175,7 @@ fn why_not(facts: &CgroupFacts, controller: &str) -> String {
     }
 }
 
-/// The cgroup of a cube: made whenever one can be, for killing as a whole and for counting.
+/// The cgroup of a cube.
 fn cgroup(facts: &CgroupFacts, id: &TripId) -> Option<CgroupPlan> {
     match facts {
         CgroupFacts::None { .. } => None,
@@ -324,21 +330,29 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_is_made_whenever_one_can_be() {
+    fn a_cgroup_is_made_when_it_enforces_what_was_asked_for() {
         let id = TripId::from_parts(0, [0; 16]);
-        let (plan, _) = run(&[], &v2(&[]), false).expect("allowed");
+        let (plan, _) = run(&[], &v2(&["memory", "cpu", "pids"]), false).expect("allowed");
+        assert_eq!(
+            (plan.cgroup, plan.pids),
+            (None, Some((PIDS, Enforcer::Rlimit))),
+            "a default waits for no cgroup"
+        );
+        assert_eq!(run(&[("memory", "64M")], &v2(&["pids"]), false).expect("allowed").0.cgroup, None);
+        let asked = [("pids", "32")];
+        let (plan, _) = run(&asked, &v2(&["pids"]), false).expect("allowed");
         let dir = std::path::PathBuf::from("/sys/fs/cgroup/user").join(id.as_str());
         assert_eq!(plan.cgroup, Some(CgroupPlan::V2 { dir }));
         let bases = ["memory", "net_cls", "pids", "freezer"]
             .iter()
             .map(|name| ((*name).to_owned(), format!("/cg/{name}").into()))
             .collect();
-        let (plan, _) = run(&[], &CgroupFacts::V1 { bases }, false).expect("allowed");
+        let (plan, _) = run(&asked, &CgroupFacts::V1 { bases }, false).expect("allowed");
         let folders = plan.cgroup.expect("made").folders();
         assert_eq!(folders.len(), 3);
         assert!(folders.iter().all(|folder| folder.ends_with(id.as_str())));
         let empty = CgroupFacts::V1 { bases: Vec::new() };
-        assert_eq!(run(&[], &empty, false).expect("allowed").0.cgroup, None);
+        assert_eq!(run(&asked, &empty, false).expect("allowed").0.cgroup, None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! cube's lock shared and hold it while they read.
 
 pub mod find;
+mod spare;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -187,6 +188,11 @@ pub fn create(mines: &Path, record: &CubeRecord) -> Result<CubeDir, CubeError> {
     let fail = |error: Errno| CubeError::io("make the cube's folder", &path, error);
     let mines_fd = open_mines(mines)?;
     retry_on_intr(|| flock(&mines_fd, FlockOperation::LockShared)).map_err(fail)?;
+    if record.keep == Keep::Throwaway
+        && let Some(lock) = spare::take(&mines_fd, record)
+    {
+        return Ok(CubeDir { path, lock });
+    }
     let fresh = format!("{FRESH}{id}");
     mkdirat(&mines_fd, &fresh, Mode::RWXU).map_err(fail)?;
     match fill(&mines_fd, &fresh, record) {
@@ -199,11 +205,25 @@ pub fn create(mines: &Path, record: &CubeRecord) -> Result<CubeDir, CubeError> {
     }
 }
 
+/// Makes folders ready for the throwaways to come, named after the cube `by` while they are made. A courtesy: what cannot be
+/// made is made by the launch.
+pub fn make_spares(mines: &Path, by: &TripId) {
+    let made = open_mines(mines).and_then(|mines_fd| {
+        // Never waits: while a sweep is at it there is no hurry.
+        flock(&mines_fd, FlockOperation::NonBlockingLockShared)
+            .and_then(|()| spare::make(&mines_fd, by.as_str()))
+            .map_err(|error| CubeError::io("make a spare folder", mines, error))
+    });
+    drop(made);
+}
+
 fn fill(mines: &OwnedFd, fresh: &str, record: &CubeRecord) -> rustix::io::Result<OwnedFd> {
     let durable = record.keep == Keep::Durable;
     let folder = open_dir(mines, fresh)?;
-    for name in ["headers", "system-copy", "log"] {
-        mkdirat(&folder, name, Mode::RWXU)?;
+    // The others are made by whoever first has something to put there: each costs a launch the making of an inode.
+    mkdirat(&folder, "headers", Mode::RWXU)?;
+    if durable {
+        mkdirat(&folder, "system-copy", Mode::RWXU)?;
     }
     let headers = open_dir(&folder, "headers")?;
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -87,7 +87,8 @@ fn path(dir: &Path, old: bool) -> PathBuf {
 }
 
 fn open_append(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path(dir, false))
+    let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path(dir, false));
+    open().or_else(|error| super::log::made_folder(dir, error).and_then(|()| open()))
 }
 
 #[cfg(test)]

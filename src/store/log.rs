@@ -9,6 +9,7 @@ pub mod escape;
 pub mod read;
 pub mod write;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,18 @@ pub use write::LogWriter;
 pub const MAX_BYTES: u64 = 10 << 20;
 /// How many files are kept, the current one among them.
 pub const KEEP_FILES: u32 = 3;
+
+/// Makes the folder of a log when that is why `error` came; it is made with the first thing in it.
+pub(super) fn made_folder(dir: &Path, error: io::Error) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if error.kind() != io::ErrorKind::NotFound {
+        return Err(error);
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(again) if again.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        made => made,
+    }
+}
 
 /// Where bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -160,3 +160,40 @@ fn a_thousand_cubes_list_fast() {
     println!("1000 cubes: {best:?}");
     assert!(best.is_some_and(|time| time < Duration::from_secs(3)), "{best:?}");
 }
+
+#[test]
+fn a_spare_becomes_the_next_throwaway_and_only_once() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mines = dir.path().join("Mines");
+    let spares = || {
+        let entries = std::fs::read_dir(&mines).expect("dir").map(|e| e.expect("entry").file_name());
+        entries.filter(|name| name.to_string_lossy().starts_with(".spare-")).count()
+    };
+    for (round, want) in [(1, 2), (2, 4), (3, 4)] {
+        make_spares(&mines, &TripId::from_parts(round, [9; 16]));
+        assert_eq!(spares(), want);
+    }
+    let inode = std::fs::metadata(mines.join(".spare-0/headers/lock")).expect("spare").ino();
+    let record = sample(1);
+    let held = create(&mines, &record).expect("taken");
+    assert_eq!(std::fs::metadata(held.path.join("headers/lock")).expect("lock").ino(), inode);
+    assert_eq!(spares(), 3);
+    let entry = load(&mines, &record.id).expect("found");
+    assert!(entry.live && entry.record.expect("readable").id == record.id);
+    // One whose lock is held, and one whose record is gone, are passed by.
+    let _taken = probe_exclusively(&mines.join(".spare-1/headers/lock"));
+    std::fs::remove_file(mines.join(".spare-2/headers/record.json")).expect("removed");
+    let second = sample(2);
+    let other = create(&mines, &second).expect("taken");
+    assert!(!mines.join(".spare-3").exists() && mines.join(".spare-1").exists());
+    drop((held, other));
+    // A durable cube is written down from its first moment, and never uses one.
+    create(&mines, &durable(3, "kept")).expect("made");
+    assert_eq!(spares(), 2);
+}
+
+fn probe_exclusively(path: &Path) -> File {
+    let file = File::options().write(true).open(path).expect("lock");
+    flock(&file, FlockOperation::NonBlockingLockExclusive).expect("free");
+    file
+}

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::escape::escape_into;
-use super::{Stream, file_path};
+use super::{Stream, file_path, made_folder};
 
 /// How much waits in memory before it is written without being asked.
 const PENDING_MAX: usize = 64 << 10;
@@ -177,7 +177,8 @@ impl LogWriter {
     fn open(&mut self) -> io::Result<()> {
         let path = file_path(&self.dir, 0);
         // Appending: a cut-off file must be continued at its new end, not at the old one.
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+        let mut file = open().or_else(|error| made_folder(&self.dir, error).and_then(|()| open()))?;
         let end = file.seek(SeekFrom::End(0))?;
         self.written = end;
         if end > 0 {
