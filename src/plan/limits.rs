@@ -80,16 +80,16 @@ pub fn plan(
     // The user namespace of a cube counts its own processes, so the rlimit holds as firmly (user_namespaces(7), since
     // Linux 5.14). Entering a cgroup makes a launch wait for a grace period of the kernel, 10 ms and more: for a default
     // that nobody asked for, that is not done.
+    let others = [memory.map(|(_, by)| by), cpus_milli.map(|(_, by)| by)].contains(&Some(Enforcer::Cgroup));
     let asked = !matches!(pids.origin, Origin::BuiltIn);
-    let pids_enforcer = if asked && has(facts, "pids") { Enforcer::Cgroup } else { Enforcer::Rlimit };
+    let pids_enforcer =
+        if (asked || others) && has(facts, "pids") { Enforcer::Cgroup } else { Enforcer::Rlimit };
     let pids = Some((note(record, "pids", pids), pids_enforcer));
     let disk = disk(places, input, record, warnings)?;
     let timeout = places.pick(|s| s.limits.timeout).map(|picked| {
         record.add("timeout", &seconds(picked.value), picked.origin);
         picked.value
     });
-    let by_cgroup = [memory.map(|(_, by)| by), cpus_milli.map(|(_, by)| by), pids.map(|(_, by)| by)]
-        .contains(&Some(Enforcer::Cgroup));
     Ok(LimitsPlan {
         memory,
         cpus_milli,
@@ -97,7 +97,7 @@ pub fn plan(
         disk,
         timeout,
         open_files: OPEN_FILES.min(input.hard_open_files),
-        cgroup: if by_cgroup { cgroup(facts, input.id) } else { None },
+        cgroup: if others || pids_enforcer == Enforcer::Cgroup { cgroup(facts, input.id) } else { None },
     })
 }
 

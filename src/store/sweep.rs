@@ -8,6 +8,7 @@
 
 pub mod cgroups;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -94,7 +95,7 @@ pub fn worth_it(mines: &Path, run: &Path) -> bool {
 pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<SweepReport, CubeError> {
     let mines_fd = open_mines(mines)?;
     let mut sweep =
-        Sweep { mines, run, mines_fd, report: SweepReport::default(), trash: vec![], spared: vec![] };
+        Sweep { mines, run, mines_fd, report: SweepReport::default(), trash: vec![], spared: HashSet::new() };
     match flock(&sweep.mines_fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(_) => return Ok(SweepReport { busy: true, ..SweepReport::default() }),
@@ -121,7 +122,7 @@ struct Sweep<'a> {
     /// Names in `mines` to delete.
     trash: Vec<String>,
     /// Cubes whose sockets stay: alive, or not for us to judge.
-    spared: Vec<TripId>,
+    spared: HashSet<TripId>,
 }
 
 impl Sweep<'_> {
@@ -156,13 +157,13 @@ impl Sweep<'_> {
         // Held until the function ends, so that nobody starts it again meanwhile.
         let held = match probe(self.mines_fd.as_fd(), id.as_str()) {
             Ok(None) => {
-                self.spared.push(id.clone());
+                self.spared.insert(id.clone());
                 return None;
             }
             Ok(held) => held,
             Err(rustix::io::Errno::NOENT) => None,
             Err(error) => {
-                self.spared.push(id.clone());
+                self.spared.insert(id.clone());
                 self.problem("look at", &self.mines.join(id.as_str()), error);
                 return None;
             }
@@ -177,7 +178,7 @@ impl Sweep<'_> {
                 None
             }
             Err(error) => {
-                self.spared.push(id.clone());
+                self.spared.insert(id.clone());
                 self.report.problems.push(error.into());
                 None
             }

@@ -54,6 +54,7 @@ fn a_lost_cube_is_killed_and_its_upper_dropped() {
     other.init.as_mut().expect("captured").start += 1;
 
     let cube = create(&place.mines(), &record).expect("created");
+    fs::create_dir(cube.system_copy()).expect("mkdir");
     fs::write(cube.system_copy().join("change"), "x").expect("write");
     drop(create(&place.mines(), &other).expect("created"));
     let _listener = UnixListener::bind(socket_path(&place.run(), &record.id)).expect("bind");
@@ -117,7 +118,7 @@ fn durable_cubes_and_strangers_stay_whatever_happened() {
     assert!(entry.path.join("system-copy").exists());
     assert_eq!(entry.record.expect("record").state, CubeState::Failed);
     for id in [&torn.id, &newer.id] {
-        assert!(record_of(id).exists() && place.mines().join(id.as_str()).join("system-copy").exists());
+        assert!(record_of(id).exists());
     }
     assert!(place.mines().join("note.txt").exists());
 }
