@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::client::Client;
 use super::{Engine, environment, facts};
-use crate::host::{fdpass, fork};
+use crate::host::fdpass;
 use crate::keeper::protocol::{self, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
@@ -81,29 +81,15 @@ pub fn start_keeper() -> Result<Waiting, Failure> {
     Ok(Waiting { face: ours.into() })
 }
 
-/// Becomes two processes: this one, with a connection to its keeper, and the keeper, for which `None` is returned and which
-/// has nothing of the caller's left. Only where there is one thread, at the start of a face.
+/// Becomes two processes: this one, with a connection to its keeper, and the keeper, for which `None` is returned. Only at
+/// the start of a face, where there is one thread.
 ///
 /// # Errors
 /// When no process can be made.
-#[expect(
-    unsafe_code,
-    reason = "a fork is sound only where there is one thread, which only its callers can know"
-)]
 pub fn fork_keeper() -> Result<Option<Waiting>, Failure> {
-    let fail =
-        |error: &dyn std::error::Error| Failure::failed("cannot start the cube's keeper").because(error);
-    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|e| fail(&e))?;
-    // SAFETY: `main` calls this before anything could have made a thread.
-    match unsafe { fork::fork() }.map_err(|e| fail(&e))? {
-        fork::Side::Parent => Ok(Some(Waiting { face: ours.into() })),
-        fork::Side::Child => {
-            drop(ours);
-            fork::leave_caller(its, c"tripmine-keeper");
-            Ok(None)
-        }
-    }
+    let forked = crate::keeper::start::fork()
+        .map_err(|error| Failure::failed("cannot start the cube's keeper").because(&error))?;
+    Ok(forked.map(|face| Waiting { face }))
 }
 
 /// Launches `planned` and returns the connection to its keeper, attached if `attached`.

@@ -109,6 +109,8 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     record.state = CubeState::Running;
     let attached = launch.attached;
     if !attached {
+        // Whoever asks after the launch has returned is told that it runs.
+        let _written = dir.write_record(&record);
         let started = Answer::Started { pid: 2, layers: jailed.layers.clone() };
         // The face may have gone; the cube runs all the same.
         let _told = say(&mut face, &started);

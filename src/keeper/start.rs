@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair}
 
 use super::protocol::{self, Kind, Launch};
 use super::readback;
-use crate::host::{cgroup, fdpass, sys, userns};
+use crate::host::{cgroup, fdpass, fork, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
 use crate::jail::step::Step;
@@ -88,6 +88,25 @@ pub struct Known {
     pub dir: CubeDir,
     /// The record.
     pub record: CubeRecord,
+}
+
+/// Becomes two processes: the face, with its connection to the keeper, and the keeper, for which `None` is returned, and which
+/// has nothing of the face's left. For `main`, before anything could have made a thread.
+///
+/// # Errors
+/// When no process can be made.
+#[expect(unsafe_code, reason = "a fork is sound only where there is one thread")]
+pub fn fork() -> std::io::Result<Option<UnixStream>> {
+    let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: `main` calls this first of all, while the process has one thread.
+    match unsafe { fork::fork() }? {
+        fork::Side::Parent => Ok(Some(ours.into())),
+        fork::Side::Child => {
+            drop(ours);
+            fork::leave_caller(its, c"tripmine-keeper");
+            Ok(None)
+        }
+    }
 }
 
 /// Clones the child. Done first of all, while the face is still planning: making the namespaces takes longest, and depends

@@ -75,6 +75,9 @@ pub(crate) fn remains(env: &Env) -> Vec<String> {
     }
     for folder in cube_folders(env) {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with(".spare-") && is_spare(&folder) {
+            continue;
+        }
         if name.len() != 32 || !folder.join("headers/record.json").is_file() {
             remains.push(format!("in Mines/, no record: {name}"));
             continue;
@@ -95,6 +98,21 @@ pub(crate) fn remains(env: &Env) -> Vec<String> {
         }
     }
     remains
+}
+
+/// True for a folder that waits for the next throwaway: nothing of any cube is in it.
+fn is_spare(folder: &Path) -> bool {
+    let names = |path: &Path| -> Vec<String> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    let headers = folder.join("headers");
+    names(folder) == ["headers"]
+        && names(&headers) == ["lock", "record.json", "record.json.new"]
+        && names(&headers).iter().all(|name| fs::read(headers.join(name)).is_ok_and(|bytes| bytes.is_empty()))
 }
 
 fn cgroups_named(folder: &Path, name: &str, depth: u32) -> Vec<String> {
