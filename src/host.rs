@@ -2,9 +2,11 @@
 //! the user's terminal. Decides nothing.
 
 pub mod aio;
+pub mod capture;
 pub mod cgroup;
 pub mod fdpass;
 pub mod net;
+pub mod netlink;
 pub mod probe;
 pub mod proc;
 pub mod sys;
