@@ -22,8 +22,9 @@ use rustix::thread::LinkNameSpaceType;
 use super::netlink::{self, ACK, CREATE, Packet};
 use super::sys::{Forked, fork_into};
 use super::{fdpass, net};
+use crate::model::net::{OWN_V4, OWN_V6};
 
-pub use ruleset::{OWN_V4, OWN_V6, Ports};
+pub use ruleset::Ports;
 
 /// Connections that wait for the gateway before the kernel drops new ones.
 const BACKLOG: i32 = 4096;

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::protocol::{self, Ask, Kind, Launch};
-use super::readback;
+use super::{net, readback};
+use crate::host::capture::Captured;
 use crate::host::{cgroup, fdpass, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
@@ -33,11 +34,11 @@ pub struct NotStarted {
 }
 
 impl NotStarted {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hints: Vec::new(), layer: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         let hint = hint.into();
         if !hint.is_empty() {
             self.hints.push(hint);
@@ -79,6 +80,8 @@ pub struct Jailed {
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
+    /// Its network, captured.
+    pub net: Captured,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -171,6 +174,7 @@ pub fn jail(
         *known = Some(folder(launch, born)?);
     }
     let pipes = send_plan(plan, born, direct)?;
+    let net = net::begin(born)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
     send(born, Message::Filters, &[memfd(&child::encode_filters(&filters))?.as_fd()])?;
@@ -195,9 +199,10 @@ pub fn jail(
             ))
         });
     }
+    let net = net::finish(net)?;
     seal(born)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
-    Ok(Jailed { born, layers, pipes, listener })
+    Ok(Jailed { born, layers, pipes, listener, net })
 }
 
 /// Ends the child unless it has been taken out.

@@ -5,18 +5,13 @@
 //! inside: own loopback and what was redirected; anything else is answered at once as refused. There is no interface but
 //! `lo`, so nothing can leave whatever these say: they make it fail at once, and the gateway hear of it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use rustix::io::Result;
 use std::os::fd::AsFd;
 
 use crate::host::netlink::{self, ACK, APPEND, CREATE, DUMP, Packet, attribute, attributes};
-
-/// The cube's own address: what its sockets are bound to when they reach out, and where its resolver asks. On `lo`,
-/// because libc asks for names only where there is an address besides 127.0.0.1 (`AI_ADDRCONFIG`).
-pub const OWN_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-/// The same for IPv6.
-pub const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd74, 0x6d69, 0x6e65, 0, 0, 0, 0, 1);
+use crate::model::net::{OWN_V4, OWN_V6};
 
 /// Ports of the gateway's listeners, on 127.0.0.1 or on ::1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
