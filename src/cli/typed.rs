@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::args::{Launch, Target};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, ImageRef, Limits, Name, Settings, limits};
+use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::plan::env::EnvChoice;
 use crate::plan::resolve::{ProjectRef, Typed};
 
@@ -26,6 +27,7 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         image: optional(image_flag, image, ImageRef::parse)?,
         jail: optional("--jail", options.jail.as_deref(), str::parse)?,
         net: optional("--net", options.net.as_deref(), str::parse)?,
+        reach: reach(options)?,
         user: optional("--user", options.user.as_deref(), str::parse)?,
         seccomp: optional("--seccomp", options.seccomp.as_deref(), str::parse)?,
         limits: Limits {
@@ -44,7 +46,6 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         what: launch.what.clone(),
         settings,
         mount: path("--mount", options.mount.as_deref())?,
-        allow: options.allow.clone(),
         publish: options.publish.clone(),
         env: options
             .env
@@ -68,6 +69,17 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         },
         workdir: options.workdir.clone(),
         yes_really: options.yes_really,
+    })
+}
+
+/// `--allow` and `--proxy`.
+fn reach(options: &super::launch_args::LaunchArgs) -> Result<NetSettings, Failure> {
+    let rules = options.allow.iter().map(|text| Rule::parse(text).map_err(|error| wrong("--allow", &error)));
+    let rules: Vec<Rule> = rules.collect::<Result<_, _>>()?;
+    Ok(NetSettings {
+        rules: Some(rules).filter(|rules| !rules.is_empty()),
+        proxy: optional("--proxy", options.proxy.as_deref(), ProxyUrl::parse)?,
+        ..NetSettings::default()
     })
 }
 
@@ -137,9 +149,9 @@ mod tests {
             "--net",
             "open",
             "--allow",
-            "a:1",
+            "a.example:1",
             "--allow",
-            "b",
+            "b.example",
             "-e",
             "A=1",
             "-e",
@@ -188,7 +200,7 @@ mod tests {
         assert_eq!(settings.limits.disk.map(|l| l.value), Some(ByteSize::mib(1024)));
         assert_eq!(settings.limits.timeout.map(|t| t.as_secs()), Some(5));
         assert_eq!(typed.mount, Some("/srv".into()));
-        assert_eq!((typed.allow.len(), typed.publish.len(), typed.env.len()), (2, 1, 2));
+        assert_eq!((settings.reach.rules.as_ref().map(Vec::len), typed.publish.len(), typed.env.len()), (Some(2), 1, 2));
         assert_eq!(typed.env_files, [PathBuf::from("x.env")]);
         assert_eq!(typed.keep.as_ref().map(Name::as_str), Some("box"));
         assert!(typed.ephemeral && typed.review && typed.detach && typed.yes_really);

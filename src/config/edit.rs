@@ -25,6 +25,20 @@ pub enum Edit {
     },
     /// Sets the command.
     Entry(Vec<String>),
+    /// Sets a key to a list of texts.
+    List {
+        /// The key.
+        key: &'static str,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// Adds a text to a list, unless it is in it.
+    Add {
+        /// The key.
+        key: &'static str,
+        /// The new text.
+        value: String,
+    },
     /// Sets one variable.
     Env(EnvVar),
     /// Removes a key, or one variable as `env.KEY`. Comments above it stay.
@@ -57,10 +71,14 @@ fn document(file: &Path, text: &str) -> Result<DocumentMut, ConfigError> {
 fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
     let mut document = document(file, text)?;
     match edit {
-        Edit::Set { key, value } => put(document.as_table_mut(), key, toml_value(value)),
+        Edit::Set { key, value } => put(document.as_table_mut(), key, toml_value(key, value)),
         Edit::Entry(argv) => {
             put(document.as_table_mut(), "entry", Toml::Array(argv.iter().collect::<Array>()));
         }
+        Edit::List { key, values } => {
+            put(document.as_table_mut(), key, Toml::Array(values.iter().collect::<Array>()));
+        }
+        Edit::Add { key, value } => add(&mut document, key, value),
         Edit::Env(variable) => {
             let env = document.as_table_mut().entry("env").or_insert_with(|| Item::Table(Table::new()));
             let span = env.span().unwrap_or(0..0);
@@ -75,10 +93,43 @@ fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
 }
 
 /// Numbers stay numbers: `pids = 512` reads better than `pids = "512"`.
-fn toml_value(value: &str) -> Toml {
+fn toml_value(key: &str, value: &str) -> Toml {
+    if key == "lan"
+        && let Ok(value) = value.parse::<bool>()
+    {
+        return Toml::from(value);
+    }
     match value.parse::<i64>() {
         Ok(number) if number.to_string() == value => Toml::from(number),
         _ => Toml::from(value),
+    }
+}
+
+/// Adds to a list in place: its comments and line breaks stay.
+fn add(document: &mut DocumentMut, key: &str, value: &str) {
+    match document.get_mut(key).and_then(Item::as_value_mut) {
+        Some(Toml::Array(list)) => {
+            if list.iter().any(|item| item.as_str() == Some(value)) {
+                return;
+            }
+            // On a line of its own where the others are.
+            let last = list.len().checked_sub(1).and_then(|at| list.get(at));
+            let before = last.and_then(|item| item.decor().prefix()).and_then(|prefix| prefix.as_str());
+            let prefix = before.map(|text| text.rsplit_once('\n').map_or(text, |(_, indent)| indent).to_owned());
+            let lines = before.is_some_and(|text| text.contains('\n'));
+            let mut item = Toml::from(value);
+            if let Some(indent) = prefix {
+                let prefix = if lines { format!("\n{indent}") } else { " ".to_owned() };
+                item.decor_mut().set_prefix(prefix);
+            }
+            list.push_formatted(item);
+        }
+        Some(single) => {
+            let old = single.as_str().map(str::to_owned);
+            let values: Array = old.into_iter().chain([value.to_owned()]).collect();
+            put(document.as_table_mut(), key, Toml::Array(values));
+        }
+        None => put(document.as_table_mut(), key, Toml::Array([value].into_iter().collect::<Array>())),
     }
 }
 

@@ -190,7 +190,7 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
         project_path: plan.project.as_ref().map(|project| project.path.clone()),
         image: plan.image.clone(),
         jail: plan.jail,
-        net: plan.net,
+        net: plan.net.kind(),
         user: plan.user.run_as,
         seccomp: plan.seccomp,
         keep: plan.keep,

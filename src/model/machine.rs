@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::net::NetSettings;
 use super::{EnvVar, ImageRef, Limits, Name};
 
 /// The kinds of jail, strongest last.
@@ -97,6 +98,9 @@ pub struct Settings {
     pub jail: Option<Jail>,
     /// The network policy.
     pub net: Option<NetPolicyKind>,
+    /// What the policy needs to know: rules, proxy, holes.
+    #[serde(default)]
+    pub reach: NetSettings,
     /// Who runs inside.
     pub user: Option<RunAs>,
     /// The seccomp profile.

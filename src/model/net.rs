@@ -13,6 +13,7 @@ mod host_name;
 mod policy;
 mod proxy;
 mod rule;
+mod settings;
 
 pub use address::{Cidr, CidrError, Class, classify};
 pub use event::{
@@ -23,6 +24,7 @@ pub use host_name::{HOST_ALIASES, HostName, HostNameError};
 pub use policy::{LiveRule, NetPolicy, PolicyError, Scope};
 pub use proxy::{Hole, HoleError, ProxyAuth, ProxyUrl, ProxyUrlError};
 pub use rule::{Pattern, Rule, RuleError};
+pub use settings::NetSettings;
 
 /// Addresses that stand for names inside a cube: 198.18.0.0/15 (RFC 2544, never routed).
 pub const POOL_V4: Cidr = Cidr::V4 { network: core::net::Ipv4Addr::new(198, 18, 0, 0), length: 15 };

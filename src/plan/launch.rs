@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::net::NetPolicy;
 use crate::model::{
-    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, NetPolicyKind, RunAs, SeccompProfile, TripId,
+    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, RunAs, SeccompProfile, TripId,
 };
 
 /// The complete plan of one cube.
@@ -24,8 +25,10 @@ pub struct LaunchPlan {
     pub image: ImageRef,
     /// The jail.
     pub jail: Jail,
-    /// The network policy.
-    pub net: NetPolicyKind,
+    /// What it may reach.
+    pub net: NetPolicy,
+    /// What it may reach until somebody switches to `net`.
+    pub setup: Option<NetPolicy>,
     /// The seccomp profile.
     pub seccomp: SeccompProfile,
     /// What becomes of system changes.
