@@ -60,15 +60,16 @@ impl Captured {
     /// They differ, or cannot be read.
     pub fn verify(&self) -> io::Result<usize> {
         let v6 = self.v6.as_ref().map(|listeners| listeners.ports);
-        Ok(ruleset::verify(&self.rules, self.v4.ports, v6)?)
+        verify(&self.rules, self.v4.ports, v6)
     }
+}
 
-    /// The ports that are not the cube's own, on its loopback.
-    #[must_use]
-    pub fn ports(&self) -> Vec<u16> {
-        let both = [Some(self.v4.ports), self.v6.as_ref().map(|listeners| listeners.ports)];
-        both.into_iter().flatten().flat_map(|ports| [ports.tcp, ports.dns_udp, ports.dns_tcp]).collect()
-    }
+/// Compares the rules in force with those for these ports, over a netlink socket of their namespace; how many there are.
+///
+/// # Errors
+/// They differ, or cannot be read.
+pub fn verify(rules: &OwnedFd, v4: Ports, v6: Option<Ports>) -> io::Result<usize> {
+    Ok(ruleset::verify(rules, v4, v6)?)
 }
 
 /// Which step of the set-up failed.
@@ -152,6 +153,14 @@ pub unsafe fn begin(pid: i32) -> Result<Capturing, CaptureError> {
 }
 
 impl Capturing {
+    /// Readable when the helper has answered or died, for a runtime to wait for.
+    ///
+    /// # Errors
+    /// As epoll_ctl(2).
+    pub fn watch(&self) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+        super::aio::watched(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
+    }
+
     /// Waits for the helper.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ fn late(plan: &LaunchPlan, pid: i32, layer: Layer, filters: usize, status: &proc
         Layer::UserNs => user_namespace(plan, pid),
         Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
         Layer::CgroupNs => own_namespace(pid, "cgroup"),
-        Layer::PidNs | Layer::NetNs | Layer::IpcNs | Layer::UtsNs | Layer::TimeNs => {
+        Layer::PidNs | Layer::NetNs | Layer::NetCapture | Layer::IpcNs | Layer::UtsNs | Layer::TimeNs => {
             Enforcement::None("it was not read".into())
         }
         Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),

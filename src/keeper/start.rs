@@ -10,7 +10,6 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair}
 
 use super::protocol::{self, Ask, Kind, Launch};
 use super::{net, readback};
-use crate::host::capture::Captured;
 use crate::host::{cgroup, fdpass, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
@@ -80,8 +79,8 @@ pub struct Jailed {
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
-    /// Its network, captured.
-    pub net: Captured,
+    /// Its network, captured, unless it reaches nothing.
+    pub net: Option<net::Ready>,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -174,7 +173,7 @@ pub fn jail(
         *known = Some(folder(launch, born)?);
     }
     let pipes = send_plan(plan, born, direct)?;
-    let net = net::begin(born)?;
+    let net = net::begin(plan, born)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
     send(born, Message::Filters, &[memfd(&child::encode_filters(&filters))?.as_fd()])?;
@@ -185,7 +184,11 @@ pub fn jail(
     let listener = UnixListener::bind(&launch.socket).map_err(|error| {
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
-    let early = readback::early(plan, born.pid);
+    let mut early = readback::early(plan, born.pid);
+    let net = net::finish(plan, net)?.map(|(ready, status)| {
+        early.push(status);
+        ready
+    });
     wait_confined(plan, born)?;
     let layers = readback::read(plan, born.pid, filters.len(), early)
         .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
@@ -199,7 +202,6 @@ pub fn jail(
             ))
         });
     }
-    let net = net::finish(net)?;
     seal(born)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
     Ok(Jailed { born, layers, pipes, listener, net })

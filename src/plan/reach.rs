@@ -18,6 +18,14 @@ pub struct Reach {
     pub setup: Option<NetPolicy>,
 }
 
+impl Reach {
+    /// True when the network must be captured before the entry runs.
+    #[must_use]
+    pub fn captured(&self) -> bool {
+        self.policy != NetPolicy::None || self.setup.is_some()
+    }
+}
+
 /// Puts the policy together.
 ///
 /// # Errors

@@ -69,7 +69,8 @@ pub(super) fn batch(v4: Ports, v6: Option<Ports>) -> (Packet, u32) {
     // Nobody can answer what is sent to many: it fails where it is sent.
     batch.rule("shout", |rule| rule.v4([224, 0, 0, 0], 4).verdict(DROP));
     batch.rule("shout", |rule| rule.v4([255; 4], 32).verdict(DROP));
-    batch.rule("shout", |rule| rule.v6_multicast().verdict(DROP));
+    // Only the last is acknowledged: the kernel names any that fails, and then takes none.
+    batch.last("shout", |rule| rule.v6_multicast().verdict(DROP));
     let last = batch.sequence;
     batch.packet.message(BATCH_END, 0, last + 1, &BATCH, |_| {});
     (batch.packet, last)
@@ -120,9 +121,12 @@ struct Batch {
 
 impl Batch {
     fn make(&mut self, kind: u16, body: impl FnOnce(&mut Packet)) {
+        self.put(kind, CREATE, body);
+    }
+
+    fn put(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Packet)) {
         self.sequence += 1;
-        let flags = if kind == NEW_RULE { ACK | CREATE | APPEND } else { ACK | CREATE };
-        self.packet.message(kind, flags & !0x200, self.sequence, &FAMILY, body);
+        self.packet.message(kind, flags, self.sequence, &FAMILY, body);
     }
 
     fn chain(&mut self, name: &str, kind: &str, hook: u32, priority: i32, policy: u32) {
@@ -139,8 +143,15 @@ impl Batch {
     }
 
     fn rule(&mut self, chain: &str, build: impl FnOnce(Rule) -> Rule) {
-        let rule = build(Rule::default());
-        self.make(NEW_RULE, |packet| {
+        self.with_flags(CREATE | APPEND, chain, build(Rule::default()));
+    }
+
+    fn last(&mut self, chain: &str, build: impl FnOnce(Rule) -> Rule) {
+        self.with_flags(CREATE | APPEND | ACK, chain, build(Rule::default()));
+    }
+
+    fn with_flags(&mut self, flags: u16, chain: &str, rule: Rule) {
+        self.put(NEW_RULE, flags, |packet| {
             packet.text(1, TABLE);
             packet.text(2, chain);
             packet.nested(4, |packet| rule.0.into_iter().for_each(|expression| expression(packet)));
