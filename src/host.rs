@@ -9,6 +9,7 @@ pub mod net;
 pub mod netlink;
 pub mod probe;
 pub mod proc;
+pub mod socks;
 pub mod sys;
 pub mod tty;
 pub mod userns;

@@ -8,6 +8,7 @@ use super::ctx::{Ctx, Out};
 use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::Verb;
+use super::{net, proxy};
 use super::{
     attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
     rename, rm, stats, stop, undo, verify_jail, version, wait,
@@ -145,6 +146,8 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Exec(args) => exec::run(args, ctx),
         Verb::Logs(args) => logs::run(args, ctx).map(done),
         Verb::Events(args) => events::run(args, ctx).map(done),
+        Verb::Net(args) => net::run(args, ctx).map(done),
+        Verb::Proxy(args) => proxy::run(args, ctx),
         Verb::Stop(args) => stop::run(args, ctx),
         Verb::Kill(args) => kill::run(args, ctx),
         Verb::Rm(args) => rm::run(args, ctx),
