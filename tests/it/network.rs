@@ -26,7 +26,7 @@ fn connections_fail_at_once() {
         r#"use Socket; use Errno;
 sub try {{ my ($name, $type, $host, $port) = @_; socket(my $s, PF_INET, $type, 0) or do {{ print "$name nosocket\n"; return }};
   alarm 3; local $SIG{{ALRM}} = sub {{ die "timeout\n" }};
-  my $ok = eval {{ connect($s, sockaddr_in($port, inet_aton($host))) && ($type == SOCK_STREAM || send($s, "x", 0)) }};
+  my $ok = eval {{ connect($s, sockaddr_in($port, inet_aton($host))) && ($type == SOCK_STREAM ? sysread($s, my $b, 1) : send($s, "x", 0) && defined recv($s, $b, 1, 0)) }};
   my ($e) = $@ ? "HANG" : $ok ? "REACHED" : grep {{ $!{{$_}} }} sort keys %!; print "$name $e\n"; alarm 0; }}
 try("tcp", SOCK_STREAM, "192.0.2.1", 443); try("udp", SOCK_DGRAM, "192.0.2.1", 53);
 try("host", SOCK_STREAM, "127.0.0.1", {port}); try("meta", SOCK_STREAM, "169.254.169.254", 80);
@@ -39,7 +39,8 @@ print "fastopen ", (defined $r ? "REACHED" : "refused"), "\n";"#
     if output.code == 127 {
         return skip("connections_fail_at_once", "there is no perl in /usr");
     }
-    let good = ["ENETUNREACH", "ECONNREFUSED", "EPERM", "EACCES", "refused"];
+    // Once captured, a connection is accepted by the gateway and reset without a byte.
+    let good = ["ECONNRESET", "ENETUNREACH", "ECONNREFUSED", "EPERM", "EACCES", "refused"];
     assert_eq!(output.ok(0).lines().count(), 6, "{output:?}");
     for line in output.ok(0).lines() {
         let (name, answer) = line.split_once(' ').unwrap();
@@ -112,11 +113,7 @@ accept(my $p, $l); print scalar <$p>; wait"#;
 fn policies_that_are_not_built_are_refused() {
     let env = Env::new();
     for options in [
-        &["--net", "open"][..],
-        &["--net", "proxy"],
-        &["--net", "allow"],
-        &["--allow", "example.com:443"],
-        &["-p", "8080:80"],
+        &["-p", "8080:80"][..],
         &["--jail", "microvm"],
         &["--jail", "landlock"],
         &["--review"],
