@@ -177,7 +177,7 @@ fn show(args: &NetArgs, ctx: &Ctx) -> Result<(), Failure> {
     let mut last = events.last().map_or(0, |event| event.seq);
     loop {
         let alive = crate::store::cubes::load(&ctx.layout.mines_dir(), &entry.id).is_ok_and(|entry| entry.live);
-        let more: Vec<_> = read(last.max(1))?.into_iter().filter(|event| event.seq > last).collect();
+        let more: Vec<_> = read(last)?.into_iter().filter(|event| event.seq > last).collect();
         write(&more)?;
         last = more.last().map_or(last, |event| event.seq);
         if !alive || ctx.out.is_closed() {

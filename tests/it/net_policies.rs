@@ -66,7 +66,7 @@ sub report { my ($name, $begun, $ok) = @_; my ($e) = $ok ? "REACHED" : $@ ? "HAN
 sub attempt { my ($name, $code) = @_; my $begun = time; alarm 4; local $SIG{ALRM} = sub { die "hang\n" }; $@ = '';
   my $ok = eval { $code->() }; report($name, $begun, $ok) }
 sub udp { my ($family, $to) = @_; return sub { socket(my $s, $family, SOCK_DGRAM, 0) or return 0; connect($s, $to) or return 0;
-  send($s, "x", 0); my $r = recv($s, my $b, 100, 0); defined $r ? 1 : 0 } }
+  defined send($s, "x", 0) or return 0; my $r = recv($s, my $b, 100, 0); defined $r ? 1 : 0 } }
 attempt("quic", udp(PF_INET, pack_sockaddr_in(443, inet_aton("192.0.2.1"))));
 attempt("ntp", udp(PF_INET, pack_sockaddr_in(123, inet_aton("192.0.2.1"))));
 attempt("udp6", udp(PF_INET6, pack_sockaddr_in6(443, inet_pton(AF_INET6, "2001:db8::1"))));

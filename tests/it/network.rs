@@ -26,9 +26,9 @@ fn connections_fail_at_once() {
         r#"use Socket; use Errno;
 sub try {{ my ($name, $type, $host, $port) = @_; socket(my $s, PF_INET, $type, 0) or do {{ print "$name nosocket\n"; return }};
   alarm 3; local $SIG{{ALRM}} = sub {{ die "timeout\n" }};
-  my $ok = eval {{ connect($s, sockaddr_in($port, inet_aton($host))) && ($type == SOCK_STREAM ? sysread($s, my $b, 1) : send($s, "x", 0) && defined recv($s, $b, 1, 0)) }};
+  my $ok = eval {{ connect($s, sockaddr_in($port, inet_aton($host))) && ($type == SOCK_STREAM ? sysread($s, my $b, 1) : defined(send($s, "x", 0)) && defined recv($s, $b, 1, 0)) }};
   my ($e) = $@ ? "HANG" : $ok ? "REACHED" : grep {{ $!{{$_}} }} sort keys %!; print "$name $e\n"; alarm 0; }}
-try("tcp", SOCK_STREAM, "192.0.2.1", 443); try("udp", SOCK_DGRAM, "192.0.2.1", 53);
+try("tcp", SOCK_STREAM, "192.0.2.1", 443); try("udp", SOCK_DGRAM, "192.0.2.1", 123);
 try("host", SOCK_STREAM, "127.0.0.1", {port}); try("meta", SOCK_STREAM, "169.254.169.254", 80);
 try("broadcast", SOCK_DGRAM, "255.255.255.255", 9);
 socket(my $f, PF_INET, SOCK_STREAM, 0); my $r = send($f, "x", 0x20000000, sockaddr_in({port}, inet_aton("127.0.0.1")));

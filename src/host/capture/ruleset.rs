@@ -62,7 +62,9 @@ pub(super) fn batch(v4: Ports, v6: Option<Ports>) -> (Packet, u32) {
     batch.make(NEW_TABLE, |packet| packet.text(1, TABLE));
     // Hooks 3 (output), 1 (input); priorities of nat (-100) and filter (0).
     batch.chain("redirect", "nat", 3, -100, ACCEPT);
-    batch.chain("arrive", "filter", 1, 0, DROP);
+    // The last rule of `arrive` refuses whatever is left. Its policy only holds for the moment in which the kernel takes the
+    // batch: there it must not drop, or a question of just then waits five seconds for nothing.
+    batch.chain("arrive", "filter", 1, 0, ACCEPT);
     batch.chain("shout", "filter", 3, 0, ACCEPT);
     redirect(&mut batch, v4, v6);
     arrive(&mut batch, v4, v6);
