@@ -33,6 +33,7 @@ macro_rules! got {
 #[test]
 fn allow_reaches_what_a_rule_names_and_nothing_else() {
     let (env, web, canary) = (Env::new(), Peer::web(), Peer::canary());
+    env.inside("true").ok(0);
     let rule = format!("127.0.0.1:{}", web.port());
     let name = "host.tripmine.internal";
     let output = got!("allow", get(&env, &["--allow", &rule], name, web.port()));
@@ -119,6 +120,7 @@ fn proxy_is_asked_by_name() {
 #[test]
 fn without_the_proxy_nothing() {
     let (env, canary) = (Env::new(), Peer::canary());
+    env.inside("true").ok(0);
     let dead = Peer::socks(None);
     let url = format!("socks5h://{}", dead.address);
     drop(dead);

@@ -34,6 +34,8 @@ try("broadcast", SOCK_DGRAM, "255.255.255.255", 9);
 socket(my $f, PF_INET, SOCK_STREAM, 0); my $r = send($f, "x", 0x20000000, sockaddr_in({port}, inet_aton("127.0.0.1")));
 print "fastopen ", (defined $r ? "REACHED" : "refused"), "\n";"#
     );
+    // The first launch of a world makes its home and root, which is not what is timed.
+    env.inside("true").ok(0);
     let begun = Instant::now();
     let output = env.tripmine(["run", "host", "--", "perl", "-e", &script]);
     if output.code == 127 {
@@ -54,6 +56,7 @@ print "fastopen ", (defined $r ? "REACHED" : "refused"), "\n";"#
 #[test]
 fn names_are_not_resolved() {
     let env = Env::new();
+    env.inside("true").ok(0);
     let begun = Instant::now();
     let output = env.inside("getent ahosts example.com; echo $?");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
