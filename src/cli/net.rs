@@ -10,9 +10,9 @@ use serde_json::json;
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
 use crate::config::edit::Edit;
+use crate::engine::client::unexpected;
 use crate::keeper::net::{NetAnswer, NetAsk, NetStatus};
 use crate::keeper::protocol::{Answer, Ask};
-use crate::engine::client::unexpected;
 use crate::model::net::{Rule, Scope};
 use crate::model::{Failure, FailureKind, NetPolicyKind};
 use crate::store::cubes::CubeEntry;
@@ -128,7 +128,9 @@ fn save(rule: &Rule, entry: &CubeEntry, ctx: &Ctx) -> Result<(), Failure> {
                 FailureKind::Denied,
                 format!("the machine `{name}` goes through a proxy: a rule in it would change nothing"),
             )
-            .hint(format!("for something on a private network: `tripmine machine edit {name} --hole {rule}`")));
+            .hint(format!(
+                "for something on a private network: `tripmine machine edit {name} --hole {rule}`"
+            )));
         }
     }
     machines::edit(&ctx.layout, name, &edits)?;
@@ -176,7 +178,8 @@ fn show(args: &NetArgs, ctx: &Ctx) -> Result<(), Failure> {
     }
     let mut last = events.last().map_or(0, |event| event.seq);
     loop {
-        let alive = crate::store::cubes::load(&ctx.layout.mines_dir(), &entry.id).is_ok_and(|entry| entry.live);
+        let alive =
+            crate::store::cubes::load(&ctx.layout.mines_dir(), &entry.id).is_ok_and(|entry| entry.live);
         let more: Vec<_> = read(last)?.into_iter().filter(|event| event.seq > last).collect();
         write(&more)?;
         last = more.last().map_or(last, |event| event.seq);

@@ -100,7 +100,10 @@ pub fn run(args: &ProxyArgs, ctx: &Ctx) -> Result<u8, Failure> {
         }
         match (&args.verb, found.iter().find(|one| one.verdict == "works")) {
             (ProxyVerb::Detect { .. }, Some(one)) => {
-                ctx.out.note(format!("to use it: tripmine machine edit default --net proxy --proxy {}", one.url));
+                ctx.out.note(format!(
+                    "to use it: tripmine machine edit default --net proxy --proxy {}",
+                    one.url
+                ));
             }
             (ProxyVerb::Detect { .. }, None) => {
                 ctx.out.note("no SOCKS5 proxy answers on the usual ports of this host");
@@ -164,9 +167,12 @@ fn check(url: Option<&str>, ctx: &Ctx) -> Result<Found, Failure> {
 fn saved(ctx: &Ctx) -> Result<ProxyUrl, Failure> {
     let machine = machines::load(&ctx.layout, &ctx.default_machine())?;
     machine.settings.reach.proxy.or_else(|| ctx.config.defaults.reach.proxy.clone()).ok_or_else(|| {
-        Failure::new(FailureKind::Usage, format!("no proxy is given, and the machine `{}` has none", machine.name))
-            .hint("`tripmine proxy check socks5h://HOST:PORT`")
-            .hint("`tripmine proxy detect` greets the usual ports")
+        Failure::new(
+            FailureKind::Usage,
+            format!("no proxy is given, and the machine `{}` has none", machine.name),
+        )
+        .hint("`tripmine proxy check socks5h://HOST:PORT`")
+        .hint("`tripmine proxy detect` greets the usual ports")
     })
 }
 

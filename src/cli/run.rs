@@ -8,11 +8,11 @@ use super::ctx::{Ctx, Out};
 use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::Verb;
-use super::{net, proxy};
 use super::{
     attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
     rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
+use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
 use crate::engine::home;

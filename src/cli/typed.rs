@@ -5,9 +5,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::args::{Launch, Target};
+use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, ImageRef, Limits, Name, Settings, limits};
-use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::plan::env::EnvChoice;
 use crate::plan::resolve::{ProjectRef, Typed};
 
@@ -200,7 +200,10 @@ mod tests {
         assert_eq!(settings.limits.disk.map(|l| l.value), Some(ByteSize::mib(1024)));
         assert_eq!(settings.limits.timeout.map(|t| t.as_secs()), Some(5));
         assert_eq!(typed.mount, Some("/srv".into()));
-        assert_eq!((settings.reach.rules.as_ref().map(Vec::len), typed.publish.len(), typed.env.len()), (Some(2), 1, 2));
+        assert_eq!(
+            (settings.reach.rules.as_ref().map(Vec::len), typed.publish.len(), typed.env.len()),
+            (Some(2), 1, 2)
+        );
         assert_eq!(typed.env_files, [PathBuf::from("x.env")]);
         assert_eq!(typed.keep.as_ref().map(Name::as_str), Some("box"));
         assert!(typed.ephemeral && typed.review && typed.detach && typed.yes_really);

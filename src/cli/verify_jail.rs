@@ -123,7 +123,9 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     drop((leaked, host));
     if outside.reached() > 0 {
         let message = "the cube reached a listener of the host: the net policy is broken";
-        return Err(Failure::failed(message).hint("do not run anything untrusted on this host; please report it"));
+        return Err(
+            Failure::failed(message).hint("do not run anything untrusted on this host; please report it")
+        );
     }
     drop(outside);
     super::sweep::sweep(ctx);

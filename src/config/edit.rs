@@ -115,7 +115,8 @@ fn add(document: &mut DocumentMut, key: &str, value: &str) {
             // On a line of its own where the others are.
             let last = list.len().checked_sub(1).and_then(|at| list.get(at));
             let before = last.and_then(|item| item.decor().prefix()).and_then(|prefix| prefix.as_str());
-            let prefix = before.map(|text| text.rsplit_once('\n').map_or(text, |(_, indent)| indent).to_owned());
+            let prefix =
+                before.map(|text| text.rsplit_once('\n').map_or(text, |(_, indent)| indent).to_owned());
             let lines = before.is_some_and(|text| text.contains('\n'));
             let mut item = Toml::from(value);
             if let Some(indent) = prefix {

@@ -99,7 +99,10 @@ mod tests {
         .expect("good");
         let reach = &settings.reach;
         assert_eq!(reach.rules.as_ref().map(Vec::len), Some(2));
-        assert_eq!(reach.proxy.as_ref().map(ToString::to_string).as_deref(), Some("socks5h://127.0.0.1:9050"));
+        assert_eq!(
+            reach.proxy.as_ref().map(ToString::to_string).as_deref(),
+            Some("socks5h://127.0.0.1:9050")
+        );
         assert_eq!(reach.auth, Some(ProxyAuth::File("~/secret".into())));
         assert_eq!(reach.holes.as_ref().map(Vec::len), Some(1));
         assert_eq!((reach.lan, reach.setup), (Some(true), Some(NetPolicyKind::Open)));

@@ -132,7 +132,9 @@ pub(crate) fn argv(source: &Source<'_>, entry: &Entry) -> Result<Vec<String>, Co
     let argv = match &entry.node.value {
         Value::Scalar(text) => match shell_words::split(text) {
             Ok(argv) => argv,
-            Err(error) => return fail(&entry.node, format!("`{}` cannot be split into words: {error}", entry.key)),
+            Err(error) => {
+                return fail(&entry.node, format!("`{}` cannot be split into words: {error}", entry.key));
+            }
         },
         Value::List(items) => {
             let mut argv = Vec::with_capacity(items.len());

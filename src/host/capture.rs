@@ -15,7 +15,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, netlink as family, socket_with, socketpair};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, listen, netlink as family, socket_with, socketpair,
+};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::LinkNameSpaceType;
 
@@ -244,7 +246,8 @@ fn set_up_here() -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
 /// Enters the user namespace of `pid`, which gives every capability in it, and then its network namespace.
 fn enter(pid: i32) -> rustix::io::Result<()> {
     let open = |kind: &str| {
-        File::open(format!("/proc/{pid}/ns/{kind}")).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        File::open(format!("/proc/{pid}/ns/{kind}"))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     };
     let (user, net) = (open("user")?, open("net")?);
     rustix::thread::move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
@@ -302,7 +305,8 @@ fn sockets(address: IpAddr) -> rustix::io::Result<(Vec<OwnedFd>, Ports)> {
         let port = port(&socket).ok_or(Errno::BADF)?;
         Ok((socket, port))
     };
-    let (tcp, dns_udp, dns_tcp) = (make(SocketType::STREAM)?, make(SocketType::DGRAM)?, make(SocketType::STREAM)?);
+    let (tcp, dns_udp, dns_tcp) =
+        (make(SocketType::STREAM)?, make(SocketType::DGRAM)?, make(SocketType::STREAM)?);
     let ports = Ports { tcp: tcp.1, dns_udp: dns_udp.1, dns_tcp: dns_tcp.1 };
     Ok((vec![tcp.0, dns_udp.0, dns_tcp.0], ports))
 }
@@ -310,7 +314,8 @@ fn sockets(address: IpAddr) -> rustix::io::Result<(Vec<OwnedFd>, Ports)> {
 /// Connections that have ended leave the kernel's list soon, so that a flood of them from inside does not fill it. The
 /// defaults only cost a flooding cube its own new connections: nothing depends on this.
 fn forget_quickly() {
-    for (name, seconds) in [("tcp_timeout_time_wait", "2"), ("tcp_timeout_close", "1"), ("udp_timeout", "10")] {
+    for (name, seconds) in [("tcp_timeout_time_wait", "2"), ("tcp_timeout_close", "1"), ("udp_timeout", "10")]
+    {
         let _set = std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"), seconds);
     }
 }
@@ -325,6 +330,7 @@ pub fn try_here() -> Result<(), CaptureError> {
     let mut fds = fds.into_iter();
     let lost = || CaptureError::new(Part::Listeners, Errno::BADF);
     let captured = Captured { v4: listeners(&mut fds).ok_or_else(lost)?, v6: listeners(&mut fds), rules };
-    let wrong = |error: io::Error| CaptureError::new(Part::Rules, Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    let wrong =
+        |error: io::Error| CaptureError::new(Part::Rules, Errno::from_io_error(&error).unwrap_or(Errno::IO));
     captured.verify().map(|_| ()).map_err(wrong)
 }

@@ -244,10 +244,10 @@ mod tests {
     fn what_is_written_is_read() {
         let packet = sample();
         let read: Vec<_> = messages(packet.bytes()).collect();
-        assert_eq!(read.iter().map(|m| (m.kind, m.flags, m.sequence)).collect::<Vec<_>>(), [
-            (7, ACK | REQUEST, 3),
-            (8, REQUEST, 4)
-        ]);
+        assert_eq!(
+            read.iter().map(|m| (m.kind, m.flags, m.sequence)).collect::<Vec<_>>(),
+            [(7, ACK | REQUEST, 3), (8, REQUEST, 4)]
+        );
         let body = &read[0].body[4..];
         assert_eq!(attribute(body, 1), Some(&b"ab\0"[..]));
         let inner = attribute(body, 2).expect("nested");

@@ -153,14 +153,8 @@ pub fn open(keeper: &Rc<Keeper>, ready: Ready) -> std::io::Result<()> {
         Some(v6) => (Some(v6.tcp), Some(v6.dns_udp), Some(v6.dns_tcp)),
         None => (None, None, None),
     };
-    let sockets = Capture {
-        tcp4: v4.tcp,
-        tcp6,
-        dns_udp4: v4.dns_udp,
-        dns_udp6,
-        dns_tcp4: v4.dns_tcp,
-        dns_tcp6,
-    };
+    let sockets =
+        Capture { tcp4: v4.tcp, tcp6, dns_udp4: v4.dns_udp, dns_udp6, dns_tcp4: v4.dns_tcp, dns_tcp6 };
     let facts = GatewayFacts::new(keeper.plan.id.short().to_owned(), ipv6);
     let mut log = NetLog::new(keeper.dir.log_dir());
     // A full disk costs the line, not the connection's answer.
@@ -214,9 +208,10 @@ pub fn tell(keeper: &Keeper) {
         if event.kind != EventKind::Denied {
             continue;
         }
-        let host = event.connection.as_ref().and_then(|connection| {
-            connection.host().map(|host| format!("{host} {}", connection.port))
-        });
+        let host = event
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.host().map(|host| format!("{host} {}", connection.port)));
         let mut told = keeper.net.told.borrow_mut();
         if told.len() >= TOLD || !told.insert(host.unwrap_or_default()) {
             continue;
@@ -268,7 +263,9 @@ pub fn answer(keeper: &Keeper, ask: NetAsk) -> Answer {
 fn status(keeper: &Keeper, handle: Option<&Handle>) -> NetStatus {
     let kept = keeper.net.captured.borrow();
     let (capture, ports) = match &*kept {
-        None => (Enforcement::None("not captured: there is nothing but an empty loopback".to_owned()), Vec::new()),
+        None => {
+            (Enforcement::None("not captured: there is nothing but an empty loopback".to_owned()), Vec::new())
+        }
         Some(kept) => {
             let enforcement = match capture::verify(&kept.rules, kept.v4, kept.v6) {
                 Ok(rules) => Enforcement::Full(format!("{rules} rules, all to the gateway")),

@@ -14,6 +14,8 @@ mod policy;
 mod proxy;
 mod rule;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Cidr, CidrError, Class, classify};
 pub use event::{

@@ -27,11 +27,8 @@ mod tests {
 
     #[test]
     fn only_what_is_built_passes() {
-        let built = Settings {
-            image: Some(ImageRef::Host),
-            jail: Some(Jail::Container),
-            ..Settings::default()
-        };
+        let built =
+            Settings { image: Some(ImageRef::Host), jail: Some(Jail::Container), ..Settings::default() };
         assert_eq!(check_built(&built), Ok(()));
         assert_eq!(check_built(&Settings::default()), Ok(()));
         for (settings, part) in [

@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::net::NetPolicy;
-use crate::model::{
-    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, RunAs, SeccompProfile, TripId,
-};
+use crate::model::{ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, RunAs, SeccompProfile, TripId};
 
 /// The complete plan of one cube.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -71,15 +71,18 @@ fn kind(typed: &Settings, places: &Places<'_>) -> Result<Picked<NetPolicyKind>, 
     let fail = |message: &str, hint: &str| Err(Failure::usage(message).hint(hint));
     let flag = |value| Ok(Picked { value, origin: Origin::Flag });
     match (said.value, rules, typed.reach.proxy.is_some()) {
-        (_, true, true) => {
-            fail("`--allow` and `--proxy` exclude each other", "what goes past the proxy stands in the machine's `holes`")
-        }
+        (_, true, true) => fail(
+            "`--allow` and `--proxy` exclude each other",
+            "what goes past the proxy stands in the machine's `holes`",
+        ),
         (NetPolicyKind::None, true, false) if typed.net.is_none() => flag(NetPolicyKind::Allow),
         (NetPolicyKind::Proxy, true, false) => fail(
             "`--allow` means nothing under the net policy `proxy`: everything goes through the proxy",
             "add `--net allow` to reach it directly, or add a hole to the machine",
         ),
-        (NetPolicyKind::None, true, false) => fail("`--allow` contradicts `--net none`", "leave one of them out"),
+        (NetPolicyKind::None, true, false) => {
+            fail("`--allow` contradicts `--net none`", "leave one of them out")
+        }
         (value, false, true) if value != NetPolicyKind::Proxy => {
             if typed.net.is_some() {
                 fail("`--proxy` contradicts the other `--net`", "leave one of them out")
@@ -132,7 +135,10 @@ impl<'a> Parts<'a> {
             NetPolicyKind::Proxy => self.proxy(),
         };
         policy.map_err(|error| {
-            let failure = Failure::new(FailureKind::Config, format!("{error} (`net {kind}` comes from: {})", origin.word()));
+            let failure = Failure::new(
+                FailureKind::Config,
+                format!("{error} (`net {kind}` comes from: {})", origin.word()),
+            );
             match error {
                 PolicyError::NoProxy => failure
                     .hint("`tripmine proxy detect` finds the proxies of this host")
@@ -151,7 +157,8 @@ impl<'a> Parts<'a> {
             (Some(url), Some(auth)) if auth.origin <= url.origin => self.expand(auth.value),
             _ => ProxyAuth::None,
         };
-        let holes = self.places.pick(|s| s.reach.holes.clone()).map(|picked| picked.value).unwrap_or_default();
+        let holes =
+            self.places.pick(|s| s.reach.holes.clone()).map(|picked| picked.value).unwrap_or_default();
         NetPolicy::proxy(url.map(|picked| picked.value), auth, holes)
     }
 
@@ -219,10 +226,15 @@ mod tests {
     fn rules_and_policies_go_together_or_are_refused() {
         let (a, b) = ("a.example:443", "10.0.0.0/8");
         let kind = |kind| with(Some(kind), NetSettings::default());
-        let allow = |net, texts: &[&str]| with(net, NetSettings { rules: rules(texts), ..NetSettings::default() });
+        let allow =
+            |net, texts: &[&str]| with(net, NetSettings { rules: rules(texts), ..NetSettings::default() });
         for (typed, machine, wanted) in [
             (allow(None, &[a]), Settings::default(), Ok("allow a.example:443")),
-            (allow(None, &[a]), allow(Some(NetPolicyKind::Allow), &[b]), Ok("allow 10.0.0.0/8 a.example:443")),
+            (
+                allow(None, &[a]),
+                allow(Some(NetPolicyKind::Allow), &[b]),
+                Ok("allow 10.0.0.0/8 a.example:443"),
+            ),
             (allow(None, &[b]), kind(NetPolicyKind::Open), Ok("open 10.0.0.0/8")),
             (kind(NetPolicyKind::None), allow(Some(NetPolicyKind::Allow), &[b]), Ok("none")),
             (Settings::default(), allow(None, &[b]), Ok("none")),
@@ -235,10 +247,12 @@ mod tests {
             match (wanted, got) {
                 (Ok(text), Ok((policy, _))) => {
                     let shown = match &policy {
-                        NetPolicy::Allow { rules } | NetPolicy::Open { rules, .. } => std::iter::once(policy.kind().to_string())
-                            .chain(rules.iter().map(ToString::to_string))
-                            .collect::<Vec<_>>()
-                            .join(" "),
+                        NetPolicy::Allow { rules } | NetPolicy::Open { rules, .. } => {
+                            std::iter::once(policy.kind().to_string())
+                                .chain(rules.iter().map(ToString::to_string))
+                                .collect::<Vec<_>>()
+                                .join(" ")
+                        }
                         other => other.kind().to_string(),
                     };
                     assert_eq!(shown, text);
@@ -267,7 +281,8 @@ mod tests {
         };
         let home = facts().caller.home;
         assert_eq!(auth(&Settings::default()), (ProxyAuth::File(home.join("secret")), 1));
-        let other = with(None, NetSettings { proxy: url("socks5h://evil.example:1080"), ..NetSettings::default() });
+        let other =
+            with(None, NetSettings { proxy: url("socks5h://evil.example:1080"), ..NetSettings::default() });
         assert_eq!(auth(&other), (ProxyAuth::None, 1), "another proxy");
     }
 }

@@ -88,7 +88,8 @@ impl Default for What {
 pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
     let (mut record, mut warnings) = (Record::default(), Vec::new());
     let weaker = [&facts.machine.settings, &facts.config];
-    let project_file = facts.project_file.as_ref().map(|file| tighten::project_file(file, weaker, &mut warnings));
+    let project_file =
+        facts.project_file.as_ref().map(|file| tighten::project_file(file, weaker, &mut warnings));
     let nothing = Settings::default();
     let places = Places::new([
         (Origin::Flag, &typed.settings),
@@ -158,11 +159,7 @@ struct Chosen {
     seccomp: SeccompProfile,
 }
 
-fn choose(
-    typed: &Typed,
-    places: &Places<'_>,
-    record: &mut Record,
-) -> Result<Chosen, Failure> {
+fn choose(typed: &Typed, places: &Places<'_>, record: &mut Record) -> Result<Chosen, Failure> {
     let image = places.pick_or(|s| s.image.clone(), ImageRef::Host);
     let jail = places.pick_or(|s| s.jail, Jail::Container);
     let user = places.pick_or(|s| s.user, RunAs::Me);

@@ -136,8 +136,8 @@ fn covers(wide: &Rule, narrow: &Rule) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::net::NetSettings;
     use crate::model::ByteSize;
+    use crate::model::net::NetSettings;
 
     fn rules(texts: &[&str]) -> NetSettings {
         let rules = texts.iter().map(|text| Rule::parse(text).expect("rule")).collect();
@@ -169,13 +169,22 @@ mod tests {
             (say(Some(allow), &["a.example:443"]), say(None, &[]), "", 2),
             (say(None, &["a.example:443"]), say(None, &[]), "", 1),
             (say(None, &["10.0.0.0/8"]), say(Some(open), &[]), "", 1),
-            (say(None, &["x.a.example:443", "b.example"]), say(Some(allow), &["*.a.example"]), "x.a.example:443", 1),
+            (
+                say(None, &["x.a.example:443", "b.example"]),
+                say(Some(allow), &["*.a.example"]),
+                "x.a.example:443",
+                1,
+            ),
             (say(None, &["a.example"]), say(Some(allow), &["a.example:443"]), "", 1),
             (say(None, &["10.1.0.0/16"]), say(Some(allow), &["10.0.0.0/8"]), "10.1.0.0/16", 0),
         ] {
             let mut warnings = Vec::new();
             let got = project_file(&file, [&machine, &Settings::default()], &mut warnings);
-            assert_eq!((shown(&got).as_str(), warnings.len()), (kept, warned), "{file:?} on {machine:?}: {warnings:?}");
+            assert_eq!(
+                (shown(&got).as_str(), warnings.len()),
+                (kept, warned),
+                "{file:?} on {machine:?}: {warnings:?}"
+            );
         }
     }
 

@@ -39,7 +39,9 @@ impl<'a> Cube<'a> {
 impl Drop for Cube<'_> {
     fn drop(&mut self) {
         let _ended = self.env.tripmine(["kill", &self.id]);
-        until("the cube is gone", Duration::from_secs(10), || !self.env.tripmine(["ps"]).stdout.contains(&self.id[..8]));
+        until("the cube is gone", Duration::from_secs(10), || {
+            !self.env.tripmine(["ps"]).stdout.contains(&self.id[..8])
+        });
     }
 }
 
@@ -65,7 +67,8 @@ fn a_rule_takes_effect_at_once() {
     assert_eq!((web.seen().len(), other.seen().len()), (3, 0));
     // What happened, in order, with who decided; and figures.
     let json = cube.json();
-    let kinds: Vec<_> = json["events"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<_> =
+        json["events"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "denied").count(), 3, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "opened").count(), 3, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "changed").count(), 2, "{kinds:?}");
@@ -75,7 +78,10 @@ fn a_rule_takes_effect_at_once() {
     let closed = log.iter().find(|event| event["kind"] == "closed").unwrap();
     assert!(closed["end"]["received"].as_u64().unwrap() > 18, "{closed}");
     let text = cube.net(&[]).stdout;
-    assert!(text.contains("denied") && text.contains(&format!("host.tripmine.internal:{}", web.port())), "{text}");
+    assert!(
+        text.contains("denied") && text.contains(&format!("host.tripmine.internal:{}", web.port())),
+        "{text}"
+    );
     for (words, code, part) in [
         (&["allow", "https://x.example/"][..], 2, "looks like a web address"),
         (&["allow", "localhost:1"], 2, "can never match"),
@@ -162,5 +168,8 @@ fn the_log_is_followed() {
     drop(cube);
     let output = crate::env::finish(follower, Duration::from_secs(10));
     let lines: Vec<Value> = output.ok(0).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((lines.len(), &lines[0]["kind"], &lines[0]["connection"]["port"]), (1, &"denied".into(), &81.into()));
+    assert_eq!(
+        (lines.len(), &lines[0]["kind"], &lines[0]["connection"]["port"]),
+        (1, &"denied".into(), &81.into())
+    );
 }

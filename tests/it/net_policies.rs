@@ -87,11 +87,22 @@ attempt("listener", sub { my $any = 0; for my $port (@ports) { socket(my $s, PF_
     if output.code == 127 {
         return skip("what_is_not_decided_fails_at_once", "there is no perl in /usr");
     }
-    let good = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPERM", "EACCES", "EADDRNOTAVAIL", "EPROTONOSUPPORT"];
+    let good = [
+        "ECONNREFUSED",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+        "EPERM",
+        "EACCES",
+        "EADDRNOTAVAIL",
+        "EPROTONOSUPPORT",
+    ];
     for line in output.ok(0).lines() {
         let (name, answer) = line.split_once(' ').unwrap();
         // Two listeners of IPv4: what is probed is really there.
-        assert!(if name == "listeners" { answer == "2" } else { good.contains(&answer) }, "{line}: {output:?}");
+        assert!(
+            if name == "listeners" { answer == "2" } else { good.contains(&answer) },
+            "{line}: {output:?}"
+        );
     }
     assert_eq!(output.stdout.lines().count(), 12, "{output:?}");
     assert_eq!(canary.seen(), Vec::<String>::new());
@@ -106,7 +117,18 @@ fn proxy_is_asked_by_name() {
     std::fs::write(&secret, "me:s3cret\n").unwrap();
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let url = format!("socks5h://{}", proxy.address);
-    env.tripmine(["machine", "create", "work", "--net", "proxy", "--proxy", &url, "--proxy-auth-file", "~/secret"]).ok(0);
+    env.tripmine([
+        "machine",
+        "create",
+        "work",
+        "--net",
+        "proxy",
+        "--proxy",
+        &url,
+        "--proxy-auth-file",
+        "~/secret",
+    ])
+    .ok(0);
     let output = got!("proxy", get(&env, &["-m", "work"], "www.example.com", 80));
     assert_eq!(output.ok(0), "through the proxy to www.example.com", "{output:?}");
     assert_eq!(proxy.seen(), ["3 www.example.com:80 me:s3cret"]);
@@ -151,8 +173,10 @@ fn a_policy_that_lacks_a_part_does_not_start() {
     let env = Env::new();
     env.tripmine(["run", "host", "--net", "proxy", "--", "true"]).fails(125, "no proxy is given");
     env.tripmine(["run", "host", "--net", "allow", "--", "true"]).fails(125, "no rule is given");
-    env.tripmine(["run", "host", "--allow", "https://x.example/", "--", "true"]).fails(2, "looks like a web address");
-    env.tripmine(["run", "host", "--allow", "x.example", "--net", "none", "--", "true"]).fails(2, "contradicts");
+    env.tripmine(["run", "host", "--allow", "https://x.example/", "--", "true"])
+        .fails(2, "looks like a web address");
+    env.tripmine(["run", "host", "--allow", "x.example", "--net", "none", "--", "true"])
+        .fails(2, "contradicts");
     env.tripmine(["machine", "create", "m", "--net", "proxy", "--proxy", "http://x:1"]).fails(2, "socks5h");
     assert!(env.records().is_empty(), "{:?}", env.records());
 }

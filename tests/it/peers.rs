@@ -24,7 +24,8 @@ impl Peer {
     fn new(address: &str, serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let (asked, open, over) = (Arc::default(), Arc::<Mutex<Vec<TcpStream>>>::default(), Arc::<AtomicBool>::default());
+        let (asked, open, over) =
+            (Arc::default(), Arc::<Mutex<Vec<TcpStream>>>::default(), Arc::<AtomicBool>::default());
         let (its_asked, its_open, its_over) = (Arc::clone(&asked), Arc::clone(&open), Arc::clone(&over));
         let serve = Arc::new(serve);
         let thread = std::thread::spawn(move || {

@@ -7,8 +7,8 @@ use clap::builder::PossibleValuesParser;
 
 use crate::config::edit::{Edit, apply_edits};
 use crate::config::machine::{COLOURS, EMPTY_MACHINE, parse_machine};
-use crate::model::net::{Hole, ProxyUrl, Rule};
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
+use crate::model::net::{Hole, ProxyUrl, Rule};
 use crate::model::{EnvVar, Failure, ImageRef, Jail, Name, NetPolicyKind, RunAs, SeccompProfile, Settings};
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {

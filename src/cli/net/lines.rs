@@ -93,7 +93,9 @@ pub(super) fn summary(
         if let Some(gateway) = &status.gateway {
             let then = status.then.map(|then| format!(" (set-up; then {then})")).unwrap_or_default();
             lines.push(format!("policy    {}{then}", gateway.policy));
-            lines.extend(gateway.live.iter().map(|live| format!("          and {}", printable(&live.to_string()))));
+            lines.extend(
+                gateway.live.iter().map(|live| format!("          and {}", printable(&live.to_string()))),
+            );
             lines.push(format!(
                 "so far    {} opened, {} denied, {} failed; {} open now",
                 gateway.opened, gateway.denied, gateway.failed, gateway.open

@@ -368,7 +368,9 @@ mod tests {
     #[test]
     fn without_ipv6_nothing_of_it_is_let_through_but_loopback() {
         let rules = shapes(batch(PORTS, None).0.bytes());
-        let redirects = |rules: &[Shape]| rules.iter().filter(|(_, list)| list.iter().any(|(name, _)| name == b"redir\0")).count();
+        let redirects = |rules: &[Shape]| {
+            rules.iter().filter(|(_, list)| list.iter().any(|(name, _)| name == b"redir\0")).count()
+        };
         assert_eq!(redirects(&rules), 3);
         assert_eq!(redirects(&shapes(batch(PORTS, Some(PORTS)).0.bytes())), 6);
     }

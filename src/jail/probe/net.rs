@@ -42,7 +42,8 @@ fn wrong(what: &str, begun: Instant, went: std::io::Result<String>) -> Option<St
 /// TCP to the host's listener on each of the host's addresses, to metadata services and to nowhere.
 pub(super) fn past_the_proxy(port: Option<u16>, addresses: &[IpAddr]) -> Seen {
     let Some(port) = port else { return untested("no listener was set out on the host") };
-    let nowhere = ["169.254.169.254:80", "100.100.100.200:80", "192.0.2.1:443", "[2001:db8::1]:443", "[fe80::1]:80"];
+    let nowhere =
+        ["169.254.169.254:80", "100.100.100.200:80", "192.0.2.1:443", "[2001:db8::1]:443", "[fe80::1]:80"];
     let own = addresses.iter().map(|address| SocketAddr::new(*address, port));
     let all = own.chain(nowhere.iter().filter_map(|text| text.parse().ok()));
     let found: Vec<String> = all
@@ -75,14 +76,20 @@ pub(super) fn datagrams() -> Seen {
         found.extend(wrong(&format!("UDP to {text}"), begun, went()));
     }
     for (what, kind) in [("ping", SocketType::DGRAM), ("raw ICMP", SocketType::RAW)] {
-        let Ok(socket) = socket_with(AddressFamily::INET, kind, SocketFlags::empty(), Some(rustix::net::ipproto::ICMP)) else {
+        let Ok(socket) =
+            socket_with(AddressFamily::INET, kind, SocketFlags::empty(), Some(rustix::net::ipproto::ICMP))
+        else {
             continue;
         };
         // An echo request to 192.0.2.1, its sum right.
         let packet = [8, 0, 0xf7, 0xfe, 0, 0, 0, 1];
         let to = SocketAddr::from(([192, 0, 2, 1], 0));
         let mut buffer = [0; 64];
-        let _timeout = rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(AT_ONCE));
+        let _timeout = rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Recv,
+            Some(AT_ONCE),
+        );
         let begun = Instant::now();
         let went = sendto(&socket, &packet, SendFlags::empty(), &to)
             .and_then(|_| rustix::net::recv(&socket, &mut buffer[..], rustix::net::RecvFlags::empty()))
@@ -127,7 +134,9 @@ pub(super) fn changing() -> Seen {
             found.push("loopback can be switched off".to_owned());
         }
     }
-    if socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::empty(), Some(netlink::NETFILTER)).is_ok() {
+    if socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::empty(), Some(netlink::NETFILTER))
+        .is_ok()
+    {
         found.push("the rules of the network can be asked for".to_owned());
     }
     let lo = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::empty(), None);
@@ -146,8 +155,11 @@ fn mark(fd: std::os::fd::RawFd) -> Option<Errno> {
     let mark: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or_default();
     // SAFETY: the option is an int that lives across the call, of the length given.
-    let result = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_MARK, (&raw const mark).cast(), length) };
-    (result < 0).then(|| std::io::Error::last_os_error().raw_os_error().map(Errno::from_raw_os_error)).flatten()
+    let result =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_MARK, (&raw const mark).cast(), length) };
+    (result < 0)
+        .then(|| std::io::Error::last_os_error().raw_os_error().map(Errno::from_raw_os_error))
+        .flatten()
 }
 
 /// A name arrives at the proxy as a name: only then it answers with the token.

@@ -24,7 +24,9 @@ fn policy(policy: &NetPolicy) -> Vec<String> {
         NetPolicy::None => vec!["none: loopback only, nothing is reached".into()],
         NetPolicy::Allow { rules } => {
             let first = "allow: what a rule names, dialled directly".to_owned();
-            std::iter::once(first).chain(rules.iter().map(|rule| format!("  {}", printable(&rule.to_string())))).collect()
+            std::iter::once(first)
+                .chain(rules.iter().map(|rule| format!("  {}", printable(&rule.to_string()))))
+                .collect()
         }
         NetPolicy::Open { lan, rules } => {
             let first = if *lan {
@@ -32,17 +34,25 @@ fn policy(policy: &NetPolicy) -> Vec<String> {
             } else {
                 "open: anything but loopback, link-local, metadata and private networks".to_owned()
             };
-            std::iter::once(first).chain(rules.iter().map(|rule| format!("  and {}", printable(&rule.to_string())))).collect()
+            std::iter::once(first)
+                .chain(rules.iter().map(|rule| format!("  and {}", printable(&rule.to_string()))))
+                .collect()
         }
         NetPolicy::Proxy { url, auth, holes } => {
             let auth = match auth {
                 ProxyAuth::None => "no secret".to_owned(),
-                ProxyAuth::File(file) => format!("secret from the file {}", printable(&file.to_string_lossy())),
+                ProxyAuth::File(file) => {
+                    format!("secret from the file {}", printable(&file.to_string_lossy()))
+                }
                 ProxyAuth::Command(argv) => {
-                    format!("secret from the command `{}`", printable(argv.first().map_or("", String::as_str)))
+                    format!(
+                        "secret from the command `{}`",
+                        printable(argv.first().map_or("", String::as_str))
+                    )
                 }
             };
-            let mut lines = vec![format!("proxy: only through {}, by name; {auth}", printable(&url.to_string()))];
+            let mut lines =
+                vec![format!("proxy: only through {}, by name; {auth}", printable(&url.to_string()))];
             lines.extend(holes.iter().map(|hole| format!("  past it: {}", printable(&hole.to_string()))));
             lines
         }

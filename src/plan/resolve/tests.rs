@@ -389,12 +389,16 @@ fn the_net_is_complete_in_the_plan() {
         t.settings.reach.rules = Rule::parse("b.example:443").ok().map(|rule| vec![rule]);
         f.machine.settings.net = Some(NetPolicyKind::Allow);
         f.machine.settings.reach.rules = Rule::parse("*.a.example").ok().map(|rule| vec![rule]);
-        f.machine.settings.reach = NetSettings { setup: Some(NetPolicyKind::Open), ..f.machine.settings.reach.clone() };
+        f.machine.settings.reach =
+            NetSettings { setup: Some(NetPolicyKind::Open), ..f.machine.settings.reach.clone() };
     });
     let NetPolicy::Allow { rules } = &plan.net else { panic!("{:?}", plan.net) };
     assert_eq!(rules.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.a.example", "b.example:443"]);
     assert_eq!(plan.setup.as_ref().map(NetPolicy::kind), Some(NetPolicyKind::Open));
-    assert_eq!((setting(&plan, "net").origin, setting(&plan, "setup").origin), (Origin::Machine, Origin::Machine));
+    assert_eq!(
+        (setting(&plan, "net").origin, setting(&plan, "setup").origin),
+        (Origin::Machine, Origin::Machine)
+    );
     assert_eq!(refused(|_, f| f.machine.settings.net = Some(NetPolicyKind::Proxy)).kind, FailureKind::Config);
 }
 

@@ -36,7 +36,9 @@ pub(super) fn check_user(user: &SkeletonUser) -> Result<(), SkeletonError> {
 
 /// Every question for a name is answered by the gateway, whatever address it is sent to; this is one that is always there.
 pub(super) fn resolv_conf() -> String {
-    format!("# tripmine: the gateway answers, as the net policy of the cube says\nnameserver {OWN_V4}\noptions edns0\n")
+    format!(
+        "# tripmine: the gateway answers, as the net policy of the cube says\nnameserver {OWN_V4}\noptions edns0\n"
+    )
 }
 
 /// Writes the made files into `etc`. None of them may be a copy of the host's.
