@@ -25,6 +25,7 @@ mod faults;
 mod life;
 mod links;
 mod net_live;
+mod net_peers;
 mod net_policies;
 mod network;
 mod resources;

@@ -50,7 +50,16 @@ impl Peer {
 
     /// A web server that answers every request with `hello from outside`.
     pub(crate) fn web() -> Self {
-        Self::new("127.0.0.1:0", |mut stream, asked| {
+        Self::web_on("127.0.0.1:0")
+    }
+
+    /// The same on every address of the host.
+    pub(crate) fn web_everywhere() -> Self {
+        Self::web_on("0.0.0.0:0")
+    }
+
+    fn web_on(address: &str) -> Self {
+        Self::new(address, |mut stream, asked| {
             if let Some(head) = head(&mut stream) {
                 asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
                 answer(&mut stream, "hello from outside\n");
