@@ -112,7 +112,9 @@ pub fn launch(
         }
     }
     let socket = cubes::socket_path(&engine.layout.run, &plan.id);
-    let launch = Launch { plan: plan.clone(), record: record(plan), mines, socket, attached, enter_again };
+    let mut handed = plan.clone();
+    super::secret::with_environment(&mut handed, |name| std::env::var(name).ok());
+    let launch = Launch { plan: handed, record: record(plan), mines, socket, attached, enter_again };
     hand_over(&waiting.face, mask, &fds, launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))

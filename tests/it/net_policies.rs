@@ -136,6 +136,14 @@ fn proxy_is_asked_by_name() {
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     env.tripmine(["run", "host", "-m", "work", "--", "true"]).fails(125, "secret");
     assert_eq!(proxy.seen().len(), 1);
+    // A command may print it, and finds the user's own things.
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let command = "sh -c 'cat \"$HOME/secret\"'";
+    env.tripmine(["machine", "edit", "work", "--proxy-auth-command", command]).ok(0);
+    let output = got!("proxy", get(&env, &["-m", "work"], "www.example.com", 80));
+    assert_eq!(output.ok(0), "through the proxy to www.example.com", "{output:?}");
+    env.tripmine(["machine", "edit", "work", "--proxy-auth-command", "false"]).ok(0);
+    env.tripmine(["run", "host", "-m", "work", "--", "true"]).fails(125, "secret");
 }
 
 /// N13: a proxy that is not there, or goes, ends it; nothing is dialled past it.

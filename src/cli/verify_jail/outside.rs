@@ -91,9 +91,9 @@ fn serve(listener: &TcpListener, over: &AtomicBool, token: &str) {
             return;
         }
         let Ok(mut stream) = stream else { continue };
-        match ask(&mut stream, token) {
-            Ok(true) => return,
-            Ok(false) | Err(_) => {}
+        // A client that broke off asked for nothing.
+        if ask(&mut stream, token).is_ok_and(|stop| stop) {
+            return;
         }
     }
 }
