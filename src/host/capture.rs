@@ -5,7 +5,7 @@
 //! over which its owner has every capability (user_namespaces(7)), and then the network namespace. Nothing inside has
 //! `CAP_NET_ADMIN`, so what the helper leaves is there until the cube ends. When the keeper goes, its listeners go with it
 //! and a redirected connection is refused.
-#![expect(unsafe_code, reason = "a forked child, and setns in it")]
+#![expect(unsafe_code, reason = "a forked child")]
 
 mod ruleset;
 
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -131,23 +132,53 @@ pub struct Capturing {
     helper: OwnedFd,
 }
 
-/// Starts to capture the network of process `pid`, which is in namespaces of its own and stays alive meanwhile.
+/// The namespaces of a cube, held open: a sealed process does not show them any more.
+#[derive(Debug)]
+pub struct Namespaces {
+    user: File,
+    net: File,
+}
+
+impl Namespaces {
+    /// Those of process `pid`.
+    ///
+    /// # Errors
+    /// It is gone, or sealed.
+    pub fn of(pid: i32) -> Result<Self, CaptureError> {
+        let open = |kind: &str| {
+            File::open(format!("/proc/{pid}/ns/{kind}")).map_err(|error| {
+                CaptureError::new(Part::Enter, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            })
+        };
+        Ok(Self { user: open("user")?, net: open("net")? })
+    }
+
+    /// Enters the user namespace, which gives every capability in it, and then the network namespace.
+    fn enter(&self) -> rustix::io::Result<()> {
+        rustix::thread::move_into_link_name_space(self.user.as_fd(), Some(LinkNameSpaceType::User))?;
+        rustix::thread::move_into_link_name_space(self.net.as_fd(), Some(LinkNameSpaceType::Network))
+    }
+}
+
+/// Starts to capture the network of a cube, which stays alive meanwhile.
 ///
 /// # Errors
-/// When no process can be made.
-///
-/// # Safety
-/// The caller has one thread.
-pub unsafe fn begin(pid: i32) -> Result<Capturing, CaptureError> {
+/// No process can be made; also where the caller has a second thread, beside which a fork is not safe.
+pub fn begin(namespaces: &Namespaces) -> Result<Capturing, CaptureError> {
     let fail = |errno| CaptureError::new(Part::Helper, errno);
+    // Two links and one for each thread (proc_pid_task(5)).
+    let threads = std::fs::metadata("/proc/self/task").map_or(0, |meta| meta.nlink());
+    if threads != 3 {
+        return Err(fail(Errno::BUSY));
+    }
     let (ours, its) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(fail)?;
-    // SAFETY: the caller has one thread.
+    // SAFETY: this process has one thread, as was just seen: nobody else could start another.
     match unsafe { fork_into(0) } {
         Err(error) => Err(fail(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
         Ok(Forked::Parent { pidfd, .. }) => Ok(Capturing { socket: ours, helper: pidfd }),
         Ok(Forked::Child) => {
-            let code = i32::from(helper(pid, its.as_fd()).is_err());
+            let code = i32::from(helper(namespaces, its.as_fd()).is_err());
             // SAFETY: ends the process without running the keeper's destructors.
             unsafe { libc::_exit(code) }
         }
@@ -202,10 +233,10 @@ fn port(socket: &OwnedFd) -> Option<u16> {
 }
 
 /// The helper: sets everything up, sends it out, and is gone.
-fn helper(pid: i32, socket: BorrowedFd<'_>) -> io::Result<()> {
+fn helper(namespaces: &Namespaces, socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a plain system call; the keeper's death is this process's.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    match set_up(pid) {
+    match set_up(namespaces) {
         Ok((rules, all)) => {
             let fds: Vec<_> = std::iter::once(&rules).chain(&all).map(AsFd::as_fd).collect();
             fdpass::send(socket, &[0; 8], &fds)
@@ -220,8 +251,8 @@ fn helper(pid: i32, socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-fn set_up(pid: i32) -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
-    enter(pid).map_err(|errno| CaptureError::new(Part::Enter, errno))?;
+fn set_up(namespaces: &Namespaces) -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
+    namespaces.enter().map_err(|errno| CaptureError::new(Part::Enter, errno))?;
     set_up_here()
 }
 
@@ -241,17 +272,6 @@ fn set_up_here() -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
     netlink::apply(&rules, &batch, last).map_err(at(Part::Rules))?;
     forget_quickly();
     Ok((rules, all))
-}
-
-/// Enters the user namespace of `pid`, which gives every capability in it, and then its network namespace.
-fn enter(pid: i32) -> rustix::io::Result<()> {
-    let open = |kind: &str| {
-        File::open(format!("/proc/{pid}/ns/{kind}"))
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-    };
-    let (user, net) = (open("user")?, open("net")?);
-    rustix::thread::move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
-    rustix::thread::move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))
 }
 
 const NEW_ADDRESS: u16 = 20;

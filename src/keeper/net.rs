@@ -3,7 +3,6 @@
 //! A policy that reaches something is captured before the entry runs, and is not in force until its rules have been read back.
 //! With `none` the namespace is empty already, and nothing can leave it: the gateway, which then only refuses and says so,
 //! comes a moment later, so that a short command never waits for it.
-#![expect(unsafe_code, reason = "the capture forks, and the keeper has one thread until its gateway is made")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -16,7 +15,7 @@ use super::protocol::Answer;
 use super::start::{Born, NotStarted};
 use super::state::{Keeper, Piece};
 use crate::gateway::{self, Capture, GatewayFacts, Handle, Terms};
-use crate::host::capture::{self, CaptureError, Captured, Capturing};
+use crate::host::capture::{self, CaptureError, Captured, Capturing, Namespaces};
 use crate::model::net::{EventKind, LiveRule, NetEvent, NetPolicy, Rule, Scope};
 use crate::model::{Enforcement, Failure, Layer, LayerStatus, NetPolicyKind};
 use crate::plan::LaunchPlan;
@@ -68,6 +67,24 @@ pub struct NetStatus {
     pub ports: Vec<u16>,
 }
 
+/// How a cube's network begins.
+#[derive(Debug)]
+pub enum Begun {
+    /// Captured before the entry runs.
+    Now(Capturing),
+    /// With `none`: captured a moment later, in these namespaces.
+    Later(Namespaces),
+}
+
+/// A network that the entry may be let go with.
+#[derive(Debug)]
+pub enum Start {
+    /// Captured.
+    Now(Box<Ready>),
+    /// Empty, to be captured in a moment.
+    Later(Namespaces),
+}
+
 /// A captured network and the policy for it.
 #[derive(Debug)]
 pub struct Ready {
@@ -80,23 +97,23 @@ pub struct Ready {
 ///
 /// # Errors
 /// No process can be made.
-pub fn begin(plan: &LaunchPlan, born: &Born) -> Result<Option<Capturing>, NotStarted> {
+pub fn begin(plan: &LaunchPlan, born: &Born) -> Result<Begun, NotStarted> {
+    let namespaces = Namespaces::of(born.pid).map_err(|error| not_captured(&error))?;
     if plan.net == NetPolicy::None && plan.setup.is_none() {
-        return Ok(None);
+        return Ok(Begun::Later(namespaces));
     }
-    // SAFETY: this is before any runtime is made: the keeper has one thread.
-    unsafe { capture::begin(born.pid) }.map(Some).map_err(|error| not_captured(&error))
+    capture::begin(&namespaces).map(Begun::Now).map_err(|error| not_captured(&error))
 }
 
-/// Makes the policy ready, waits for the capture and reads it back.
+/// Makes the policy ready, waits for the capture and reads it back; with the layer's status, if it is one.
 ///
 /// # Errors
 /// The policy's secret or holes cannot be had, or the kernel refuses a part of the capture.
-pub fn finish(
-    plan: &LaunchPlan,
-    capturing: Option<Capturing>,
-) -> Result<Option<(Ready, LayerStatus)>, NotStarted> {
-    let Some(capturing) = capturing else { return Ok(None) };
+pub fn finish(plan: &LaunchPlan, begun: Begun) -> Result<(Start, Option<LayerStatus>), NotStarted> {
+    let capturing = match begun {
+        Begun::Now(capturing) => capturing,
+        Begun::Later(namespaces) => return Ok((Start::Later(namespaces), None)),
+    };
     let refused = |failure: Failure| {
         let hints = failure.hints.clone();
         hints.into_iter().fold(NotStarted::new(failure.to_string()), NotStarted::hint)
@@ -109,7 +126,7 @@ pub fn finish(
         Some(setup) => (setup, Some(net)),
         None => (net, None),
     };
-    Ok(Some((Ready { captured, terms, then }, status)))
+    Ok((Start::Now(Box::new(Ready { captured, terms, then })), Some(status)))
 }
 
 fn read_back(captured: &Captured) -> Enforcement {
@@ -174,10 +191,9 @@ pub fn open(keeper: &Rc<Keeper>, ready: Ready) -> std::io::Result<()> {
 }
 
 /// Captures the network of a cube with `none`, once it has run for a moment.
-pub async fn open_later(keeper: Rc<Keeper>) {
+pub async fn open_later(keeper: Rc<Keeper>, namespaces: Namespaces) {
     tokio::time::sleep(LATER).await;
-    // SAFETY: the keeper has one thread: its gateway, which makes the first other one, comes after this.
-    let capturing = match unsafe { capture::begin(keeper.pid) } {
+    let capturing = match capture::begin(&namespaces) {
         Ok(capturing) => capturing,
         Err(error) => return keeper.event("net-not-captured", error.to_string()),
     };
@@ -189,7 +205,7 @@ pub async fn open_later(keeper: Rc<Keeper>) {
         (Ok(()), Ok(captured)) => captured,
         // The namespace stays as empty as it was.
         (_, Err(error)) => return keeper.event("net-not-captured", error.to_string()),
-        (Err(error), _) => return keeper.event("net-not-captured", error.to_string()),
+        (Err(error), Ok(_)) => return keeper.event("net-not-captured", error.to_string()),
     };
     let terms = Terms { policy: NetPolicy::None, holes: Vec::new(), secret: None };
     if let Err(error) = open(&keeper, Ready { captured, terms, then: None }) {

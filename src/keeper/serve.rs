@@ -159,14 +159,16 @@ async fn life(
     listener: std::os::unix::net::UnixListener,
     pipes: [Option<OwnedFd>; 3],
     face: Option<StdStream>,
-    net: Option<net::Ready>,
+    net: net::Start,
 ) -> std::io::Result<()> {
     let later = match net {
-        Some(ready) => {
-            net::open(&keeper, ready)?;
+        net::Start::Now(ready) => {
+            net::open(&keeper, *ready)?;
             None
         }
-        None => Some(tokio::task::spawn_local(net::open_later(Rc::clone(&keeper)))),
+        net::Start::Later(namespaces) => {
+            Some(tokio::task::spawn_local(net::open_later(Rc::clone(&keeper), namespaces)))
+        }
     };
     let (started_out, started) = oneshot::channel();
     let (ended_out, ended) = oneshot::channel();

@@ -79,8 +79,8 @@ pub struct Jailed {
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
-    /// Its network, captured, unless it reaches nothing.
-    pub net: Option<net::Ready>,
+    /// Its network.
+    pub net: net::Start,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -185,10 +185,8 @@ pub fn jail(
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
     let mut early = readback::early(plan, born.pid);
-    let net = net::finish(plan, net)?.map(|(ready, status)| {
-        early.push(status);
-        ready
-    });
+    let (net, status) = net::finish(plan, net)?;
+    early.extend(status);
     wait_confined(plan, born)?;
     let layers = readback::read(plan, born.pid, filters.len(), early)
         .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
