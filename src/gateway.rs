@@ -25,6 +25,11 @@
 //!   loopback, as far as a rule or hole names it with the port.
 //! - **Events** reach the sink on the gateway's thread, in order, at most [`EVENTS_A_SECOND`] for
 //!   long; what was left out is an event with the number. The sink must not block for long.
+//! - **A rule is about the connection**, not about what is said in it: an allowed server that relays
+//!   elsewhere (a CDN, a proxy behind a web address) is the rule's doing. Under `proxy`, where a
+//!   name leads is the proxy's to judge.
+//! - **Limits** stand in `limits.rs`: connections at once by the open files that the host allows
+//!   (two each), connections taken a second, look-ups, rules, events.
 //! - **Relays** ([`relay::relay`]) serve forwards too: two sockets in, bytes and an end out.
 //! - The thread and its few helpers (name look-ups block) are the only threads of a keeper. They
 //!   are made by [`start`], so nothing may fork afterwards without an exec.

@@ -23,6 +23,7 @@ struct Cube {
     handle: Handle,
     tcp: SocketAddr,
     dns: SocketAddr,
+    dns_tcp: SocketAddr,
     going: Arc<Mutex<HashMap<u16, SocketAddr>>>,
     looked_up: Arc<AtomicUsize>,
     written: Arc<Mutex<Vec<NetEvent>>>,
@@ -49,6 +50,7 @@ impl Cube {
         let dns = UdpSocket::bind("127.0.0.1:0").expect("dns");
         let dns_tcp = TcpListener::bind("127.0.0.1:0").expect("dns over tcp");
         let (tcp_at, dns_at) = (tcp.local_addr().expect("address"), dns.local_addr().expect("address"));
+        let dns_tcp_at = dns_tcp.local_addr().expect("address");
         let going: Arc<Mutex<HashMap<u16, SocketAddr>>> = Arc::default();
         let looked_up = Arc::new(AtomicUsize::new(0));
         let (table, count) = (Arc::clone(&going), Arc::clone(&looked_up));
@@ -75,7 +77,7 @@ impl Cube {
         };
         let terms = terms(&policy).expect("terms");
         let handle = start(capture, terms, facts, sink).expect("gateway");
-        Self { handle, tcp: tcp_at, dns: dns_at, going, looked_up, written }
+        Self { handle, tcp: tcp_at, dns: dns_at, dns_tcp: dns_tcp_at, going, looked_up, written }
     }
 
     fn ask(&self, name: &str, kind: RecordType) -> Message {
@@ -348,6 +350,22 @@ fn names_over_both_transports_and_back() {
     assert!(matches!(&back.answers[0].data, RData::PTR(name) if name.0.to_ascii() == "a.example."));
     assert!(matches!(cube.ask("a.example", RecordType::AAAA).answers[0].data, RData::AAAA(_)));
     assert_eq!(cube.looked_up(), 0, "a question for a name asks nobody");
+    // The same over TCP, two questions on one stream; then one that is too long to be one.
+    let mut stream = TcpStream::connect(cube.dns_tcp).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+    for _ in 0..2 {
+        let question = b"\0\0\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x07example\0\0\x01\0\x01";
+        let length = u16::try_from(question.len() - 2).expect("short").to_be_bytes();
+        stream.write_all(&length).and_then(|()| stream.write_all(&question[2..])).expect("write");
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).expect("length");
+        let mut answer = vec![0; u16::from_be_bytes(length).into()];
+        stream.read_exact(&mut answer).expect("answer");
+        let answer = Message::from_vec(&answer).expect("parses");
+        assert!(matches!(&answer.answers[0].data, RData::A(address) if address.0 == at));
+    }
+    stream.write_all(b"\xff\xff").expect("write");
+    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
 }
 
 /// 5,000 connections as fast as they can be made, all refused: nothing is left of them, and a

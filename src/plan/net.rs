@@ -228,7 +228,8 @@ fn by_address(scene: &Scene<'_>, address: IpAddr, port: Port, candidate: Option<
     }
 }
 
-/// Nothing is resolved here: names go to the proxy, holes were resolved at launch.
+/// Nothing is resolved here: names go to the proxy, holes were resolved at launch. Where a name
+/// leads is therefore the proxy's to judge; only what says by itself where it leads is refused.
 fn through_proxy(scene: &Scene<'_>, destination: &Destination) -> Verdict {
     let alias = matches!(&destination.host, Host::Name(name) if name.is_host_alias());
     let leads_home = |hole: &OpenHole| {
@@ -248,6 +249,7 @@ fn through_proxy(scene: &Scene<'_>, destination: &Destination) -> Verdict {
     match &destination.host {
         Host::Name(name) if name.is_localhost() => Verdict::deny(Reason::NameNowhere),
         Host::Name(_) if alias => Verdict::deny(Reason::Place(Class::Loopback)),
+        Host::Name(name) if name.is_metadata() => Verdict::deny(Reason::Place(Class::Metadata)),
         Host::Name(_) => Verdict::go(Step::Proxy, &policy),
         Host::Address(address) => match classify(*address) {
             Class::Global => Verdict::go(Step::Proxy, &policy),

@@ -194,3 +194,60 @@ fn holes_go_past_the_proxy_and_nothing_else_does() {
     assert!(is_reset(talk(cube.connect("192.168.0.1:80".parse().expect("address")), b"\x16")));
     assert!(asked.lock().expect("lock").is_empty());
 }
+
+/// Debian's `microsocks`, which is not of our making, with a user and without.
+#[test]
+fn a_real_proxy_takes_what_it_is_given() {
+    use std::process::{Command, Stdio};
+    // A name of this host that is not `localhost`: only the proxy looks it up.
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let name = hosts
+        .lines()
+        .filter(|line| line.starts_with("127."))
+        .find_map(|line| line.split_whitespace().skip(1).find(|name| !name.starts_with("localhost")));
+    let Some(name) = name else {
+        println!("SKIPPED a_real_proxy_takes_what_it_is_given: /etc/hosts has one name for loopback");
+        return;
+    };
+    let listener = TcpListener::bind("0.0.0.0:0").expect("listener");
+    let echo = listener.local_addr().expect("address").port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut said = [0; 7];
+            let _answered = stream.read_exact(&mut said).and_then(|()| stream.write_all(&said));
+        }
+    });
+    let dir = tempfile::tempdir().expect("dir");
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "s3cret\n").expect("write");
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
+    for (arguments, user, right) in [
+        (&[][..], "", true),
+        (&["-u", "ann", "-P", "s3cret"], "ann@", true),
+        (&["-u", "ann", "-P", "s3cret"], "bob@", false),
+        (&["-u", "ann", "-P", "s3cret"], "", false),
+    ] {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("port").port();
+        let mut command = Command::new("microsocks");
+        command.args(["-i", "127.0.0.1", "-p", &free.to_string()]).args(arguments);
+        let Ok(mut server) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+            println!("SKIPPED a_real_proxy_takes_what_it_is_given: there is no `microsocks`");
+            return;
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, free)).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let url = format!("socks5h://{user}127.0.0.1:{free}").parse().expect("url");
+        let auth = if user.is_empty() { ProxyAuth::None } else { ProxyAuth::File(secret.clone()) };
+        let cube = Cube::new(NetPolicy::proxy(Some(url), auth, Vec::new()).expect("policy"));
+        // This server closes both ways when one end has said all: so that is not said.
+        let mut stream = cube.connect_name(name, echo);
+        let mut answer = vec![0; 7];
+        let answer =
+            stream.write_all(b"through").and_then(|()| stream.read_exact(&mut answer)).map(|()| answer);
+        let _ended = server.kill().and_then(|()| server.wait());
+        assert_eq!(answer.ok().as_deref(), right.then_some(&b"through"[..]), "{arguments:?} {user}");
+        assert_eq!(cube.looked_up(), 0);
+    }
+}

@@ -18,6 +18,17 @@ const LABEL_MAX: usize = 63;
 /// unless a rule or hole names `127.0.0.1` with the port.
 pub const HOST_ALIASES: [&str; 2] = ["host.tripmine.internal", "host.containers.internal"];
 
+/// Names of metadata services. Without a proxy their addresses are what is refused; a proxy on the
+/// host would resolve them as the host does.
+const METADATA: [&str; 6] = [
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "metadata.azure.internal",
+    "instance-data",
+    "instance-data.ec2.internal",
+];
+
 /// A canonical host name: lower-case ASCII labels of letters, digits, `-` and `_`, at most 253
 /// characters, no trailing dot, and nothing that any program would read as an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -131,6 +142,12 @@ impl HostName {
     #[must_use]
     pub fn is_onion(&self) -> bool {
         &*self.0 == "onion" || self.0.ends_with(".onion")
+    }
+
+    /// True for a usual name of a cloud's metadata service.
+    #[must_use]
+    pub fn is_metadata(&self) -> bool {
+        METADATA.contains(&&*self.0)
     }
 
     /// True for the names of the host itself ([`HOST_ALIASES`]).

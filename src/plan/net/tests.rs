@@ -170,6 +170,8 @@ fn proxy_gets_names_and_holes_go_past_it() {
         ("169.254.169.254:80", "deny: it leads to a metadata"),
         ("[::ffff:1.2.3.4]:80", "deny: it leads to a IPv4-in-IPv6"),
         ("localhost:80", "deny: the name leads nowhere"),
+        ("Metadata.Google.Internal:80", "deny: it leads to a metadata"),
+        ("instance-data:80", "deny: it leads to a metadata"),
     ] {
         let got = outcome(&proxy(), &[], to, "");
         assert!(got.starts_with(want), "{to}: {got}, not {want}");
