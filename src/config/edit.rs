@@ -120,14 +120,21 @@ fn add(document: &mut DocumentMut, key: &str, value: &str) {
             let lines = before.is_some_and(|text| text.contains('\n'));
             let mut item = Toml::from(value);
             if let Some(indent) = prefix {
-                let prefix = if lines { format!("\n{indent}") } else { " ".to_owned() };
-                item.decor_mut().set_prefix(prefix);
+                // What stands behind the last comma, such as a comment, stays with the item before it.
+                let behind = list.trailing().as_str().unwrap_or_default().trim_end().to_owned();
+                if lines && list.trailing_comma() {
+                    item.decor_mut().set_prefix(format!("{behind}\n{indent}"));
+                    list.set_trailing("\n");
+                } else {
+                    item.decor_mut().set_prefix(if lines { format!("\n{indent}") } else { " ".to_owned() });
+                }
             }
             list.push_formatted(item);
         }
         Some(single) => {
-            let old = single.as_str().map(str::to_owned);
-            let values: Array = old.into_iter().chain([value.to_owned()]).collect();
+            // Something else is no rule: it stays, and is named when the text is read again.
+            let Some(old) = single.as_str().map(str::to_owned) else { return };
+            let values: Array = [old, value.to_owned()].into_iter().collect();
             put(document.as_table_mut(), key, Toml::Array(values));
         }
         None => put(document.as_table_mut(), key, Toml::Array([value].into_iter().collect::<Array>())),
@@ -196,6 +203,43 @@ mod tests {
 
     fn apply(text: &str, edits: &[Edit]) -> Result<String, ConfigError> {
         apply_edits(Path::new("m.toml"), text, edits)
+    }
+
+    #[test]
+    fn lists_are_set_and_added_to_in_place() {
+        let add = |value: &str| Edit::Add { key: "allow", value: value.to_owned() };
+        let list = |values: &[&str]| Edit::List {
+            key: "allow",
+            values: values.iter().map(ToString::to_string).collect(),
+        };
+        for (text, edit, wanted) in [
+            ("# a\n", add("b.example:1"), "allow = [\"b.example:1\"]\n# a\n"),
+            (
+                "allow = [\"a.example\"] # c\n",
+                add("b.example:1"),
+                "allow = [\"a.example\", \"b.example:1\"] # c\n",
+            ),
+            ("allow = [\"a.example\"] # c\n", add("a.example"), "allow = [\"a.example\"] # c\n"),
+            ("allow = \"a.example\"\n", add("b.example"), "allow = [\"a.example\", \"b.example\"]\n"),
+            ("allow = []\n", add("b.example"), "allow = [\"b.example\"]\n"),
+            (
+                "allow = [\n  \"a.example\",\n  \"c.example\", # see\n]\n",
+                add("b.example"),
+                "allow = [\n  \"a.example\",\n  \"c.example\", # see\n  \"b.example\",\n]\n",
+            ),
+            (
+                "allow = [\"a.example\"] # c\n",
+                list(&["b.example", "c.example"]),
+                "allow = [\"b.example\", \"c.example\"] # c\n",
+            ),
+            ("lan = true\n", Edit::Set { key: "lan", value: "false".into() }, "lan = false\n"),
+        ] {
+            let got = apply(text, std::slice::from_ref(&edit)).expect(text);
+            // What it says counts first, then how it reads.
+            assert_eq!(got.replace("\n\n", "\n").trim(), wanted.trim(), "{edit:?} on {text:?}");
+        }
+        assert!(apply("", &[add("https://x/")]).is_err(), "a bad rule is not written");
+        assert!(apply("allow = 3\n", &[add("a.example")]).is_err());
     }
 
     fn var(key: &str, value: &str) -> Edit {
