@@ -9,6 +9,7 @@ pub mod error;
 pub mod global;
 pub mod load;
 pub mod machine;
+pub mod net;
 pub mod project;
 pub mod settings;
 mod tree;

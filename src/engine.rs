@@ -6,6 +6,7 @@ pub mod environment;
 pub mod facts;
 pub mod home;
 pub mod launch;
+mod secret;
 
 use std::path::PathBuf;
 

@@ -2,12 +2,15 @@
 //! the user's terminal. Decides nothing.
 
 pub mod aio;
+pub mod capture;
 pub mod cgroup;
 pub mod fdpass;
 pub mod fork;
 pub mod net;
+pub mod netlink;
 pub mod probe;
 pub mod proc;
+pub mod socks;
 pub mod sys;
 pub mod tty;
 pub mod userns;

@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod end;
 pub mod input;
+pub mod net;
 pub mod output;
 pub mod protocol;
 pub mod readback;

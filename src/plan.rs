@@ -13,12 +13,15 @@ pub mod launch;
 pub mod layers;
 pub mod limits;
 pub mod mounts;
+pub mod net;
 pub mod pick;
+pub mod reach;
 pub mod resolve;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod seccomp;
 pub mod secrets;
+pub mod tighten;
 
 pub use facts::Facts;
 pub use launch::LaunchPlan;

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod lock;
 pub mod log;
 pub mod machines;
+pub mod net_log;
 pub mod projects;
 pub mod remove;
 pub mod skeleton;

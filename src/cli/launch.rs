@@ -132,5 +132,10 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>, ctx: &Ctx) {
     };
     let leave = leader.map(|key| format!(" · {key} d leaves it running")).unwrap_or_default();
     let place = plan.project.as_ref().map(|p| format!(" · {}", printable(&p.target))).unwrap_or_default();
-    ctx.out.note(format!("{what} {} on {}{place} · net {}{leave}", plan.id.short(), plan.machine, plan.net));
+    ctx.out.note(format!(
+        "{what} {} on {}{place} · net {}{leave}",
+        plan.id.short(),
+        plan.machine,
+        plan.net.kind()
+    ));
 }

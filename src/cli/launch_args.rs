@@ -4,7 +4,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::model::{Jail, NetPolicy, RunAs, SeccompProfile};
+use crate::model::{Jail, NetPolicyKind, RunAs, SeccompProfile};
 
 const WHERE: &str = "Where it runs";
 const CONFINE: &str = "What it may do";
@@ -47,13 +47,19 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "landlock|container|microvm", hide_possible_values = true, value_parser = words(Jail::WORDS), help_heading = CONFINE)]
     pub jail: Option<String>,
 
-    /// What it may reach on the network; so far `none` is built [default: none]
-    #[arg(long, value_name = "none|proxy|allow|open", hide_possible_values = true, value_parser = words(NetPolicy::WORDS), help_heading = CONFINE)]
+    /// What it may reach on the network [default: none]
+    #[arg(long, value_name = "none|proxy|allow|open", hide_possible_values = true, value_parser = words(NetPolicyKind::WORDS), help_heading = CONFINE)]
     pub net: Option<String>,
 
-    /// Let it reach this host and port (repeatable; not built yet)
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = CONFINE, hide_short_help = true)]
+    /// Let it reach this name, `*.name`, address or network (repeatable)
+    ///
+    /// Alone it means `--net allow`; what the machine allows stays allowed.
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = CONFINE)]
     pub allow: Vec<String>,
+
+    /// Lead everything through this SOCKS proxy, by name: socks5h://HOST:PORT
+    #[arg(long, value_name = "URL", help_heading = CONFINE, hide_short_help = true)]
+    pub proxy: Option<String>,
 
     /// Lead a host port to a port of the cube (repeatable; not built yet)
     #[arg(short, long = "publish", value_name = "[BIND:]HOST:CUBE", help_heading = CONFINE, hide_short_help = true)]

@@ -12,6 +12,7 @@ use super::{
     attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
     rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
+use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
 use crate::engine::home;
@@ -145,6 +146,8 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Exec(args) => exec::run(args, ctx),
         Verb::Logs(args) => logs::run(args, ctx).map(done),
         Verb::Events(args) => events::run(args, ctx).map(done),
+        Verb::Net(args) => net::run(args, ctx).map(done),
+        Verb::Proxy(args) => proxy::run(args, ctx),
         Verb::Stop(args) => stop::run(args, ctx),
         Verb::Kill(args) => kill::run(args, ctx),
         Verb::Rm(args) => rm::run(args, ctx),

@@ -10,9 +10,12 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::net;
 use crate::engine::client::{Client, Heard, refused};
 use crate::host::tty::{self, Raw, Signals};
+use crate::keeper::net::NetAnswer;
 use crate::keeper::protocol::{Answer, Ask, Kind};
+use crate::model::net::NetEvent;
 use crate::model::{ExitRecord, Failure, FailureKind};
 use crate::term::{Action, Filter, Leader, LeaderKey, leave};
 
@@ -78,13 +81,20 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
         out: stdout_tty.then(Filter::new),
         err: rustix::termios::isatty(io::stderr()).then(Filter::new),
         touched: false,
+        denied: Vec::new(),
+        told: 0,
     };
     let result = session.run();
     if join.tty && stdout_tty && session.touched {
         // Whatever modes the cube left on, the user's terminal comes back as it was.
         let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
     }
+    let denied = session.denied;
     drop(raw);
+    // What would have torn a full screen is said when it is gone.
+    let mut lines: Vec<u8> = denied.concat().into_bytes();
+    lines.retain(|byte| *byte != b'\r');
+    write_all(io::stderr().as_fd(), &lines)?;
     result
 }
 
@@ -99,7 +109,13 @@ struct Session<'a> {
     err: Option<Filter>,
     /// An escape sequence has reached the terminal: its modes may be other than they were.
     touched: bool,
+    /// Lines about what the net denied, for the end of a terminal's session.
+    denied: Vec<String>,
+    told: usize,
 }
+
+/// The most denials that a session shows: the rest is in the cube's log.
+const DENIALS: usize = 12;
 
 impl Session<'_> {
     fn run(&mut self) -> Result<Outcome, Failure> {
@@ -232,6 +248,17 @@ impl Session<'_> {
         let _sent = self.client.send(Kind::Input, bytes);
     }
 
+    fn denial(&mut self, event: &NetEvent) -> Option<String> {
+        self.told += 1;
+        match self.told {
+            ..=DENIALS => Some(format!("tripmine: {}\n", net::denial(event))),
+            told if told == DENIALS + 1 => {
+                Some("tripmine: net: more was denied; `tripmine net CUBE` shows it\n".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn take_frames(&mut self) -> Result<Option<Outcome>, Failure> {
         let mut out = Vec::new();
         let mut err = Vec::new();
@@ -250,6 +277,15 @@ impl Session<'_> {
                     err.extend_from_slice(
                         b"\r\n[tripmine: another terminal types now; this one only watches, and Ctrl-C leaves]\r\n",
                     );
+                }
+                Heard::Answer(Answer::Net(NetAnswer::Denied(event))) => {
+                    if let Some(line) = self.denial(&event) {
+                        if self.join.tty {
+                            self.denied.push(line);
+                        } else {
+                            err.extend_from_slice(line.as_bytes());
+                        }
+                    }
                 }
                 Heard::Answer(_) => {}
             }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::args::{Launch, Target};
+use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, ImageRef, Limits, Name, Settings, limits};
 use crate::plan::env::EnvChoice;
@@ -26,6 +27,7 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         image: optional(image_flag, image, ImageRef::parse)?,
         jail: optional("--jail", options.jail.as_deref(), str::parse)?,
         net: optional("--net", options.net.as_deref(), str::parse)?,
+        reach: reach(options)?,
         user: optional("--user", options.user.as_deref(), str::parse)?,
         seccomp: optional("--seccomp", options.seccomp.as_deref(), str::parse)?,
         limits: Limits {
@@ -44,7 +46,6 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         what: launch.what.clone(),
         settings,
         mount: path("--mount", options.mount.as_deref())?,
-        allow: options.allow.clone(),
         publish: options.publish.clone(),
         env: options
             .env
@@ -68,6 +69,17 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         },
         workdir: options.workdir.clone(),
         yes_really: options.yes_really,
+    })
+}
+
+/// `--allow` and `--proxy`.
+fn reach(options: &super::launch_args::LaunchArgs) -> Result<NetSettings, Failure> {
+    let rules = options.allow.iter().map(|text| Rule::parse(text).map_err(|error| wrong("--allow", &error)));
+    let rules: Vec<Rule> = rules.collect::<Result<_, _>>()?;
+    Ok(NetSettings {
+        rules: Some(rules).filter(|rules| !rules.is_empty()),
+        proxy: optional("--proxy", options.proxy.as_deref(), ProxyUrl::parse)?,
+        ..NetSettings::default()
     })
 }
 
@@ -113,7 +125,7 @@ fn wrong(flag: &str, error: &dyn Display) -> Failure {
 mod tests {
     use super::super::args::{Command, parse};
     use super::*;
-    use crate::model::{ByteSize, FailureKind, Jail, Limit, NetPolicy, RunAs, SeccompProfile};
+    use crate::model::{ByteSize, FailureKind, Jail, Limit, NetPolicyKind, RunAs, SeccompProfile};
 
     fn launch(words: &[&str]) -> Launch {
         let argv = std::iter::once("tripmine").chain(words.iter().copied()).map(Into::into).collect();
@@ -137,9 +149,9 @@ mod tests {
             "--net",
             "open",
             "--allow",
-            "a:1",
+            "a.example:1",
             "--allow",
-            "b",
+            "b.example",
             "-e",
             "A=1",
             "-e",
@@ -180,7 +192,7 @@ mod tests {
         assert_eq!(settings.image, ImageRef::parse("dev@2").ok());
         assert_eq!(
             (settings.jail, settings.net, settings.user, settings.seccomp),
-            (Some(Jail::Microvm), Some(NetPolicy::Open), Some(RunAs::Root), Some(SeccompProfile::Strict))
+            (Some(Jail::Microvm), Some(NetPolicyKind::Open), Some(RunAs::Root), Some(SeccompProfile::Strict))
         );
         assert_eq!(settings.limits.memory, Some(Limit { value: ByteSize::mib(64), required: true }));
         assert_eq!(settings.limits.cpus_milli.map(|l| l.value), Some(500));
@@ -188,7 +200,10 @@ mod tests {
         assert_eq!(settings.limits.disk.map(|l| l.value), Some(ByteSize::mib(1024)));
         assert_eq!(settings.limits.timeout.map(|t| t.as_secs()), Some(5));
         assert_eq!(typed.mount, Some("/srv".into()));
-        assert_eq!((typed.allow.len(), typed.publish.len(), typed.env.len()), (2, 1, 2));
+        assert_eq!(
+            (settings.reach.rules.as_ref().map(Vec::len), typed.publish.len(), typed.env.len()),
+            (Some(2), 1, 2)
+        );
         assert_eq!(typed.env_files, [PathBuf::from("x.env")]);
         assert_eq!(typed.keep.as_ref().map(Name::as_str), Some("box"));
         assert!(typed.ephemeral && typed.review && typed.detach && typed.yes_really);

@@ -10,7 +10,9 @@ use super::launch_args::LaunchArgs;
 use super::logs::LogsArgs;
 use super::machine::MachineArgs;
 use super::man::ManArgs;
+use super::net::NetArgs;
 use super::project::ProjectArgs;
+use super::proxy::ProxyArgs;
 use super::prune::PruneArgs;
 use super::ps::PsArgs;
 use super::undo::UndoArgs;
@@ -41,6 +43,16 @@ pub enum Verb {
     /// Show what happened to a cube
     #[command(after_help = "Example:\n  tripmine events site")]
     Events(EventsArgs),
+    /// Show what a cube reached and what it was denied, and allow it
+    #[command(
+        after_help = "Examples:\n  tripmine net site                                  what it reached, what was denied\n  tripmine net -f --json site                        as it happens, one event a line\n  tripmine net site allow example.com:443            at once, until the cube ends\n  tripmine net site allow example.com:443 --machine  for every later cube of its machine too\n  tripmine net site phase run                        the set-up is over"
+    )]
+    Net(NetArgs),
+    /// Find SOCKS proxies, and see whether one works
+    #[command(
+        after_help = "Examples:\n  tripmine proxy detect                            the usual ports of this host\n  tripmine proxy check socks5h://127.0.0.1:9050\n\nExit codes: 0 a proxy answers; 1 none does; 2 the command line is wrong; 3 it could not be told."
+    )]
+    Proxy(ProxyArgs),
     /// End cubes: TERM, then KILL after a grace
     #[command(
         after_help = "Examples:\n  tripmine stop site         the cube that runs `site`\n  tripmine stop -t 1 a b     a second's grace, both at once\n  tripmine stop --all"

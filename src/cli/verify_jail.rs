@@ -2,6 +2,8 @@
 //! it found kept. Here: what the probe is told about this host, how it is started, and how its answers
 //! are shown. Exit code 0 only when every promise was tested and kept.
 
+mod outside;
+
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
@@ -12,12 +14,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use outside::Outside;
+
 use super::ctx::Ctx;
 use super::launch_args::words;
 use crate::engine::client::{Client, Heard, refused};
 use crate::engine::launch;
 use crate::keeper::protocol::{Answer, Kind};
-use crate::model::{ByteSize, Failure, Limit, Limits, Name, RunAs, SeccompProfile, Settings};
+use crate::model::net::{NetSettings, ProxyUrl};
+use crate::model::{ByteSize, Failure, Limit, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings};
 use crate::plan::Typed;
 use crate::plan::battery::{Canaries, Observation, PROBE_VERB, read};
 use crate::plan::diagnose::Verdict;
@@ -62,11 +67,17 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let leaked = leak_a_descriptor()
         .map_err(|error| Failure::failed("cannot open a descriptor to leak").because(&error))?;
     let waiting = launch::start_keeper()?;
+    let outside = Outside::set_out(format!("token-{}", std::process::id()))
+        .map_err(|error| Failure::failed("cannot listen on the host for the net's rows").because(&error))?;
+    let proxy = ProxyUrl::parse(&format!("socks5h://{}", outside.proxy))
+        .map_err(|error| Failure::failed(error.to_string()))?;
     let typed = Typed {
         machine: Some(Name::default_machine()),
         what: What::Command(vec![PROBE.to_owned()]),
         settings: Settings {
             user: Some(run_as),
+            net: Some(NetPolicyKind::Proxy),
+            reach: NetSettings { proxy: Some(proxy), ..NetSettings::default() },
             seccomp: Some(profile),
             limits: Limits {
                 pids: Some(Limit { value: PIDS, required: false }),
@@ -95,6 +106,9 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
         .map(|mount| mount.target.clone())
         .chain(plan.root.system.iter().map(|tree| tree.path.to_string_lossy().into_owned()))
         .collect();
+    host.canaries.port = Some(outside.port);
+    host.canaries.addresses.clone_from(&outside.addresses);
+    host.canaries.token = Some(outside.token.clone());
     host.canaries.pids = plan.limits.pids.map(|(pids, _)| pids);
     host.canaries.disk =
         plan.limits.disk.filter(|(_, enforcer)| *enforcer == Enforcer::TmpfsSize).map(|(size, _)| size.get());
@@ -107,6 +121,13 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let _sent = client.send(Kind::InputEnd, &[]);
     let output = listen(&mut client, ctx)?;
     drop((leaked, host));
+    if outside.reached() > 0 {
+        let message = "the cube reached a listener of the host: the net policy is broken";
+        return Err(
+            Failure::failed(message).hint("do not run anything untrusted on this host; please report it")
+        );
+    }
+    drop(outside);
     super::sweep::sweep(ctx);
     let mut code = 1;
     ctx.out.rendered(|out| {

@@ -25,6 +25,20 @@ pub enum Edit {
     },
     /// Sets the command.
     Entry(Vec<String>),
+    /// Sets a key to a list of texts.
+    List {
+        /// The key.
+        key: &'static str,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// Adds a text to a list, unless it is in it.
+    Add {
+        /// The key.
+        key: &'static str,
+        /// The new text.
+        value: String,
+    },
     /// Sets one variable.
     Env(EnvVar),
     /// Removes a key, or one variable as `env.KEY`. Comments above it stay.
@@ -57,10 +71,14 @@ fn document(file: &Path, text: &str) -> Result<DocumentMut, ConfigError> {
 fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
     let mut document = document(file, text)?;
     match edit {
-        Edit::Set { key, value } => put(document.as_table_mut(), key, toml_value(value)),
+        Edit::Set { key, value } => put(document.as_table_mut(), key, toml_value(key, value)),
         Edit::Entry(argv) => {
             put(document.as_table_mut(), "entry", Toml::Array(argv.iter().collect::<Array>()));
         }
+        Edit::List { key, values } => {
+            put(document.as_table_mut(), key, Toml::Array(values.iter().collect::<Array>()));
+        }
+        Edit::Add { key, value } => add(&mut document, key, value),
         Edit::Env(variable) => {
             let env = document.as_table_mut().entry("env").or_insert_with(|| Item::Table(Table::new()));
             let span = env.span().unwrap_or(0..0);
@@ -75,10 +93,51 @@ fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
 }
 
 /// Numbers stay numbers: `pids = 512` reads better than `pids = "512"`.
-fn toml_value(value: &str) -> Toml {
+fn toml_value(key: &str, value: &str) -> Toml {
+    if key == "lan"
+        && let Ok(value) = value.parse::<bool>()
+    {
+        return Toml::from(value);
+    }
     match value.parse::<i64>() {
         Ok(number) if number.to_string() == value => Toml::from(number),
         _ => Toml::from(value),
+    }
+}
+
+/// Adds to a list in place: its comments and line breaks stay.
+fn add(document: &mut DocumentMut, key: &str, value: &str) {
+    match document.get_mut(key).and_then(Item::as_value_mut) {
+        Some(Toml::Array(list)) => {
+            if list.iter().any(|item| item.as_str() == Some(value)) {
+                return;
+            }
+            // On a line of its own where the others are.
+            let last = list.len().checked_sub(1).and_then(|at| list.get(at));
+            let before = last.and_then(|item| item.decor().prefix()).and_then(|prefix| prefix.as_str());
+            let prefix =
+                before.map(|text| text.rsplit_once('\n').map_or(text, |(_, indent)| indent).to_owned());
+            let lines = before.is_some_and(|text| text.contains('\n'));
+            let mut item = Toml::from(value);
+            if let Some(indent) = prefix {
+                // What stands behind the last comma, such as a comment, stays with the item before it.
+                let behind = list.trailing().as_str().unwrap_or_default().trim_end().to_owned();
+                if lines && list.trailing_comma() {
+                    item.decor_mut().set_prefix(format!("{behind}\n{indent}"));
+                    list.set_trailing("\n");
+                } else {
+                    item.decor_mut().set_prefix(if lines { format!("\n{indent}") } else { " ".to_owned() });
+                }
+            }
+            list.push_formatted(item);
+        }
+        Some(single) => {
+            // Something else is no rule: it stays, and is named when the text is read again.
+            let Some(old) = single.as_str().map(str::to_owned) else { return };
+            let values: Array = [old, value.to_owned()].into_iter().collect();
+            put(document.as_table_mut(), key, Toml::Array(values));
+        }
+        None => put(document.as_table_mut(), key, Toml::Array([value].into_iter().collect::<Array>())),
     }
 }
 
@@ -144,6 +203,43 @@ mod tests {
 
     fn apply(text: &str, edits: &[Edit]) -> Result<String, ConfigError> {
         apply_edits(Path::new("m.toml"), text, edits)
+    }
+
+    #[test]
+    fn lists_are_set_and_added_to_in_place() {
+        let add = |value: &str| Edit::Add { key: "allow", value: value.to_owned() };
+        let list = |values: &[&str]| Edit::List {
+            key: "allow",
+            values: values.iter().map(ToString::to_string).collect(),
+        };
+        for (text, edit, wanted) in [
+            ("# a\n", add("b.example:1"), "allow = [\"b.example:1\"]\n# a\n"),
+            (
+                "allow = [\"a.example\"] # c\n",
+                add("b.example:1"),
+                "allow = [\"a.example\", \"b.example:1\"] # c\n",
+            ),
+            ("allow = [\"a.example\"] # c\n", add("a.example"), "allow = [\"a.example\"] # c\n"),
+            ("allow = \"a.example\"\n", add("b.example"), "allow = [\"a.example\", \"b.example\"]\n"),
+            ("allow = []\n", add("b.example"), "allow = [\"b.example\"]\n"),
+            (
+                "allow = [\n  \"a.example\",\n  \"c.example\", # see\n]\n",
+                add("b.example"),
+                "allow = [\n  \"a.example\",\n  \"c.example\", # see\n  \"b.example\",\n]\n",
+            ),
+            (
+                "allow = [\"a.example\"] # c\n",
+                list(&["b.example", "c.example"]),
+                "allow = [\"b.example\", \"c.example\"] # c\n",
+            ),
+            ("lan = true\n", Edit::Set { key: "lan", value: "false".into() }, "lan = false\n"),
+        ] {
+            let got = apply(text, std::slice::from_ref(&edit)).expect(text);
+            // What it says counts first, then how it reads.
+            assert_eq!(got.replace("\n\n", "\n").trim(), wanted.trim(), "{edit:?} on {text:?}");
+        }
+        assert!(apply("", &[add("https://x/")]).is_err(), "a bad rule is not written");
+        assert!(apply("allow = 3\n", &[add("a.example")]).is_err());
     }
 
     fn var(key: &str, value: &str) -> Edit {

@@ -7,6 +7,7 @@ use crate::model::limits::{parse_size, parse_timeout};
 use crate::model::{ByteSize, Name, Settings};
 
 use super::error::{ConfigError, Source};
+use super::net::{NET_KEYS, read_net};
 use super::settings::{
     LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, table, unknown_key, version,
 };
@@ -122,14 +123,15 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
             "defaults" => {
                 for default in table(&source, entry)? {
                     let known = read_setting(&source, &mut config.defaults, default)?
-                        || read_limit(&source, &mut config.defaults, default)?;
+                        || read_limit(&source, &mut config.defaults, default)?
+                        || read_net(&source, &mut config.defaults, default)?;
                     if !known {
-                        let keys = [&SETTING_KEYS[..], &LIMIT_KEYS[..]].concat();
+                        let keys = [&SETTING_KEYS[..], &LIMIT_KEYS[..], &NET_KEYS[..]].concat();
                         return Err(unknown_key(&source, default, &keys));
                     }
                 }
             }
-            key if SETTING_KEYS.contains(&key) || LIMIT_KEYS.contains(&key) => {
+            key if SETTING_KEYS.contains(&key) || LIMIT_KEYS.contains(&key) || NET_KEYS.contains(&key) => {
                 let mut error = unknown_key(&source, entry, &[]);
                 error.hint = Some(format!("write `{key}` beneath `[defaults]`"));
                 return Err(error);

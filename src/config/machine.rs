@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use crate::model::net::{ProxyAuth, Rule};
 use crate::model::{Machine, Name};
 
 use super::edit::{Edit, apply_edits};
 use super::error::{ConfigError, Source};
+use super::net::{NET_KEYS, read_net};
 use super::settings::{
     LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, unknown_key, version,
 };
@@ -22,6 +24,7 @@ pub const EMPTY_MACHINE: &str = "version = 1\n";
 pub fn machine_keys() -> Vec<&'static str> {
     let mut keys = vec!["version", "projects", "colour"];
     keys.extend(SETTING_KEYS);
+    keys.extend(NET_KEYS);
     keys.extend(LIMIT_KEYS);
     keys
 }
@@ -50,6 +53,7 @@ pub fn parse_machine(name: &Name, file: &Path, text: &str) -> Result<Machine, Co
                 machine.colour = Some(text.to_owned());
             }
             _ if read_setting(&source, &mut machine.settings, entry)?
+                || read_net(&source, &mut machine.settings, entry)?
                 || read_limit(&source, &mut machine.settings, entry)? => {}
             "limits" => {
                 let mut error = unknown_key(&source, entry, &[]);
@@ -81,6 +85,9 @@ fn edits_of(machine: &Machine) -> Vec<Edit> {
     set("image", settings.image.as_ref().map(ToString::to_string));
     set("jail", settings.jail.map(|value| value.to_string()));
     set("net", settings.net.map(|value| value.to_string()));
+    set("proxy", settings.reach.proxy.as_ref().map(ToString::to_string));
+    set("lan", settings.reach.lan.map(|value| value.to_string()));
+    set("setup", settings.reach.setup.map(|value| value.to_string()));
     set("user", settings.user.map(|value| value.to_string()));
     set("seccomp", settings.seccomp.map(|value| value.to_string()));
     // Sizes are written in bytes where the short form would round.
@@ -102,6 +109,22 @@ fn edits_of(machine: &Machine) -> Vec<Edit> {
     set("timeout", limits.timeout.map(|time| humantime::format_duration(time).to_string()));
     set("projects", machine.projects.as_ref().map(|path| path.display().to_string()));
     set("colour", machine.colour.clone());
+    match &settings.reach.auth {
+        Some(ProxyAuth::File(file)) => {
+            edits.push(Edit::Set { key: "proxy-auth-file", value: file.display().to_string() });
+        }
+        Some(ProxyAuth::Command(argv)) => {
+            edits.push(Edit::List { key: "proxy-auth-command", values: argv.clone() });
+        }
+        Some(ProxyAuth::None) | None => {}
+    }
+    let texts = |list: &[Rule]| list.iter().map(ToString::to_string).collect();
+    if let Some(rules) = &settings.reach.rules {
+        edits.push(Edit::List { key: "allow", values: texts(rules) });
+    }
+    if let Some(holes) = &settings.reach.holes {
+        edits.push(Edit::List { key: "holes", values: holes.iter().map(ToString::to_string).collect() });
+    }
     if let Some(entry) = &settings.entry {
         edits.push(Edit::Entry(entry.clone()));
     }
@@ -117,7 +140,8 @@ mod tests {
         parse_machine(&Name::parse("work").expect("name"), Path::new("work.toml"), text)
     }
 
-    const FULL: &str = "version = 1\nimage = \"dev@2\"\njail = \"container\"\nnet = \"none\"\nuser = \"root\"\n\
+    const FULL: &str = "version = 1\nimage = \"dev@2\"\njail = \"container\"\nnet = \"none\"\nallow = [\"a.example:443\"]\n\
+        proxy = \"socks5h://h:1080\"\nproxy-auth-command = [\"a\", \"b c\"]\nholes = [\"10.0.0.1:80\"]\nlan = true\nsetup = \"open\"\nuser = \"root\"\n\
         seccomp = \"strict\"\nmemory = \"512M!\"\ncpus = 1.5\npids = 300\ndisk = 12345\ntimeout = \"1h 30m\"\n\
         entry = \"sh -c 'echo hi'\"\nprojects = \"~/p\"\ncolour = \"#aabbcc\"\n[env]\nA = \"1 2\"\nB = 3\n";
 

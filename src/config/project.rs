@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::model::Settings;
 
 use super::error::{ConfigError, Source};
+use super::net::{NET_KEYS, PROJECT_NET_KEYS, read_net};
 use super::settings::{LIMIT_KEYS, SETTING_KEYS, read_limit, read_setting, table, unknown_key, version};
 use super::tree::parse_yaml;
 
@@ -32,13 +33,19 @@ pub fn parse_project(file: &Path, text: &str) -> Result<Settings, ConfigError> {
                 }
             }
             key => {
-                if read_setting(&source, &mut settings, entry)? {
+                if read_setting(&source, &mut settings, entry)?
+                    || (PROJECT_NET_KEYS.contains(&key) && read_net(&source, &mut settings, entry)?)
+                {
                     continue;
                 }
-                let known = [&SETTING_KEYS[..], &["limits"]].concat();
+                let known = [&SETTING_KEYS[..], &PROJECT_NET_KEYS, &["limits"]].concat();
                 let mut error = unknown_key(&source, entry, &known);
                 if LIMIT_KEYS.contains(&key) {
                     error.hint = Some(format!("write `{key}` beneath `limits`"));
+                } else if NET_KEYS.contains(&key) {
+                    error.hint = Some(format!(
+                        "a project file can only narrow the net: set `{key}` on the machine, with `tripmine machine edit`"
+                    ));
                 } else if ["mount", "mounts", "volumes"].contains(&key) {
                     error.hint = Some("a project file cannot ask for mounts: use `--mount`".to_owned());
                 }

@@ -2,7 +2,7 @@
 
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::sanitize::printable;
-use crate::model::{EnvVar, ImageRef, Jail, NetPolicy, RunAs, SeccompProfile, Settings};
+use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, RunAs, SeccompProfile, Settings};
 
 use super::error::{ConfigError, Source};
 use super::tree::{Entry, Node, Value};
@@ -28,7 +28,7 @@ pub(crate) fn read_setting(
             );
         }
         "jail" => settings.jail = Some(word(source, entry, Jail::WORDS)?),
-        "net" => settings.net = Some(word(source, entry, NetPolicy::WORDS)?),
+        "net" => settings.net = Some(word(source, entry, NetPolicyKind::WORDS)?),
         "user" => settings.user = Some(word(source, entry, RunAs::WORDS)?),
         "seccomp" => settings.seccomp = Some(word(source, entry, SeccompProfile::WORDS)?),
         "entry" => settings.entry = Some(argv(source, entry)?),
@@ -127,24 +127,26 @@ pub(crate) fn folder(source: &Source<'_>, entry: &Entry) -> Result<std::path::Pa
 }
 
 /// A command: one text that is split as a shell does, or a list of words.
-fn argv(source: &Source<'_>, entry: &Entry) -> Result<Vec<String>, ConfigError> {
+pub(crate) fn argv(source: &Source<'_>, entry: &Entry) -> Result<Vec<String>, ConfigError> {
     let fail = |node: &Node, message: String| Err(source.error(&node.span, message));
     let argv = match &entry.node.value {
         Value::Scalar(text) => match shell_words::split(text) {
             Ok(argv) => argv,
-            Err(error) => return fail(&entry.node, format!("`entry` cannot be split into words: {error}")),
+            Err(error) => {
+                return fail(&entry.node, format!("`{}` cannot be split into words: {error}", entry.key));
+            }
         },
         Value::List(items) => {
             let mut argv = Vec::with_capacity(items.len());
             for item in items {
                 match &item.value {
                     Value::Scalar(text) => argv.push(text.clone()),
-                    other => return fail(item, format!("`entry` wants words, not {}", other.what())),
+                    other => return fail(item, format!("`{}` wants words, not {}", entry.key, other.what())),
                 }
             }
             argv
         }
-        other => return fail(&entry.node, format!("`entry` wants a command, not {}", other.what())),
+        other => return fail(&entry.node, format!("`{}` wants a command, not {}", entry.key, other.what())),
     };
     if argv.first().is_none_or(String::is_empty) {
         return fail(&entry.node, "`entry` is empty: leave it out to start a shell".to_owned());

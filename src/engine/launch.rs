@@ -123,7 +123,9 @@ pub fn launch(
         }
     }
     let socket = cubes::socket_path(&engine.layout.run, &plan.id);
-    let launch = Launch { plan: plan.clone(), record: record(plan), mines, socket, attached, enter_again };
+    let mut handed = plan.clone();
+    super::secret::with_environment(&mut handed, |name| std::env::var(name).ok());
+    let launch = Launch { plan: handed, record: record(plan), mines, socket, attached, enter_again };
     hand_over(&waiting.face, mask, &fds, launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
@@ -201,7 +203,7 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
         project_path: plan.project.as_ref().map(|project| project.path.clone()),
         image: plan.image.clone(),
         jail: plan.jail,
-        net: plan.net,
+        net: plan.net.kind(),
         user: plan.user.run_as,
         seccomp: plan.seccomp,
         keep: plan.keep,

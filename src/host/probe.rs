@@ -7,7 +7,6 @@
 
 mod cgroup;
 mod children;
-mod nft;
 pub(crate) mod raw;
 mod subordinate;
 

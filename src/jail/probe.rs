@@ -6,6 +6,7 @@ mod calls;
 mod files;
 mod floods;
 mod mounts;
+mod net;
 mod process;
 mod raw;
 
@@ -49,6 +50,12 @@ fn try_row(row: Row, canaries: &Canaries) -> Seen {
         "F06" => mounts::flags(),
         "F13" => mounts::of_the_host(&canaries.mounts),
         "N01" => files::interfaces(),
+        "N02" => net::past_the_proxy(canaries.port, &canaries.addresses),
+        "N03" => net::datagrams(),
+        "N09" => net::unusual(canaries.port),
+        "N11" => net::changing(),
+        "N12" => net::named(canaries.token.as_deref()),
+        "N13" => net::proxy_gone(canaries.token.as_deref()),
         "N07" => process::abstract_socket(canaries.abstract_socket.as_deref()),
         "R01" => process::limits(),
         "R02" => floods::processes(canaries.pids),

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::output::{self, QUEUE, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
 use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
-use super::{end, input, stats};
+use super::{end, input, net, stats};
 use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
@@ -201,6 +201,10 @@ impl Connection {
                 let viewers = u32::try_from(self.keeper.viewers.borrow().len()).unwrap_or(u32::MAX);
                 let record = self.keeper.record.borrow().clone();
                 say(&self.queue, Answer::Status(Box::new(Status { record, viewers, usage }))).await;
+            }
+            Ask::Net(ask) => {
+                let answer = net::answer(&self.keeper, ask);
+                say(&self.queue, answer).await;
             }
             Ask::Stop { grace_ms } => {
                 self.keeper.end(ExitReason::Stopped, grace_ms);

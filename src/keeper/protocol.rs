@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::net::{NetAnswer, NetAsk};
 use crate::model::{CubeRecord, EnvVar, ExitRecord, LayerStatus, Name, TripId};
 use crate::plan::LaunchPlan;
 
@@ -132,6 +133,8 @@ pub enum Ask {
     },
     /// Answer when the cube has ended.
     Wait,
+    /// Something about the net.
+    Net(NetAsk),
     /// Give a durable cube another name.
     Rename {
         /// The new one.
@@ -192,6 +195,8 @@ pub enum Answer {
     },
     /// Done.
     Done,
+    /// Something about the net.
+    Net(NetAnswer),
     /// State and figures.
     Status(Box<Status>),
     /// The entry (or the exec'd process) has ended.

@@ -17,7 +17,7 @@ use tokio::task::LocalSet;
 use super::protocol::{self, Answer, Kind};
 use super::start::{self, Handover, Jailed, Known, NotStarted};
 use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
-use super::{connection, end, output, watch as limits};
+use super::{connection, end, net, output, watch as limits};
 use crate::jail::wire::{self, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
 use crate::plan::launch::StdioPlan;
@@ -134,6 +134,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         stop: watch::channel(None).0,
         over: watch::channel(false).0,
         started: std::time::Instant::now(),
+        net: net::Net::default(),
         room: Notify::new(),
         socket_dir: launch.socket.parent().map(std::path::Path::to_path_buf).unwrap_or_default(),
         plan: launch.plan,
@@ -144,7 +145,9 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     };
     let local = LocalSet::new();
     let face = attached.then_some(face);
-    let result = local.block_on(&runtime, life(Rc::clone(&keeper), jailed.listener, jailed.pipes, face));
+    let net = jailed.net;
+    let living = life(Rc::clone(&keeper), jailed.listener, jailed.pipes, face, net);
+    let result = local.block_on(&runtime, living);
     start::kill(&keeper.pidfd);
     end::clean(&keeper);
     i32::from(result.is_err())
@@ -159,7 +162,17 @@ async fn life(
     listener: std::os::unix::net::UnixListener,
     pipes: [Option<OwnedFd>; 3],
     face: Option<StdStream>,
+    net: net::Start,
 ) -> std::io::Result<()> {
+    let later = match net {
+        net::Start::Now(ready) => {
+            net::open(&keeper, *ready)?;
+            None
+        }
+        net::Start::Later(namespaces) => {
+            Some(tokio::task::spawn_local(net::open_later(Rc::clone(&keeper), namespaces)))
+        }
+    };
     let (started_out, started) = oneshot::channel();
     let (ended_out, ended) = oneshot::channel();
     let entry = Pending { started: Some(started_out), ended: Some(ended_out) };
@@ -222,6 +235,10 @@ async fn life(
             end::record_of(&keeper, None)
         }
     };
+    if let Some(later) = later {
+        later.abort();
+    }
+    net::close(&keeper);
     // Everything inside but init is dead, so every stream has an end.
     output::drain(&keeper, pumps).await;
     let state =

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::protocol::{self, Kind, Launch};
-use super::readback;
+use super::{net, readback};
 use crate::host::{cgroup, fdpass, fork, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
@@ -33,11 +33,11 @@ pub struct NotStarted {
 }
 
 impl NotStarted {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hints: Vec::new(), layer: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         let hint = hint.into();
         if !hint.is_empty() {
             self.hints.push(hint);
@@ -79,6 +79,8 @@ pub struct Jailed {
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
+    /// Its network.
+    pub net: net::Start,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -190,6 +192,7 @@ pub fn jail(
         *known = Some(folder(launch, born)?);
     }
     let pipes = send_plan(plan, born, direct)?;
+    let net = net::begin(plan, born)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
     send(born, Message::Filters, &[memfd(&child::encode_filters(&filters))?.as_fd()])?;
@@ -204,6 +207,9 @@ pub fn jail(
     wait_for(Message::Mounted, plan, born)?;
     let mut known = early;
     known.extend(readback::standing(plan, born.pid));
+    // Before the seal too: a sealed process's namespaces cannot be opened any more.
+    let (net, status) = net::finish(plan, net)?;
+    known.extend(status);
     all_in_force(&known)?;
     send(born, Message::Seen, &[])?;
     wait_for(Message::Confined, plan, born)?;
@@ -211,7 +217,7 @@ pub fn jail(
         .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
     all_in_force(&layers)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
-    Ok(Jailed { born, layers, pipes, listener })
+    Ok(Jailed { born, layers, pipes, listener, net })
 }
 
 /// Ends the child unless it has been taken out.

@@ -107,6 +107,8 @@ pub struct Keeper {
     pub started: std::time::Instant,
     /// The folder of the control socket.
     pub socket_dir: std::path::PathBuf,
+    /// Its net.
+    pub net: super::net::Net,
     /// A viewer has come, gone or drained: whoever waits for room looks again.
     pub room: Notify,
 }

@@ -14,6 +14,8 @@ pub enum Layer {
     PidNs,
     /// Own, empty network namespace.
     NetNs,
+    /// All of it leads to the gateway.
+    NetCapture,
     /// Own System V and POSIX message objects.
     IpcNs,
     /// Own host name.
@@ -45,6 +47,7 @@ impl Layer {
             Self::MountNs => "mountns",
             Self::PidNs => "pidns",
             Self::NetNs => "netns",
+            Self::NetCapture => "net-capture",
             Self::IpcNs => "ipcns",
             Self::UtsNs => "utsns",
             Self::CgroupNs => "cgroupns",

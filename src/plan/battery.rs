@@ -2,6 +2,8 @@
 //! told about the host, and how its lines are read. The probe runs in the cube, so what it prints is
 //! a stranger's text: only known rows count, and a row without an answer was not tested.
 
+use core::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::diagnose::Verdict;
@@ -58,11 +60,22 @@ pub const ROWS: &[Row] = &[
     row("F07", "mounts cannot be changed"),
     row("F13", "nothing else of the host is mounted"),
     row("N01", "the only network interface is loopback"),
+    row("N02", "nothing is reached past the policy: host, metadata, elsewhere"),
+    row("N03", "datagrams and pings go nowhere, and fail at once"),
     row("N07", "abstract sockets of the host are out of reach"),
+    row("N09", "fast open and multipath TCP reach nothing"),
+    row("N11", "the network cannot be changed from inside"),
+    row("N12", "names are given to the proxy, never looked up"),
+    row("N13", "without its proxy nothing is reached, at once"),
     row("R01", "processes and open files are limited"),
     row("R02", "a fork bomb ends at the limit"),
     row("R04", "a flood of data ends at the limit"),
 ];
+
+/// The name that the battery's own proxy answers.
+pub const NAME: &str = "probe.tripmine.example";
+/// The name that makes it go away.
+pub const STOP: &str = "stop.tripmine.example";
 
 /// The arguments of the hidden verb that runs the probe.
 pub const PROBE_VERB: &str = "__probe-jail";
@@ -90,6 +103,12 @@ pub struct Canaries {
     pub mounts: Vec<String>,
     /// The limit on processes.
     pub pids: Option<u32>,
+    /// A port of the host on which somebody listens, on every address.
+    pub port: Option<u16>,
+    /// Addresses of the host.
+    pub addresses: Vec<IpAddr>,
+    /// What the proxy answers [`NAME`] with.
+    pub token: Option<String>,
     /// The limit on what is written outside home and project, in bytes, where the kernel enforces it.
     pub disk: Option<u64>,
 }
@@ -109,6 +128,9 @@ impl Canaries {
             absent: Vec::new(),
             mounts: Vec::new(),
             pids: None,
+            port: None,
+            addresses: Vec::new(),
+            token: None,
             disk: None,
         }
     }
@@ -124,6 +146,9 @@ impl Canaries {
         arguments.extend(self.machine_id.iter().map(|id| format!("machine-id={id}")));
         arguments.extend(self.absent.iter().map(|path| format!("absent={path}")));
         arguments.extend(self.mounts.iter().map(|path| format!("mount={path}")));
+        arguments.extend(self.port.map(|port| format!("port={port}")));
+        arguments.extend(self.addresses.iter().map(|address| format!("address={address}")));
+        arguments.extend(self.token.iter().map(|token| format!("token={token}")));
         arguments.extend(self.pids.map(|pids| format!("pids={pids}")));
         arguments.extend(self.disk.map(|bytes| format!("disk={bytes}")));
         arguments
@@ -150,6 +175,9 @@ impl Canaries {
                 "machine-id" => canaries.machine_id = Some(text),
                 "absent" => canaries.absent.push(text),
                 "mount" => canaries.mounts.push(text),
+                "port" => canaries.port = Some(value.parse().map_err(|_| unknown())?),
+                "address" => canaries.addresses.push(value.parse().map_err(|_| unknown())?),
+                "token" => canaries.token = Some(text),
                 "pids" => canaries.pids = Some(value.parse().map_err(|_| unknown())?),
                 "disk" => canaries.disk = Some(value.parse().map_err(|_| unknown())?),
                 _ => return Err(unknown()),
@@ -219,9 +247,11 @@ mod tests {
         canaries.machine_id = Some("0".to_owned());
         canaries.absent = vec!["/home/me".to_owned()];
         canaries.mounts = vec!["/usr".to_owned()];
+        canaries.addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+        (canaries.port, canaries.token) = (Some(80), Some("t".to_owned()));
         (canaries.pids, canaries.disk) = (Some(64), Some(1 << 20));
         assert_eq!(Canaries::parse(&canaries.arguments()), Ok(canaries));
-        for bad in ["x", "pid=1", "host-pid=x", "user=king", "pids=", "disk=-1"] {
+        for bad in ["x", "pid=1", "host-pid=x", "user=king", "pids=", "disk=-1", "port=0x", "address=h"] {
             assert!(Canaries::parse(&[bad]).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,6 @@
 //! What this build can do. Settings that need a later capability are refused in one place.
 
-use crate::model::{Failure, FailureKind, ImageRef, Jail, NetPolicy, Settings};
+use crate::model::{Failure, FailureKind, ImageRef, Jail, Settings};
 
 /// Refuses settings that nothing carries out yet.
 ///
@@ -18,10 +18,7 @@ pub fn check_built(settings: &Settings) -> Result<(), Failure> {
         None | Some(Jail::Container) => {}
         Some(jail) => return not_built(format!("the jail `{jail}`"), "use the jail `container`"),
     }
-    match settings.net {
-        None | Some(NetPolicy::None) => Ok(()),
-        Some(net) => not_built(format!("the net policy `{net}`"), "use the net policy `none`"),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -30,19 +27,14 @@ mod tests {
 
     #[test]
     fn only_what_is_built_passes() {
-        let built = Settings {
-            image: Some(ImageRef::Host),
-            jail: Some(Jail::Container),
-            net: Some(NetPolicy::None),
-            ..Settings::default()
-        };
+        let built =
+            Settings { image: Some(ImageRef::Host), jail: Some(Jail::Container), ..Settings::default() };
         assert_eq!(check_built(&built), Ok(()));
         assert_eq!(check_built(&Settings::default()), Ok(()));
         for (settings, part) in [
             (Settings { image: Some(ImageRef::Stored("dev".into())), ..built.clone() }, "image `dev`"),
             (Settings { jail: Some(Jail::Microvm), ..built.clone() }, "jail `microvm`"),
             (Settings { jail: Some(Jail::Landlock), ..built.clone() }, "jail `landlock`"),
-            (Settings { net: Some(NetPolicy::Open), ..built.clone() }, "net policy `open`"),
         ] {
             let failure = check_built(&settings).expect_err(part);
             assert!(failure.message.contains(part), "{failure}");

@@ -1,6 +1,8 @@
 //! A plan as lines for a person: `--dry-run` and the launch sheet. Owns the wording and the order;
 //! every text from outside passes `printable`, and values that look secret are not shown.
 
+mod net;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -10,7 +12,7 @@ use super::launch::{
 };
 use super::limits::{cpus_text, seconds};
 use crate::model::sanitize::{printable, printable_bytes};
-use crate::model::{Jail, Keep, NetPolicy, RunAs, SeccompProfile};
+use crate::model::{Jail, Keep, RunAs, SeccompProfile};
 
 /// The longest value that is shown whole, in characters.
 const VALUE_MAX: usize = 100;
@@ -189,15 +191,9 @@ fn confinement(plan: &LaunchPlan, page: &mut Page) {
     for chunk in words.chunks(8) {
         page.row("layers", chunk.join(" "));
     }
-    page.row(
-        "network",
-        match plan.net {
-            NetPolicy::None => "none: loopback only, nothing is reached",
-            NetPolicy::Proxy => "proxy: only through the machine's proxy",
-            NetPolicy::Allow => "allow: only what a rule names",
-            NetPolicy::Open => "open: anything but loopback, link-local and metadata",
-        },
-    );
+    for line in net::lines(plan) {
+        page.row("network", line);
+    }
     page.row(
         "seccomp",
         match plan.seccomp {

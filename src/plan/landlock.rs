@@ -83,7 +83,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{ByteSize, ImageRef, Jail, Keep, Name, NetPolicy, SeccompProfile, TripId};
+    use crate::model::{ByteSize, ImageRef, Jail, Keep, Name, SeccompProfile, TripId};
     use crate::plan::launch::{
         EntryPlan, FileIdentity, LimitsPlan, MapWriter, MountKind, MountPlan, RootPlan, StdioPlan,
         SystemTree, UpperPlan, UserPlan,
@@ -105,7 +105,8 @@ mod tests {
             project: None,
             image: ImageRef::parse("host").unwrap(),
             jail: Jail::Container,
-            net: NetPolicy::None,
+            net: crate::model::net::NetPolicy::None,
+            setup: None,
             seccomp: SeccompProfile::Default,
             keep: Keep::Throwaway,
             ephemeral: false,

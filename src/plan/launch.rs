@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, NetPolicy, RunAs, SeccompProfile, TripId,
-};
+use crate::model::net::NetPolicy;
+use crate::model::{ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, RunAs, SeccompProfile, TripId};
 
 /// The complete plan of one cube.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,8 +23,10 @@ pub struct LaunchPlan {
     pub image: ImageRef,
     /// The jail.
     pub jail: Jail,
-    /// The network policy.
+    /// What it may reach.
     pub net: NetPolicy,
+    /// What it may reach until somebody switches to `net`.
+    pub setup: Option<NetPolicy>,
     /// The seccomp profile.
     pub seccomp: SeccompProfile,
     /// What becomes of system changes.

@@ -5,9 +5,9 @@ use super::facts::MissingLayer;
 use super::launch::{LandlockPlan, LimitsPlan};
 use crate::model::{Failure, FailureKind, Layer};
 
-/// The layers of a container jail.
+/// The layers of a container jail; `captured` when its policy reaches anything.
 #[must_use]
-pub fn required(limits: &LimitsPlan) -> Vec<Layer> {
+pub fn required(limits: &LimitsPlan, captured: bool) -> Vec<Layer> {
     let mut layers = vec![
         Layer::UserNs,
         Layer::MountNs,
@@ -23,6 +23,9 @@ pub fn required(limits: &LimitsPlan) -> Vec<Layer> {
         Layer::Seccomp,
         Layer::InitSealed,
     ];
+    if captured {
+        layers.push(Layer::NetCapture);
+    }
     if limits.cgroup.is_some() {
         layers.push(Layer::Cgroup);
     }

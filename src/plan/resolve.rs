@@ -11,10 +11,10 @@ use super::launch::{
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
-use super::{idmap, layers, mounts, secrets};
+use super::{idmap, layers, mounts, reach, secrets, tighten};
 use crate::model::sanitize::printable;
 use crate::model::{
-    EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, NetPolicy, RunAs, SeccompProfile, Settings,
+    EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
 };
 
 /// How long a cube has between TERM and KILL.
@@ -33,8 +33,6 @@ pub struct Typed {
     pub settings: Settings,
     /// `--mount`.
     pub mount: Option<PathBuf>,
-    /// `--allow`.
-    pub allow: Vec<String>,
     /// `-p`.
     pub publish: Vec<String>,
     /// `-e`.
@@ -88,17 +86,21 @@ impl Default for What {
 /// # Errors
 /// What is not built yet, what this host cannot do, what may not be mounted, what is malformed.
 pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
+    let (mut record, mut warnings) = (Record::default(), Vec::new());
+    let weaker = [&facts.machine.settings, &facts.config];
+    let project_file =
+        facts.project_file.as_ref().map(|file| tighten::project_file(file, weaker, &mut warnings));
     let nothing = Settings::default();
     let places = Places::new([
         (Origin::Flag, &typed.settings),
         (Origin::Environment, &facts.environment),
-        (Origin::ProjectFile, facts.project_file.as_ref().unwrap_or(&nothing)),
+        (Origin::ProjectFile, project_file.as_ref().unwrap_or(&nothing)),
         (Origin::Machine, &facts.machine.settings),
         (Origin::Config, &facts.config),
     ]);
-    let (mut record, mut warnings) = (Record::default(), Vec::new());
     record.add("machine", &facts.machine.name, facts.machine_origin);
-    let chosen = choose(typed, &places, &mut record, &mut warnings)?;
+    let chosen = choose(typed, &places, &mut record)?;
+    let reach = reach::reach(&typed.settings, facts, &places, &mut record, &mut warnings)?;
 
     let (user, poorer) = idmap::user(chosen.user, &facts.caller, facts.subordinate, facts.id_helpers);
     warnings.extend(poorer);
@@ -126,7 +128,9 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         project,
         image: chosen.image,
         jail: chosen.jail,
-        net: chosen.net,
+        layers: layers::required(&limits, reach.captured()),
+        net: reach.policy,
+        setup: reach.setup,
         seccomp: chosen.seccomp,
         keep,
         ephemeral: typed.ephemeral,
@@ -136,7 +140,6 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         root,
         mounts,
         landlock: no_rules(),
-        layers: layers::required(&limits),
         limits,
         stdio,
         stop_grace: STOP_GRACE,
@@ -152,20 +155,13 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
 struct Chosen {
     image: ImageRef,
     jail: Jail,
-    net: NetPolicy,
     user: RunAs,
     seccomp: SeccompProfile,
 }
 
-fn choose(
-    typed: &Typed,
-    places: &Places<'_>,
-    record: &mut Record,
-    warnings: &mut Vec<String>,
-) -> Result<Chosen, Failure> {
+fn choose(typed: &Typed, places: &Places<'_>, record: &mut Record) -> Result<Chosen, Failure> {
     let image = places.pick_or(|s| s.image.clone(), ImageRef::Host);
     let jail = places.pick_or(|s| s.jail, Jail::Container);
-    let net = places.pick_or(|s| s.net, NetPolicy::None);
     let user = places.pick_or(|s| s.user, RunAs::Me);
     let seccomp = places.pick_or(|s| s.seccomp, SeccompProfile::Default);
     if image.value != ImageRef::Host {
@@ -174,31 +170,15 @@ fn choose(
     if jail.value != Jail::Container {
         return Err(not_built("jail", &jail, "use `--jail container`, the default"));
     }
-    if net.value != NetPolicy::None {
-        return Err(not_built("net", &net, "use `--net none`, the default: the cube reaches nothing"));
-    }
-    for (flag, used) in
-        [("--allow", !typed.allow.is_empty()), ("-p", !typed.publish.is_empty()), ("--review", typed.review)]
-    {
+    for (flag, used) in [("-p", !typed.publish.is_empty()), ("--review", typed.review)] {
         if used {
             return Err(Failure::new(FailureKind::Unsupported, format!("`{flag}` is not built yet"))
                 .hint("launch without it"));
         }
     }
-    // A cube can write its project's own file: what it says there for the next launch is shown.
-    let by_file =
-        [("user", user.value.word(), user.origin), ("seccomp", seccomp.value.word(), seccomp.origin)];
-    for (key, value, origin) in by_file {
-        if origin == Origin::ProjectFile {
-            warnings.push(format!(
-                "`{key} {value}` comes from the project's own file, which a cube of the project can change"
-            ));
-        }
-    }
     Ok(Chosen {
         image: record.note("image", image),
         jail: record.note("jail", jail),
-        net: record.note("net", net),
         user: record.note("user", user),
         seccomp: record.note("seccomp", seccomp),
     })

@@ -13,6 +13,7 @@
 
 mod env;
 mod left;
+mod peers;
 mod perl;
 mod pty;
 
@@ -23,6 +24,9 @@ mod escape_syscalls;
 mod faults;
 mod life;
 mod links;
+mod net_live;
+mod net_peers;
+mod net_policies;
 mod network;
 mod resources;
 mod terminal;

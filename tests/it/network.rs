@@ -26,20 +26,23 @@ fn connections_fail_at_once() {
         r#"use Socket; use Errno;
 sub try {{ my ($name, $type, $host, $port) = @_; socket(my $s, PF_INET, $type, 0) or do {{ print "$name nosocket\n"; return }};
   alarm 3; local $SIG{{ALRM}} = sub {{ die "timeout\n" }};
-  my $ok = eval {{ connect($s, sockaddr_in($port, inet_aton($host))) && ($type == SOCK_STREAM || send($s, "x", 0)) }};
+  my $ok = eval {{ connect($s, sockaddr_in($port, inet_aton($host))) && ($type == SOCK_STREAM ? sysread($s, my $b, 1) : defined(send($s, "x", 0)) && defined recv($s, $b, 1, 0)) }};
   my ($e) = $@ ? "HANG" : $ok ? "REACHED" : grep {{ $!{{$_}} }} sort keys %!; print "$name $e\n"; alarm 0; }}
-try("tcp", SOCK_STREAM, "192.0.2.1", 443); try("udp", SOCK_DGRAM, "192.0.2.1", 53);
+try("tcp", SOCK_STREAM, "192.0.2.1", 443); try("udp", SOCK_DGRAM, "192.0.2.1", 123);
 try("host", SOCK_STREAM, "127.0.0.1", {port}); try("meta", SOCK_STREAM, "169.254.169.254", 80);
 try("broadcast", SOCK_DGRAM, "255.255.255.255", 9);
 socket(my $f, PF_INET, SOCK_STREAM, 0); my $r = send($f, "x", 0x20000000, sockaddr_in({port}, inet_aton("127.0.0.1")));
 print "fastopen ", (defined $r ? "REACHED" : "refused"), "\n";"#
     );
+    // The first launch of a world makes its home and root, which is not what is timed.
+    env.inside("true").ok(0);
     let begun = Instant::now();
     let output = env.tripmine(["run", "host", "--", "perl", "-e", &script]);
     if output.code == 127 {
         return skip("connections_fail_at_once", "there is no perl in /usr");
     }
-    let good = ["ENETUNREACH", "ECONNREFUSED", "EPERM", "EACCES", "refused"];
+    // Once captured, a connection is accepted by the gateway and reset without a byte.
+    let good = ["ECONNRESET", "ENETUNREACH", "ECONNREFUSED", "EPERM", "EACCES", "refused"];
     assert_eq!(output.ok(0).lines().count(), 6, "{output:?}");
     for line in output.ok(0).lines() {
         let (name, answer) = line.split_once(' ').unwrap();
@@ -53,6 +56,7 @@ print "fastopen ", (defined $r ? "REACHED" : "refused"), "\n";"#
 #[test]
 fn names_are_not_resolved() {
     let env = Env::new();
+    env.inside("true").ok(0);
     let begun = Instant::now();
     let output = env.inside("getent ahosts example.com; echo $?");
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -111,16 +115,7 @@ accept(my $p, $l); print scalar <$p>; wait"#;
 #[test]
 fn policies_that_are_not_built_are_refused() {
     let env = Env::new();
-    for options in [
-        &["--net", "open"][..],
-        &["--net", "proxy"],
-        &["--net", "allow"],
-        &["--allow", "example.com:443"],
-        &["-p", "8080:80"],
-        &["--jail", "microvm"],
-        &["--jail", "landlock"],
-        &["--review"],
-    ] {
+    for options in [&["-p", "8080:80"][..], &["--jail", "microvm"], &["--jail", "landlock"], &["--review"]] {
         let output = env.tripmine([&["run", "host"], options, &["--", "true"]].concat());
         assert!(matches!(output.code, 2 | 125), "{options:?}: {output:?}");
         assert!(output.stderr.contains("not built"), "{options:?}: {output:?}");

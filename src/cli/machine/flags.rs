@@ -8,7 +8,8 @@ use clap::builder::PossibleValuesParser;
 use crate::config::edit::{Edit, apply_edits};
 use crate::config::machine::{COLOURS, EMPTY_MACHINE, parse_machine};
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
-use crate::model::{EnvVar, Failure, ImageRef, Jail, Name, NetPolicy, RunAs, SeccompProfile, Settings};
+use crate::model::net::{Hole, ProxyUrl, Rule};
+use crate::model::{EnvVar, Failure, ImageRef, Jail, Name, NetPolicyKind, RunAs, SeccompProfile, Settings};
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {
     PossibleValuesParser::new(list.iter().copied())
@@ -24,8 +25,29 @@ pub struct MachineFlags {
     #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS))]
     pub jail: Option<String>,
     /// What it may reach on the network [default: none]
-    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicy::WORDS))]
+    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicyKind::WORDS))]
     pub net: Option<String>,
+    /// Let it reach this name, `*.name`, address or network (repeatable; replaces the list)
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = rule)]
+    pub allow: Vec<String>,
+    /// The proxy of the net policy `proxy`: socks5h://[USER@]HOST:PORT
+    #[arg(long, value_name = "URL", value_parser = proxy)]
+    pub proxy: Option<String>,
+    /// A file of mode 0600 with the proxy's password, or `user:password`
+    #[arg(long, value_name = "FILE", value_parser = folder, conflicts_with = "proxy_auth_command")]
+    pub proxy_auth_file: Option<String>,
+    /// A command that prints it
+    #[arg(long, value_name = "CMD", value_parser = entry)]
+    pub proxy_auth_command: Option<String>,
+    /// What goes past the proxy, on private networks or the host (repeatable; replaces the list)
+    #[arg(long, value_name = "HOST:PORT", value_parser = hole)]
+    pub hole: Vec<String>,
+    /// Let `open` reach private networks too
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_parser = words(&["true", "false"]))]
+    pub lan: Option<String>,
+    /// Another net policy until `tripmine net CUBE phase run`
+    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicyKind::WORDS))]
+    pub setup: Option<String>,
     /// Run as yourself without any capability, or as root inside [default: me]
     #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS))]
     pub user: Option<String>,
@@ -69,6 +91,11 @@ impl MachineFlags {
             ("image", &self.image),
             ("jail", &self.jail),
             ("net", &self.net),
+            ("proxy", &self.proxy),
+            ("proxy-auth-file", &self.proxy_auth_file),
+            ("proxy-auth-command", &self.proxy_auth_command),
+            ("lan", &self.lan),
+            ("setup", &self.setup),
             ("user", &self.user),
             ("seccomp", &self.seccomp),
             ("memory", &self.memory),
@@ -83,6 +110,17 @@ impl MachineFlags {
         let set =
             texts.into_iter().filter_map(|(key, value)| value.clone().map(|value| Edit::Set { key, value }));
         let mut edits: Vec<Edit> = set.collect();
+        // One secret: the new kind replaces the other.
+        if self.proxy_auth_file.is_some() {
+            edits.insert(0, Edit::Unset("proxy-auth-command".to_owned()));
+        } else if self.proxy_auth_command.is_some() {
+            edits.insert(0, Edit::Unset("proxy-auth-file".to_owned()));
+        }
+        for (key, values) in [("allow", &self.allow), ("holes", &self.hole)] {
+            if !values.is_empty() {
+                edits.push(Edit::List { key, values: values.clone() });
+            }
+        }
         edits.extend(self.env.iter().cloned().map(Edit::Env));
         edits
     }
@@ -108,6 +146,18 @@ fn checked<T, E: ToString>(text: &str, parsed: Result<T, E>) -> Result<String, S
 /// What is wrong with it.
 pub fn image(text: &str) -> Result<String, String> {
     checked(text, ImageRef::parse(text))
+}
+
+fn rule(text: &str) -> Result<String, String> {
+    Rule::parse(text).map(|rule| rule.to_string()).map_err(|error| error.to_string())
+}
+
+fn hole(text: &str) -> Result<String, String> {
+    Hole::parse(text).map(|hole| hole.to_string()).map_err(|error| error.to_string())
+}
+
+fn proxy(text: &str) -> Result<String, String> {
+    ProxyUrl::parse(text).map(|url| url.to_string()).map_err(|error| error.to_string())
 }
 
 fn size(text: &str) -> Result<String, String> {

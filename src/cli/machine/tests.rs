@@ -58,7 +58,7 @@ fn create_show_edit_list() {
 fn what_cannot_be_is_refused_before_anything_is_written() {
     let (_folder, ctx) = testing::ctx();
     for (line, kind) in [
-        ("create work --net open", FailureKind::Unsupported),
+        ("create work --jail microvm", FailureKind::Unsupported),
         ("create work --jail microvm", FailureKind::Unsupported),
         ("create work --image dev", FailureKind::Unsupported),
         ("create work --memory lots", FailureKind::Usage),
@@ -114,7 +114,7 @@ fn the_editor_s_text_counts_only_when_it_is_right() {
     for (text, outcome) in [
         ("# ok\npids = 7\n", Ok(())),
         ("pids = 7\nmemroy = 1\n", Err("work.toml:2:1: unknown key `memroy`")),
-        ("net = \"open\"\n", Err("not built yet")),
+        ("jail = \"microvm\"\n", Err("not built yet")),
     ] {
         fs::write(&script, text).expect("write");
         ctx.editor = Some(format!("cp {}", script.display()));

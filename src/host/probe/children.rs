@@ -5,7 +5,6 @@ use std::io::{Read as _, Write as _};
 use rustix::fs::{Mode, XattrFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
-use super::nft;
 use super::raw::{self, Ended};
 use crate::model::host::Tried;
 
@@ -92,12 +91,12 @@ pub fn network_namespace() -> Tried {
     })
 }
 
-/// Makes an nftables table in a network namespace of its own.
+/// Captures a network namespace of its own, with the rules and listeners of a real cube.
 #[must_use]
 pub fn nftables() -> Tried {
     attempt(|| {
         enter(libc::CLONE_NEWNET)?;
-        step("making an nftables table", nft::make_table())
+        step("capturing a network", crate::host::capture::try_here().map_err(std::io::Error::other))
     })
 }
 

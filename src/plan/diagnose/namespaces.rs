@@ -151,14 +151,14 @@ pub(super) fn tmpfs_xattrs(facts: &HostFacts) -> Finding {
 }
 
 pub(super) fn nftables(facts: &HostFacts) -> Finding {
-    let (verdict, found) = judged(&facts.nftables, "a table can be made");
+    let (verdict, found) = judged(&facts.nftables, "a network can be captured, and is as it was made");
     // A namespace that cannot be made says nothing of nftables, and neither does loading a module.
     let fix = if matches!(facts.nftables, Tried::Untested(_)) && verdict != Verdict::Pass {
         vec!["mend the user namespaces and the network namespace first, then ask again".to_owned()]
     } else {
         vec![
-            "sudo modprobe -a nf_tables nft_redir nft_chain_nat".to_owned(),
-            "printf 'nf_tables\\nnft_redir\\nnft_chain_nat\\n' | sudo tee /etc/modules-load.d/tripmine.conf"
+            "sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_ct nft_reject_inet".to_owned(),
+            "printf '%s\\n' nf_tables nft_chain_nat nft_redir nft_ct nft_reject_inet | sudo tee /etc/modules-load.d/tripmine.conf"
                 .to_owned(),
         ]
     };
@@ -166,9 +166,9 @@ pub(super) fn nftables(facts: &HostFacts) -> Finding {
         id: "nftables",
         title: "nftables in a network of its own",
         verdict,
-        matters: Matters::Later,
+        matters: Matters::Useful,
         found,
-        what_it_costs: "the net policies proxy, allow and open cannot catch all connections",
+        what_it_costs: "cubes with the net policies proxy, allow and open do not start; `none` works",
         fix,
     }
 }

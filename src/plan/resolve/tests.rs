@@ -4,7 +4,8 @@ use super::super::facts::{EnvFile, IdRange, MissingLayer, SubordinateIds};
 use super::super::launch::{CgroupPlan, Enforcer, FileIdentity, MapWriter, Setting};
 use super::super::samples::facts;
 use super::*;
-use crate::model::{ByteSize, Layer, Limit};
+use crate::model::net::{NetPolicy, NetSettings, Rule};
+use crate::model::{ByteSize, Layer, Limit, NetPolicyKind};
 
 type Change = fn(&mut Typed, &mut Facts);
 
@@ -150,12 +151,9 @@ fn precedence_for_each_key() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let cases: [(Change, &str); 10] = [
+    let cases: [(Change, &str); 6] = [
         (|t, _| t.settings.image = ImageRef::parse("dev").ok(), "image `dev` (from: flag) is not built yet"),
         (|_, f| f.machine.settings.image = ImageRef::parse("dev@2").ok(), "image `dev@2` (from: machine)"),
-        (|t, _| t.settings.net = Some(NetPolicy::Proxy), "net `proxy` (from: flag)"),
-        (|_, f| f.environment.net = Some(NetPolicy::Allow), "net `allow` (from: environment)"),
-        (|_, f| f.config.net = Some(NetPolicy::Open), "net `open` (from: config)"),
         (|t, _| t.settings.jail = Some(Jail::Landlock), "jail `landlock` (from: flag)"),
         (
             |_, f| {
@@ -163,7 +161,6 @@ fn what_is_not_built_is_refused_by_name() {
             },
             "jail `microvm` (from: project file)",
         ),
-        (|t, _| t.allow.push("example.org:443".into()), "`--allow` is not built yet"),
         (|t, _| t.publish.push("8080:80".into()), "`-p` is not built yet"),
         (|t, _| t.review = true, "`--review` is not built yet"),
     ];
@@ -371,16 +368,38 @@ fn users() {
 }
 
 #[test]
-fn a_policy_from_the_projects_own_file_is_shown() {
+fn the_projects_own_file_never_widens() {
     let plan = planned(|_, f| {
         f.project_file = Some(Settings {
             user: Some(RunAs::Root),
             seccomp: Some(SeccompProfile::Debug),
+            net: Some(NetPolicyKind::Open),
             ..Settings::default()
         });
     });
     let from_file = plan.warnings.iter().filter(|w| w.contains("project's own file")).count();
-    assert_eq!(from_file, 2, "{:?}", plan.warnings);
+    assert_eq!(from_file, 3, "{:?}", plan.warnings);
+    assert_eq!((plan.net, plan.user.run_as), (NetPolicy::None, RunAs::Me));
+    assert_eq!(plan.seccomp, SeccompProfile::Default);
+}
+
+#[test]
+fn the_net_is_complete_in_the_plan() {
+    let plan = planned(|t, f| {
+        t.settings.reach.rules = Rule::parse("b.example:443").ok().map(|rule| vec![rule]);
+        f.machine.settings.net = Some(NetPolicyKind::Allow);
+        f.machine.settings.reach.rules = Rule::parse("*.a.example").ok().map(|rule| vec![rule]);
+        f.machine.settings.reach =
+            NetSettings { setup: Some(NetPolicyKind::Open), ..f.machine.settings.reach.clone() };
+    });
+    let NetPolicy::Allow { rules } = &plan.net else { panic!("{:?}", plan.net) };
+    assert_eq!(rules.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*.a.example", "b.example:443"]);
+    assert_eq!(plan.setup.as_ref().map(NetPolicy::kind), Some(NetPolicyKind::Open));
+    assert_eq!(
+        (setting(&plan, "net").origin, setting(&plan, "setup").origin),
+        (Origin::Machine, Origin::Machine)
+    );
+    assert_eq!(refused(|_, f| f.machine.settings.net = Some(NetPolicyKind::Proxy)).kind, FailureKind::Config);
 }
 
 #[test]

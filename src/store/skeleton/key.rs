@@ -104,6 +104,7 @@ pub(super) fn gather(root: &Path, user: &SkeletonUser, seed: &str) -> Facts {
         seen.extend_from_slice(bytes);
     };
     add(env!("CARGO_PKG_VERSION").as_bytes());
+    add(super::made::resolv_conf().as_bytes());
     for text in [&user.name, &user.home, &user.shell, seed] {
         add(text.as_bytes());
     }

@@ -7,6 +7,8 @@ use std::path::{Component, Path};
 
 use sha2::{Digest, Sha256};
 
+use crate::model::net::OWN_V4;
+
 use super::{PLACEHOLDER_HOSTNAME, SkeletonError, SkeletonUser};
 
 const NOBODY: u32 = 65534;
@@ -32,6 +34,13 @@ pub(super) fn check_user(user: &SkeletonUser) -> Result<(), SkeletonError> {
     Ok(())
 }
 
+/// Every question for a name is answered by the gateway, whatever address it is sent to; this is one that is always there.
+pub(super) fn resolv_conf() -> String {
+    format!(
+        "# tripmine: the gateway answers, as the net policy of the cube says\nnameserver {OWN_V4}\noptions edns0\n"
+    )
+}
+
 /// Writes the made files into `etc`. None of them may be a copy of the host's.
 pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str) -> io::Result<()> {
     let root_shell =
@@ -48,10 +57,7 @@ pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str
         ("group", group(user)),
         ("hosts", hosts),
         ("hostname", format!("{name}\n")),
-        (
-            "resolv.conf",
-            "# tripmine: a cube has no name server of its own unless its net policy gives one\n".into(),
-        ),
+        ("resolv.conf", resolv_conf()),
         ("machine-id", format!("{}\n", machine_id(seed))),
         ("nsswitch.conf", nsswitch.to_owned()),
         ("shells", shells(root, user)),
