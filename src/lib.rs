@@ -12,6 +12,7 @@
 //! | [`store`] | what lies on disk |
 //! | [`host`] | the Linux edge: probes, system-call wrappers, cgroups, processes |
 //! | [`jail`] | inside the child: apply the plan, confine, then init |
+//! | [`relay`] | bytes between two sockets, by splice |
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
 //! | [`engine`] | carries a Request out, whichever face asked |
 //! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
@@ -19,7 +20,7 @@
 //!
 //! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
 //! term → model`; `store → model, config`; `host → model` and the plan's types; `jail → model, plan,
-//! host`; `keeper → model, plan, host, store, jail, term`. `model`, `plan` and `term` touch no file,
+//! host`; `keeper → model, plan, host, store, jail, term, relay`. `model`, `plan` and `term` touch no file,
 //! process, socket, clock, environment or randomness.
 
 pub mod cli;
@@ -30,5 +31,6 @@ pub mod jail;
 pub mod keeper;
 pub mod model;
 pub mod plan;
+pub mod relay;
 pub mod store;
 pub mod term;

@@ -15,7 +15,8 @@ const ARROWS: &[Row] = &[
     ("store", &["model", "config"]),
     ("host", &["model", "plan::launch"]),
     ("jail", &["model", "host", "plan"]),
-    ("keeper", &["model", "plan", "host", "store", "jail", "term"]),
+    ("relay", &["host"]),
+    ("keeper", &["model", "plan", "host", "store", "jail", "term", "relay"]),
     ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper"]),
     ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine"]),
 ];
