@@ -5,6 +5,7 @@ pub mod aio;
 pub mod cgroup;
 pub mod fdpass;
 pub mod net;
+pub mod ports;
 pub mod probe;
 pub mod proc;
 pub mod sys;

@@ -14,6 +14,7 @@ pub mod layers;
 pub mod limits;
 pub mod mounts;
 pub mod pick;
+pub mod ports;
 pub mod resolve;
 #[cfg(test)]
 pub(crate) mod samples;

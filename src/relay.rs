@@ -181,7 +181,8 @@ mod tests {
         let traffic = Arc::new(Traffic::default());
         let counted = Arc::clone(&traffic);
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             runtime.block_on(async {
                 let ours = crate::host::aio::watched(ours).expect("watched");
                 let theirs = crate::host::aio::watched(theirs).expect("watched");

@@ -5,11 +5,13 @@ use clap::{Args, Subcommand};
 
 use super::doctor::DoctorArgs;
 use super::events::EventsArgs;
+use super::forward::ForwardArgs;
 use super::inspect::InspectArgs;
 use super::launch_args::LaunchArgs;
 use super::logs::LogsArgs;
 use super::machine::MachineArgs;
 use super::man::ManArgs;
+use super::ports::PortsArgs;
 use super::project::ProjectArgs;
 use super::prune::PruneArgs;
 use super::ps::PsArgs;
@@ -67,6 +69,16 @@ pub enum Verb {
         after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"
     )]
     Stats(StatsArgs),
+    /// Lead host ports to ports of a running cube
+    #[command(
+        after_help = "Examples:\n  tripmine forward site                   choose from what listens\n  tripmine forward site --port 3000       127.0.0.1:3000 leads to its port 3000\n  tripmine forward site --port 8080:80 -d leave it open; `--list` shows it, `--rm 8080` ends it\n  tripmine forward site --port 3000 --bind 0.0.0.0   for other hosts too\n  tripmine forward site --port /tmp/db.sock:/run/db.sock\n\nServers bound to 127.0.0.1 inside are reached too. A port on which nothing listens yet refuses\nconnections until something does."
+    )]
+    Forward(ForwardArgs),
+    /// Show what listens in cubes
+    #[command(
+        after_help = "Examples:\n  tripmine ports         every running cube\n  tripmine ports --json site"
+    )]
+    Ports(PortsArgs),
     /// Wait for cubes to end and print their exit codes
     #[command(after_help = "Example:\n  id=$(tripmine -d site); tripmine wait \"$id\"")]
     Wait(WaitArgs),

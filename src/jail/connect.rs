@@ -35,10 +35,12 @@ fn begin(to: SocketAddr) -> Result<OwnedFd, Errno> {
 /// Connects the keeper's socket to a path as this cube sees it.
 pub(super) fn unix(control: BorrowedFd<'_>, number: u32, fds: Vec<OwnedFd>) -> Result<(), Errno> {
     let errno = match <[OwnedFd; 2]>::try_from(fds) {
-        Ok([socket, path]) => match read_all(&path).ok_or(Errno::BADF).and_then(|path| join(&socket, &path)) {
-            Ok(()) => 0,
-            Err(errno) => errno.raw_os_error(),
-        },
+        Ok([socket, path]) => {
+            match read_all(&path).ok_or(Errno::BADF).and_then(|path| join(&socket, &path)) {
+                Ok(()) => 0,
+                Err(errno) => errno.raw_os_error(),
+            }
+        }
         Err(_) => Errno::BADF.raw_os_error(),
     };
     answer(control, number, errno)

@@ -362,7 +362,11 @@ mod tests {
             ("/a:/b", "/a", "/b", "/a:/b"),
         ] {
             let map: PortMap = text.parse().expect(text);
-            assert_eq!((map.host.to_string().as_str(), map.cube.to_string().as_str()), (host, cube), "{text}");
+            assert_eq!(
+                (map.host.to_string().as_str(), map.cube.to_string().as_str()),
+                (host, cube),
+                "{text}"
+            );
             assert_eq!(map.to_string(), written);
             assert_eq!(written.parse::<PortMap>().as_ref(), Ok(&map), "{text}");
         }

@@ -105,6 +105,7 @@ mod tests {
             project: None,
             image: ImageRef::parse("host").unwrap(),
             jail: Jail::Container,
+            forwards: Vec::new(),
             net: NetPolicy::None,
             seccomp: SeccompProfile::Default,
             keep: Keep::Throwaway,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, NetPolicy, RunAs, SeccompProfile, TripId,
+    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, NetPolicy, PortMap, RunAs, SeccompProfile, TripId,
 };
 
 /// The complete plan of one cube.
@@ -48,6 +48,9 @@ pub struct LaunchPlan {
     pub layers: Vec<Layer>,
     /// The limits with who enforces each.
     pub limits: LimitsPlan,
+    /// The host's ports that lead into the cube from its start.
+    #[serde(default)]
+    pub forwards: Vec<PortMap>,
     /// The host name inside.
     pub hostname: String,
     /// Terminal or pipes.

@@ -116,7 +116,6 @@ fn policies_that_are_not_built_are_refused() {
         &["--net", "proxy"],
         &["--net", "allow"],
         &["--allow", "example.com:443"],
-        &["-p", "8080:80"],
         &["--jail", "microvm"],
         &["--jail", "landlock"],
         &["--review"],

@@ -1,0 +1,188 @@
+//! The thread of the forwards: accepts on the host, connects inside, moves the bytes.
+//!
+//! A thread of its own, so that a flood of bytes never delays the cube's terminal; it is made with the first forward.
+//! How many connections are open is bounded: the others wait in the listener's queue, as with any busy server.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::connects::Connects;
+use crate::host::aio;
+use crate::model::CubeEnd;
+use crate::relay::{End, Traffic, relay, reset_on_drop};
+
+/// The most connections that are open at once, over all forwards of a cube.
+const CONNECTIONS: usize = 4096;
+/// Descriptors that a connection may need: two sockets and two pipes.
+const DESCRIPTORS: usize = 6;
+/// How long to wait when this process has no descriptor left.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// What a forward has seen.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that are open.
+    pub open: AtomicU64,
+    /// Connections that were made.
+    pub made: AtomicU64,
+    /// Connections that nothing inside took.
+    pub refused: AtomicU64,
+    /// Bytes.
+    pub traffic: Traffic,
+}
+
+/// One forward to serve.
+#[derive(Debug)]
+pub struct Job {
+    /// The host's sockets.
+    pub listeners: Vec<OwnedFd>,
+    /// Where they lead.
+    pub to: CubeEnd,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// It ends, with its connections, when the sender is dropped.
+    pub stop: watch::Receiver<()>,
+    /// Dropped when nothing listens any more.
+    pub ended: oneshot::Sender<()>,
+}
+
+/// The thread's body: serves what comes until the sender is dropped.
+pub fn run(connects: Arc<Connects>, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let room = Arc::new(Semaphore::new(connections()));
+    // What still runs when the last job has come is dropped with the runtime.
+    runtime.block_on(async move {
+        while let Some(job) = jobs.recv().await {
+            tokio::spawn(serve(Arc::clone(&connects), job, Arc::clone(&room)));
+        }
+    });
+}
+
+/// As many as there are descriptors for, after asking for all that this process may have.
+fn connections() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = (CONNECTIONS * DESCRIPTORS) as u64 + 256;
+    let most = limit.maximum.unwrap_or(wanted).min(wanted);
+    if limit.current.is_some_and(|current| current < most) {
+        // Refused, the limit stays what it was, and is read back.
+        let _raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    }
+    let have = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    let have = usize::try_from(have).unwrap_or(usize::MAX);
+    (have.saturating_sub(128) / DESCRIPTORS).clamp(16, CONNECTIONS)
+}
+
+/// What the connections of one forward share.
+#[derive(Debug)]
+struct Way {
+    connects: Arc<Connects>,
+    to: CubeEnd,
+    counters: Arc<Counters>,
+    /// The address inside that took the last connection.
+    last: Mutex<Option<IpAddr>>,
+}
+
+async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>) {
+    let Job { listeners, to, counters, stop, ended } = job;
+    let way = Arc::new(Way { connects, to, counters, last: Mutex::new(None) });
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        if let Ok(listener) = aio::watched(listener) {
+            accepting.push(tokio::spawn(accept(listener, Arc::clone(&way), stop.clone(), Arc::clone(&room))));
+        }
+    }
+    for listener in accepting {
+        // Ended by `stop`, all of them.
+        let _ended = listener.await;
+    }
+    drop(ended);
+}
+
+async fn accept(
+    listener: AsyncFd<OwnedFd>,
+    way: Arc<Way>,
+    mut stop: watch::Receiver<()>,
+    room: Arc<Semaphore>,
+) {
+    loop {
+        let next = async {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return None };
+            Some((permit, next(&listener).await))
+        };
+        let (permit, client) = tokio::select! {
+            _ = stop.changed() => return,
+            next = next => match next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        let (way, mut stop) = (Arc::clone(&way), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stop.changed() => {}
+                () = connection(client, &way) => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn next(listener: &AsyncFd<OwnedFd>) -> OwnedFd {
+    loop {
+        let Ok(mut ready) = listener.readable().await else {
+            std::future::pending::<()>().await;
+            continue;
+        };
+        match accept_with(listener.get_ref(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(client) => return client,
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                tokio::time::sleep(BREATH).await
+            }
+            // Of one connection that is gone already (accept(2)).
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Counted<'a>(&'a Counters);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(client: OwnedFd, way: &Way) {
+    let Ok(client) = aio::watched(client) else { return };
+    // Whatever ends this early, the keeper's own death included, is no orderly end: half a download must not look whole.
+    reset_on_drop(&client);
+    match way.connects.connect(&way.to, &way.last).await {
+        Ok(inside) => {
+            way.counters.made.fetch_add(1, Ordering::Relaxed);
+            way.counters.open.fetch_add(1, Ordering::Relaxed);
+            let _counted = Counted(&way.counters);
+            for socket in [&client, &inside] {
+                // Small pieces go on at once, as they came. Unix sockets know no such delay.
+                let _set = sockopt::set_tcp_nodelay(socket, true);
+            }
+            if relay(&client, &inside, &way.counters.traffic).await == End::Closed {
+                let _orderly = sockopt::set_socket_linger(&client, None);
+            }
+        }
+        Err(_) => {
+            // As if the port were the cube's own: nothing listens, the connection is reset.
+            way.counters.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
