@@ -1,35 +1,33 @@
-//! Init's part of a forward: connects inside the cube and hands the socket out.
+//! Init's part of a forward: sockets of the cube's own network, and paths of the cube's own files.
 //!
-//! It never waits: what is not connected at once is on its way, and whoever holds the socket waits for it. It keeps
-//! nothing: each request is one socket, made, passed out and closed. How many come is bounded by the keeper, which
-//! sends the next ones as answers return.
+//! A TCP socket is of the network namespace that it was made in, so init only makes it and hands it out; the keeper
+//! connects it. A path means what it means to whoever looks it up, so unix sockets are connected here. Nothing waits, and
+//! nothing is kept: what is made is passed out and closed. How much is asked for is bounded, here for each request and by
+//! the keeper for all of them, which sends the next as answers return.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::init::read_all;
-use super::wire::{self, Message};
+use super::wire::{self, MAX_SOCKETS, Message};
 
-/// Connects to `to` in the cube's own network namespace and answers with the socket.
-pub(super) fn tcp(control: BorrowedFd<'_>, number: u32, to: SocketAddr) -> Result<(), Errno> {
-    match begin(to) {
-        Ok(socket) => wire::send(control, Message::Connected { number, errno: 0 }, &[socket.as_fd()]),
-        Err(errno) => answer(control, number, errno.raw_os_error()),
-    }
-}
-
-fn begin(to: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+/// Makes up to `count` TCP sockets in the cube's own network namespace and answers with them.
+pub(super) fn tcp(control: BorrowedFd<'_>, number: u32, six: bool, count: u16) -> Result<(), Errno> {
+    let family = if six { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &to) {
-        // A signal does not end the attempt (connect(2)).
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
-        Err(errno) => Err(errno),
+    let mut made = Vec::with_capacity(usize::from(count.min(MAX_SOCKETS)));
+    for _ in 0..count.clamp(1, MAX_SOCKETS) {
+        match socket_with(family, SocketType::STREAM, flags, None) {
+            Ok(socket) => made.push(socket),
+            // Some are better than none.
+            Err(_) if !made.is_empty() => break,
+            Err(errno) => return answer(control, number, errno.raw_os_error()),
+        }
     }
+    let fds: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+    wire::send(control, Message::Given { number, errno: 0 }, &fds)
 }
 
 /// Connects the keeper's socket to a path as this cube sees it.
@@ -51,5 +49,5 @@ fn join(socket: &OwnedFd, path: &[u8]) -> Result<(), Errno> {
 }
 
 fn answer(control: BorrowedFd<'_>, number: u32, errno: i32) -> Result<(), Errno> {
-    wire::send(control, Message::Connected { number, errno }, &[])
+    wire::send(control, Message::Given { number, errno }, &[])
 }

@@ -101,7 +101,7 @@ pub(super) fn serve(
                 }
             }
             Message::Signal { session, signal } => deliver(&sessions, session, signal),
-            Message::Connect { number, to } => connect::tcp(control, number, to)?,
+            Message::Sockets { number, six, count } => connect::tcp(control, number, six, count)?,
             Message::ConnectUnix { number } => connect::unix(control, number, received.fds)?,
             // Nothing else is for init; a keeper that says it has lost its mind.
             _ => return Err(Errno::PROTO),

@@ -5,7 +5,6 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -17,9 +16,9 @@ use rustix::net::{
 /// Most descriptors in one message: a plan's id-mapped folders, its pipes and the plan itself.
 pub const MAX_FDS: usize = 200;
 /// Bytes of one message.
-pub const MESSAGE_SIZE: usize = 36;
-/// Numbers in one message.
-const WORDS: usize = (MESSAGE_SIZE - 4) / 4;
+pub const MESSAGE_SIZE: usize = 24;
+/// Most sockets in one [`Message::Sockets`].
+pub const MAX_SOCKETS: u16 = 32;
 
 /// A message, either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +88,15 @@ pub enum Message {
         /// The signal's number.
         signal: i32,
     },
-    /// Keeper → init: connect to this inside. Answered by [`Message::Connected`] at once, while the connection may
-    /// still be on its way.
-    Connect {
+    /// Keeper → init: give me TCP sockets of the cube's network. A socket belongs to the namespace that it was made
+    /// in, so the keeper can connect them itself, when they are needed.
+    Sockets {
         /// The keeper's number for it.
         number: u32,
-        /// Where.
-        to: SocketAddr,
+        /// For IPv6.
+        six: bool,
+        /// How many, [`MAX_SOCKETS`] at most.
+        count: u16,
     },
     /// Keeper → init: connect the unix socket that comes along to the path in the memfd that follows. The keeper makes
     /// the socket, because not every filter lets init make one; only the path is init's to look up.
@@ -103,8 +104,8 @@ pub enum Message {
         /// The keeper's number for it.
         number: u32,
     },
-    /// Init → keeper: the connection is made or on its way, with its socket when init made it; or why not.
-    Connected {
+    /// Init → keeper: what was asked for, with the sockets that init made; or why not.
+    Given {
         /// The keeper's number.
         number: u32,
         /// The error number; 0 when there is none.
@@ -117,7 +118,6 @@ pub const ALL_SESSIONS: u32 = u32::MAX;
 
 impl Message {
     fn encode(self) -> [u8; MESSAGE_SIZE] {
-        let mut address = [0; 4];
         let words: [u32; 4] = match self {
             Self::Plan { pipes } => [1, u32::from(pipes), 0, 0],
             Self::Filters => [11, 0, 0, 0],
@@ -134,23 +134,13 @@ impl Message {
             }
             Self::Ended { session, status, alone } => [8, session, status.cast_unsigned(), u32::from(alone)],
             Self::Signal { session, signal } => [9, session, signal.cast_unsigned(), 0],
-            Self::Connect { number, to } => {
-                let mapped = match to.ip() {
-                    IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                    IpAddr::V6(v6) => v6,
-                };
-                let octets = mapped.octets();
-                for (word, four) in address.iter_mut().zip(octets.chunks_exact(4)) {
-                    *word = u32::from_be_bytes([four[0], four[1], four[2], four[3]]);
-                }
-                [12, number, u32::from(to.port()), u32::from(to.is_ipv6())]
-            }
+            Self::Sockets { number, six, count } => [12, number, u32::from(six), u32::from(count)],
             Self::ConnectUnix { number } => [13, number, 0, 0],
-            Self::Connected { number, errno } => [14, number, errno.cast_unsigned(), 0],
+            Self::Given { number, errno } => [14, number, errno.cast_unsigned(), 0],
         };
         let mut bytes = [0; MESSAGE_SIZE];
         bytes[..4].copy_from_slice(b"TMJ1");
-        for (index, word) in words.iter().chain(&address).enumerate().take(WORDS) {
+        for (index, word) in words.iter().enumerate() {
             bytes[4 + 4 * index..8 + 4 * index].copy_from_slice(&word.to_le_bytes());
         }
         bytes
@@ -176,21 +166,9 @@ impl Message {
             8 => Self::Ended { session: word(1), status: word(2).cast_signed(), alone: word(3) == 1 },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
             10 => Self::Sealed,
-            12 => {
-                let mut octets = [0; 16];
-                for (index, four) in octets.chunks_exact_mut(4).enumerate() {
-                    four.copy_from_slice(&word(4 + index).to_be_bytes());
-                }
-                let six = Ipv6Addr::from(octets);
-                let address = match (word(3), six.to_ipv4_mapped()) {
-                    (0, Some(v4)) => v4.into(),
-                    (1, _) => six.into(),
-                    _ => return None,
-                };
-                Self::Connect { number: word(1), to: SocketAddr::new(address, short(2)?) }
-            }
+            12 => Self::Sockets { number: word(1), six: word(2) == 1, count: short(3)? },
             13 => Self::ConnectUnix { number: word(1) },
-            14 => Self::Connected { number: word(1), errno: word(2).cast_signed() },
+            14 => Self::Given { number: word(1), errno: word(2).cast_signed() },
             _ => return None,
         })
     }
@@ -267,11 +245,9 @@ mod tests {
             Message::Spawn { session: 9, rows: 24, cols: 80 },
             Message::Ended { session: 1, status: 256, alone: true },
             Message::Signal { session: ALL_SESSIONS, signal: 15 },
-            Message::Connect { number: 7, to: ([127, 0, 0, 1], 80).into() },
-            Message::Connect { number: 7, to: ([0, 0, 0, 0, 0, 0, 0, 1], 65535).into() },
-            Message::Connect { number: 7, to: ([0, 0, 0, 0, 0, 0xffff, 0x7f00, 1], 1).into() },
+            Message::Sockets { number: 7, six: true, count: 16 },
             Message::ConnectUnix { number: 8 },
-            Message::Connected { number: 9, errno: 111 },
+            Message::Given { number: 9, errno: 111 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
@@ -282,8 +258,5 @@ mod tests {
         let mut bytes = Message::Spawn { session: 0, rows: 1, cols: 1 }.encode();
         bytes[14] = 1;
         assert_eq!(Message::decode(&bytes), None, "rows beyond 16 bits");
-        let mut bytes = Message::Connect { number: 0, to: ([1, 2, 3, 4], 5).into() }.encode();
-        bytes[28] = 1;
-        assert_eq!(Message::decode(&bytes), None, "an IPv4 address that is none");
     }
 }

@@ -342,8 +342,8 @@ fn hear(keeper: &Keeper, received: wire::Received) {
                 let _told = sender.send(Ended { status, alone });
             }
         }
-        Message::Connected { number, errno } => {
-            keeper.forwards.connects.answered(number, errno, received.fds.into_iter().next());
+        Message::Given { number, errno } => {
+            keeper.forwards.connects.answered(number, errno, received.fds);
         }
         _ => {}
     }

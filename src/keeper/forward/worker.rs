@@ -94,6 +94,8 @@ struct Way {
 async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>) {
     let Job { listeners, to, counters, stop, ended } = job;
     let way = Arc::new(Way { connects, to, counters, last: Mutex::new(None) });
+    // The first connection shall not wait for init either.
+    way.connects.prepare(&way.to);
     let mut accepting = Vec::new();
     for listener in listeners {
         if let Ok(listener) = aio::watched(listener) {
