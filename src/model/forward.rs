@@ -139,6 +139,15 @@ impl PortMap {
         matches!(self.host, HostEnd::Tcp { bind, .. } if bind.is_public())
     }
 
+    /// The path of the host's socket, if it is one.
+    #[must_use]
+    pub fn host_socket(&self) -> Option<&Path> {
+        match &self.host {
+            HostEnd::Unix(path) => Some(path),
+            HostEnd::Tcp { .. } => None,
+        }
+    }
+
     /// The same with another address to listen on. A unix socket has none and stays.
     #[must_use]
     pub fn bound_to(mut self, to: BindAddr) -> Self {
