@@ -12,25 +12,26 @@
 //! | [`store`] | what lies on disk |
 //! | [`host`] | the Linux edge: probes, system-call wrappers, cgroups, processes |
 //! | [`jail`] | inside the child: apply the plan, confine, then init |
-//! | [`relay`] | bytes between two sockets, by splice |
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
+//! | [`gateway`] | a cube's network: policy per connection, names, proxy, relays |
 //! | [`engine`] | carries a Request out, whichever face asked |
 //! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
 //! | [`cli`] | the command-line face |
 //!
 //! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
 //! term → model`; `store → model, config`; `host → model` and the plan's types; `jail → model, plan,
-//! host`; `keeper → model, plan, host, store, jail, term, relay`. `model`, `plan` and `term` touch no file,
+//! host`; `gateway → model, plan`; `keeper → model, plan, host, store, jail, term,
+//! gateway`. `model`, `plan` and `term` touch no file,
 //! process, socket, clock, environment or randomness.
 
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod gateway;
 pub mod host;
 pub mod jail;
 pub mod keeper;
 pub mod model;
 pub mod plan;
-pub mod relay;
 pub mod store;
 pub mod term;

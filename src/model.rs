@@ -11,6 +11,7 @@ pub mod layer;
 pub mod limits;
 pub mod machine;
 pub mod name;
+pub mod net;
 pub mod sanitize;
 pub mod trip_id;
 pub mod verbs;
@@ -23,6 +24,6 @@ pub use forward::{BindAddr, CubeEnd, ForwardStatus, HostEnd, Listening, PortMap}
 pub use image::ImageRef;
 pub use layer::{Enforcement, Layer, LayerStatus};
 pub use limits::{Limit, Limits};
-pub use machine::{Jail, Machine, NetPolicy, RunAs, SeccompProfile, Settings};
+pub use machine::{Jail, Machine, NetPolicyKind, RunAs, SeccompProfile, Settings};
 pub use name::Name;
 pub use trip_id::TripId;

@@ -13,6 +13,7 @@ pub mod launch;
 pub mod layers;
 pub mod limits;
 pub mod mounts;
+pub mod net;
 pub mod pick;
 pub mod ports;
 pub mod resolve;

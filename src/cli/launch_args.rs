@@ -4,7 +4,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::model::{Jail, NetPolicy, RunAs, SeccompProfile};
+use crate::model::{Jail, NetPolicyKind, RunAs, SeccompProfile};
 
 const WHERE: &str = "Where it runs";
 const CONFINE: &str = "What it may do";
@@ -48,7 +48,7 @@ pub struct LaunchArgs {
     pub jail: Option<String>,
 
     /// What it may reach on the network; so far `none` is built [default: none]
-    #[arg(long, value_name = "none|proxy|allow|open", hide_possible_values = true, value_parser = words(NetPolicy::WORDS), help_heading = CONFINE)]
+    #[arg(long, value_name = "none|proxy|allow|open", hide_possible_values = true, value_parser = words(NetPolicyKind::WORDS), help_heading = CONFINE)]
     pub net: Option<String>,
 
     /// Let it reach this host and port (repeatable; not built yet)

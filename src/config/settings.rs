@@ -3,7 +3,7 @@
 use crate::model::forward::PortMapError;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::sanitize::printable;
-use crate::model::{EnvVar, ImageRef, Jail, NetPolicy, PortMap, RunAs, SeccompProfile, Settings};
+use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings};
 
 use super::error::{ConfigError, Source};
 use super::tree::{Entry, Node, Value};
@@ -29,7 +29,7 @@ pub(crate) fn read_setting(
             );
         }
         "jail" => settings.jail = Some(word(source, entry, Jail::WORDS)?),
-        "net" => settings.net = Some(word(source, entry, NetPolicy::WORDS)?),
+        "net" => settings.net = Some(word(source, entry, NetPolicyKind::WORDS)?),
         "user" => settings.user = Some(word(source, entry, RunAs::WORDS)?),
         "seccomp" => settings.seccomp = Some(word(source, entry, SeccompProfile::WORDS)?),
         "entry" => settings.entry = Some(argv(source, entry)?),

@@ -57,8 +57,8 @@ impl Open {
             open: read(&counters.open),
             made: read(&counters.made),
             refused: read(&counters.refused),
-            bytes_in: read(&counters.traffic.forth),
-            bytes_out: read(&counters.traffic.back),
+            bytes_in: read(&counters.flow.sent),
+            bytes_out: read(&counters.flow.received),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, Jail, LayerStatus, Name, NetPolicy, PortMap, RunAs, SeccompProfile, TripId};
+use super::{ImageRef, Jail, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId};
 
 /// The version of the records that this program writes and reads.
 pub const RECORD_VERSION: u32 = 1;
@@ -117,7 +117,7 @@ pub struct CubeRecord {
     /// The jail.
     pub jail: Jail,
     /// The network policy.
-    pub net: NetPolicy,
+    pub net: NetPolicyKind,
     /// Who runs inside.
     pub user: RunAs,
     /// The filter.

@@ -21,7 +21,7 @@ pub enum Jail {
 /// What a cube may reach on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum NetPolicy {
+pub enum NetPolicyKind {
     /// Nothing.
     None,
     /// The machine's SOCKS proxy, by name.
@@ -83,7 +83,7 @@ macro_rules! words {
 }
 
 words!(Jail, "jail", "landlock" => Jail::Landlock, "container" => Jail::Container, "microvm" => Jail::Microvm);
-words!(NetPolicy, "net policy", "none" => NetPolicy::None, "proxy" => NetPolicy::Proxy, "allow" => NetPolicy::Allow, "open" => NetPolicy::Open);
+words!(NetPolicyKind, "net policy", "none" => NetPolicyKind::None, "proxy" => NetPolicyKind::Proxy, "allow" => NetPolicyKind::Allow, "open" => NetPolicyKind::Open);
 words!(RunAs, "user", "me" => RunAs::Me, "root" => RunAs::Root);
 words!(SeccompProfile, "seccomp profile", "default" => SeccompProfile::Default, "strict" => SeccompProfile::Strict, "debug" => SeccompProfile::Debug);
 
@@ -96,7 +96,7 @@ pub struct Settings {
     /// The kind of jail.
     pub jail: Option<Jail>,
     /// The network policy.
-    pub net: Option<NetPolicy>,
+    pub net: Option<NetPolicyKind>,
     /// Who runs inside.
     pub user: Option<RunAs>,
     /// The seccomp profile.

@@ -1,6 +1,6 @@
 //! What this build can do. Settings that need a later capability are refused in one place.
 
-use crate::model::{Failure, FailureKind, ImageRef, Jail, NetPolicy, Settings};
+use crate::model::{Failure, FailureKind, ImageRef, Jail, NetPolicyKind, Settings};
 
 /// Refuses settings that nothing carries out yet.
 ///
@@ -19,7 +19,7 @@ pub fn check_built(settings: &Settings) -> Result<(), Failure> {
         Some(jail) => return not_built(format!("the jail `{jail}`"), "use the jail `container`"),
     }
     match settings.net {
-        None | Some(NetPolicy::None) => Ok(()),
+        None | Some(NetPolicyKind::None) => Ok(()),
         Some(net) => not_built(format!("the net policy `{net}`"), "use the net policy `none`"),
     }
 }
@@ -33,7 +33,7 @@ mod tests {
         let built = Settings {
             image: Some(ImageRef::Host),
             jail: Some(Jail::Container),
-            net: Some(NetPolicy::None),
+            net: Some(NetPolicyKind::None),
             ..Settings::default()
         };
         assert_eq!(check_built(&built), Ok(()));
@@ -42,7 +42,7 @@ mod tests {
             (Settings { image: Some(ImageRef::Stored("dev".into())), ..built.clone() }, "image `dev`"),
             (Settings { jail: Some(Jail::Microvm), ..built.clone() }, "jail `microvm`"),
             (Settings { jail: Some(Jail::Landlock), ..built.clone() }, "jail `landlock`"),
-            (Settings { net: Some(NetPolicy::Open), ..built.clone() }, "net policy `open`"),
+            (Settings { net: Some(NetPolicyKind::Open), ..built.clone() }, "net policy `open`"),
         ] {
             let failure = check_built(&settings).expect_err(part);
             assert!(failure.message.contains(part), "{failure}");

@@ -10,7 +10,7 @@ use super::launch::{
 };
 use super::limits::{cpus_text, seconds};
 use crate::model::sanitize::{printable, printable_bytes};
-use crate::model::{Jail, Keep, NetPolicy, RunAs, SeccompProfile};
+use crate::model::{Jail, Keep, NetPolicyKind, RunAs, SeccompProfile};
 
 /// The longest value that is shown whole, in characters.
 const VALUE_MAX: usize = 100;
@@ -203,10 +203,10 @@ fn confinement(plan: &LaunchPlan, page: &mut Page) {
     page.row(
         "network",
         match plan.net {
-            NetPolicy::None => "none: loopback only, nothing is reached",
-            NetPolicy::Proxy => "proxy: only through the machine's proxy",
-            NetPolicy::Allow => "allow: only what a rule names",
-            NetPolicy::Open => "open: anything but loopback, link-local and metadata",
+            NetPolicyKind::None => "none: loopback only, nothing is reached",
+            NetPolicyKind::Proxy => "proxy: only through the machine's proxy",
+            NetPolicyKind::Allow => "allow: only what a rule names",
+            NetPolicyKind::Open => "open: anything but loopback, link-local and metadata",
         },
     );
     page.row(

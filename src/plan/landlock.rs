@@ -83,7 +83,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{ByteSize, ImageRef, Jail, Keep, Name, NetPolicy, SeccompProfile, TripId};
+    use crate::model::{ByteSize, ImageRef, Jail, Keep, Name, NetPolicyKind, SeccompProfile, TripId};
     use crate::plan::launch::{
         EntryPlan, FileIdentity, LimitsPlan, MapWriter, MountKind, MountPlan, RootPlan, StdioPlan,
         SystemTree, UpperPlan, UserPlan,
@@ -106,7 +106,7 @@ mod tests {
             image: ImageRef::parse("host").unwrap(),
             jail: Jail::Container,
             forwards: Vec::new(),
-            net: NetPolicy::None,
+            net: NetPolicyKind::None,
             seccomp: SeccompProfile::Default,
             keep: Keep::Throwaway,
             ephemeral: false,

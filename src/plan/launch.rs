@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, NetPolicy, PortMap, RunAs, SeccompProfile, TripId,
+    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile,
+    TripId,
 };
 
 /// The complete plan of one cube.
@@ -25,7 +26,7 @@ pub struct LaunchPlan {
     /// The jail.
     pub jail: Jail,
     /// The network policy.
-    pub net: NetPolicy,
+    pub net: NetPolicyKind,
     /// The seccomp profile.
     pub seccomp: SeccompProfile,
     /// What becomes of system changes.

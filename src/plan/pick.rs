@@ -73,16 +73,20 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{NetPolicy, RunAs};
+    use crate::model::{NetPolicyKind, RunAs};
 
     #[test]
     fn the_strongest_that_speaks_wins() {
         let silent = Settings::default();
-        let open = Settings { net: Some(NetPolicy::Open), ..Settings::default() };
-        let proxy = Settings { net: Some(NetPolicy::Proxy), user: Some(RunAs::Root), ..Settings::default() };
+        let open = Settings { net: Some(NetPolicyKind::Open), ..Settings::default() };
+        let proxy =
+            Settings { net: Some(NetPolicyKind::Proxy), user: Some(RunAs::Root), ..Settings::default() };
         let places =
             Places::new([(Origin::Config, &open), (Origin::Machine, &proxy), (Origin::Flag, &silent)]);
-        assert_eq!(places.pick(|s| s.net), Some(Picked { value: NetPolicy::Proxy, origin: Origin::Machine }));
+        assert_eq!(
+            places.pick(|s| s.net),
+            Some(Picked { value: NetPolicyKind::Proxy, origin: Origin::Machine })
+        );
         assert_eq!(places.pick(|s| s.seccomp), None);
         assert_eq!(places.pick_or(|s| s.user, RunAs::Me).value, RunAs::Root);
         let order: Vec<_> = places.weakest_first().map(|(origin, _)| origin).collect();

@@ -14,7 +14,7 @@ use super::pick::{Picked, Places, Record};
 use super::{idmap, layers, mounts, ports, secrets};
 use crate::model::sanitize::printable;
 use crate::model::{
-    EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, NetPolicy, RunAs, SeccompProfile, Settings,
+    EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, NetPolicyKind, RunAs, SeccompProfile, Settings,
 };
 
 /// How long a cube has between TERM and KILL.
@@ -152,7 +152,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
 struct Chosen {
     image: ImageRef,
     jail: Jail,
-    net: NetPolicy,
+    net: NetPolicyKind,
     user: RunAs,
     seccomp: SeccompProfile,
 }
@@ -165,7 +165,7 @@ fn choose(
 ) -> Result<Chosen, Failure> {
     let image = places.pick_or(|s| s.image.clone(), ImageRef::Host);
     let jail = places.pick_or(|s| s.jail, Jail::Container);
-    let net = places.pick_or(|s| s.net, NetPolicy::None);
+    let net = places.pick_or(|s| s.net, NetPolicyKind::None);
     let user = places.pick_or(|s| s.user, RunAs::Me);
     let seccomp = places.pick_or(|s| s.seccomp, SeccompProfile::Default);
     if image.value != ImageRef::Host {
@@ -174,7 +174,7 @@ fn choose(
     if jail.value != Jail::Container {
         return Err(not_built("jail", &jail, "use `--jail container`, the default"));
     }
-    if net.value != NetPolicy::None {
+    if net.value != NetPolicyKind::None {
         return Err(not_built("net", &net, "use `--net none`, the default: the cube reaches nothing"));
     }
     for (flag, used) in [("--allow", !typed.allow.is_empty()), ("--review", typed.review)] {

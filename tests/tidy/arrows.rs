@@ -15,10 +15,10 @@ const ARROWS: &[Row] = &[
     ("store", &["model", "config"]),
     ("host", &["model", "plan::launch"]),
     ("jail", &["model", "host", "plan"]),
-    ("relay", &["host"]),
-    ("keeper", &["model", "plan", "host", "store", "jail", "term", "relay"]),
-    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper"]),
-    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine"]),
+    ("gateway", &["model", "plan"]),
+    ("keeper", &["model", "plan", "host", "store", "jail", "term", "gateway"]),
+    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "gateway"]),
+    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine", "gateway"]),
 ];
 
 const PURE: &[&str] = &["model", "plan", "term"];

@@ -9,7 +9,7 @@ use crate::config::edit::{Edit, apply_edits};
 use crate::config::machine::{COLOURS, EMPTY_MACHINE, parse_machine};
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::{
-    EnvVar, Failure, ImageRef, Jail, Name, NetPolicy, PortMap, RunAs, SeccompProfile, Settings,
+    EnvVar, Failure, ImageRef, Jail, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings,
 };
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {
@@ -26,7 +26,7 @@ pub struct MachineFlags {
     #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS))]
     pub jail: Option<String>,
     /// What it may reach on the network [default: none]
-    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicy::WORDS))]
+    #[arg(long, value_name = "POLICY", value_parser = words(NetPolicyKind::WORDS))]
     pub net: Option<String>,
     /// Run as yourself without any capability, or as root inside [default: me]
     #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS))]

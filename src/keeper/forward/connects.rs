@@ -175,7 +175,7 @@ impl Connects {
             return;
         }
         let connects = Arc::clone(self);
-        tokio::spawn(async move {
+        tokio::task::spawn_local(async move {
             let given = connects.ask(|number| Message::Sockets { number, six, count: BATCH }, &[]).await;
             let pool = connects.pool(six);
             if let Ok(given) = given {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,11 +14,12 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{LocalSet, spawn_local};
 
 use super::connects::Connects;
+use crate::gateway::relay::{Flow, Over, Patience, Pipes, relay, reset};
 use crate::host::aio;
 use crate::model::CubeEnd;
-use crate::relay::{End, Traffic, relay, reset_on_drop};
 
 /// The most connections that are open at once, over all forwards of a cube.
 const CONNECTIONS: usize = 4096;
@@ -25,6 +27,10 @@ const CONNECTIONS: usize = 4096;
 const DESCRIPTORS: usize = 6;
 /// How long to wait when this process has no descriptor left.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// A forward is the user's own: it may be silent as long as a connection without it might be.
+const PATIENCE: Patience = Patience { whole: YEAR, half: YEAR };
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a forward has seen.
 #[derive(Debug, Default)]
@@ -36,7 +42,7 @@ pub struct Counters {
     /// Connections that nothing inside took.
     pub refused: AtomicU64,
     /// Bytes.
-    pub traffic: Traffic,
+    pub flow: Flow,
 }
 
 /// One forward to serve.
@@ -59,9 +65,10 @@ pub fn run(connects: Arc<Connects>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let room = Arc::new(Semaphore::new(connections()));
     // What still runs when the last job has come is dropped with the runtime.
-    runtime.block_on(async move {
+    LocalSet::new().block_on(&runtime, async move {
+        let pipes = Pipes::new();
         while let Some(job) = jobs.recv().await {
-            tokio::spawn(serve(Arc::clone(&connects), job, Arc::clone(&room)));
+            spawn_local(serve(Arc::clone(&connects), job, Arc::clone(&room), pipes.clone()));
         }
     });
 }
@@ -87,19 +94,20 @@ struct Way {
     connects: Arc<Connects>,
     to: CubeEnd,
     counters: Arc<Counters>,
+    pipes: Pipes,
     /// The address inside that took the last connection.
     last: Mutex<Option<IpAddr>>,
 }
 
-async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>) {
+async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>, pipes: Pipes) {
     let Job { listeners, to, counters, stop, ended } = job;
-    let way = Arc::new(Way { connects, to, counters, last: Mutex::new(None) });
+    let way = Rc::new(Way { connects, to, counters, pipes, last: Mutex::new(None) });
     // The first connection shall not wait for init either.
     way.connects.prepare(&way.to);
     let mut accepting = Vec::new();
     for listener in listeners {
         if let Ok(listener) = aio::watched(listener) {
-            accepting.push(tokio::spawn(accept(listener, Arc::clone(&way), stop.clone(), Arc::clone(&room))));
+            accepting.push(spawn_local(accept(listener, Rc::clone(&way), stop.clone(), Arc::clone(&room))));
         }
     }
     for listener in accepting {
@@ -111,7 +119,7 @@ async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>) {
 
 async fn accept(
     listener: AsyncFd<OwnedFd>,
-    way: Arc<Way>,
+    way: Rc<Way>,
     mut stop: watch::Receiver<()>,
     room: Arc<Semaphore>,
 ) {
@@ -127,8 +135,8 @@ async fn accept(
                 None => return,
             },
         };
-        let (way, mut stop) = (Arc::clone(&way), stop.clone());
-        tokio::spawn(async move {
+        let (way, mut stop) = (Rc::clone(&way), stop.clone());
+        spawn_local(async move {
             tokio::select! {
                 _ = stop.changed() => {}
                 () = connection(client, &way) => {}
@@ -168,7 +176,7 @@ impl Drop for Counted<'_> {
 async fn connection(client: OwnedFd, way: &Way) {
     let Ok(client) = aio::watched(client) else { return };
     // Whatever ends this early, the keeper's own death included, is no orderly end: half a download must not look whole.
-    reset_on_drop(&client);
+    reset(&client);
     match way.connects.connect(&way.to, &way.last).await {
         Ok(inside) => {
             way.counters.made.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +186,7 @@ async fn connection(client: OwnedFd, way: &Way) {
                 // Small pieces go on at once, as they came. Unix sockets know no such delay.
                 let _set = sockopt::set_tcp_nodelay(socket, true);
             }
-            if relay(&client, &inside, &way.counters.traffic).await == End::Closed {
+            if relay(&client, &inside, &way.counters.flow, &way.pipes, PATIENCE).await == Over::Done {
                 let _orderly = sockopt::set_socket_linger(&client, None);
             }
         }

@@ -44,7 +44,7 @@ fn the_defaults() {
     assert_eq!(plan.image, ImageRef::Host);
     assert_eq!(
         (plan.jail, plan.net, plan.seccomp, plan.user.run_as),
-        (Jail::Container, NetPolicy::None, SeccompProfile::Default, RunAs::Me)
+        (Jail::Container, NetPolicyKind::None, SeccompProfile::Default, RunAs::Me)
     );
     assert_eq!((plan.keep, plan.ephemeral, plan.name.as_ref()), (Keep::Throwaway, false, None));
     assert_eq!(plan.root.upper, UpperPlan::Tmpfs { size: ByteSize::bytes(8 << 30) });
@@ -153,9 +153,9 @@ fn what_is_not_built_is_refused_by_name() {
     let cases: [(Change, &str); 9] = [
         (|t, _| t.settings.image = ImageRef::parse("dev").ok(), "image `dev` (from: flag) is not built yet"),
         (|_, f| f.machine.settings.image = ImageRef::parse("dev@2").ok(), "image `dev@2` (from: machine)"),
-        (|t, _| t.settings.net = Some(NetPolicy::Proxy), "net `proxy` (from: flag)"),
-        (|_, f| f.environment.net = Some(NetPolicy::Allow), "net `allow` (from: environment)"),
-        (|_, f| f.config.net = Some(NetPolicy::Open), "net `open` (from: config)"),
+        (|t, _| t.settings.net = Some(NetPolicyKind::Proxy), "net `proxy` (from: flag)"),
+        (|_, f| f.environment.net = Some(NetPolicyKind::Allow), "net `allow` (from: environment)"),
+        (|_, f| f.config.net = Some(NetPolicyKind::Open), "net `open` (from: config)"),
         (|t, _| t.settings.jail = Some(Jail::Landlock), "jail `landlock` (from: flag)"),
         (
             |_, f| {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use super::*;
-use crate::model::{ImageRef, Jail, Name, NetPolicy, RunAs, SeccompProfile};
+use crate::model::{ImageRef, Jail, Name, NetPolicyKind, RunAs, SeccompProfile};
 
 /// A record of a throwaway, launched `age` milliseconds after the first.
 pub(crate) fn sample(age: u64) -> CubeRecord {
@@ -21,7 +21,7 @@ pub(crate) fn sample(age: u64) -> CubeRecord {
         project_path: None,
         image: ImageRef::Host,
         jail: Jail::Container,
-        net: NetPolicy::None,
+        net: NetPolicyKind::None,
         user: RunAs::Me,
         seccomp: SeccompProfile::Default,
         keep: Keep::Throwaway,
