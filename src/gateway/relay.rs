@@ -190,6 +190,8 @@ struct Way {
     loan: Option<Loan>,
     ended: bool,
     done: bool,
+    /// Its reader broke off.
+    broken: bool,
 }
 
 impl Way {
@@ -223,7 +225,12 @@ impl Way {
                 ready!(self.pipe(pipes, cx))?;
                 self.fill(from, moved)?;
             } else {
-                self.empty(to, count, moved)?;
+                if self.empty(to, count, moved).is_err() {
+                    // It takes no more, but may have said something before: that is still carried.
+                    self.loan = None;
+                    (self.broken, self.done) = (true, true);
+                    return Poll::Ready(Ok(()));
+                }
                 if self.loan.as_ref().is_some_and(|loan| loan.held > 0) {
                     ready!(to.poll_write_ready(cx))?;
                 }
@@ -289,6 +296,9 @@ pub async fn relay<A: Socket, B: Socket>(
         let second = back.poll((outside, inside), (pipes, &flow.received), &mut moved, cx);
         match (first, second) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Over::Broken),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if out.broken || back.broken => {
+                return Poll::Ready(Over::Broken);
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Over::Done),
             _ => {}
         }

@@ -196,3 +196,99 @@ async fn connection(client: OwnedFd, way: &Way) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    /// Two clients with a relay between them, on a thread of its own.
+    fn joined() -> (TcpStream, TcpStream, Arc<Counters>, thread::JoinHandle<Over>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("address");
+        let pair = || {
+            let client = TcpStream::connect(address).expect("connected");
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+            (client, OwnedFd::from(listener.accept().expect("accepted").0))
+        };
+        let ((left, ours), (right, theirs)) = (pair(), pair());
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
+        let thread = thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            runtime.block_on(async {
+                let ours = aio::watched(ours).expect("watched");
+                let theirs = aio::watched(theirs).expect("watched");
+                reset(&ours);
+                reset(&theirs);
+                let over = relay(&ours, &theirs, &counted.flow, &Pipes::new(), PATIENCE).await;
+                if over == Over::Done {
+                    sockopt::set_socket_linger(&ours, None).expect("set");
+                    sockopt::set_socket_linger(&theirs, None).expect("set");
+                }
+                over
+            })
+        });
+        (left, right, counters, thread)
+    }
+
+    #[test]
+    fn a_half_closed_side_is_still_answered() {
+        let (mut left, mut right, counters, thread) = joined();
+        left.write_all(b"question").expect("written");
+        left.shutdown(std::net::Shutdown::Write).expect("closed");
+        let mut heard = String::new();
+        right.read_to_string(&mut heard).expect("its end comes through");
+        right.write_all(b"a longer answer").expect("written");
+        drop(right);
+        let mut answer = String::new();
+        left.read_to_string(&mut answer).expect("its end comes through");
+        assert_eq!((heard.as_str(), answer.as_str()), ("question", "a longer answer"));
+        assert_eq!(thread.join().expect("joined"), Over::Done);
+        let flow = &counters.flow;
+        assert_eq!((flow.sent.load(Ordering::Relaxed), flow.received.load(Ordering::Relaxed)), (8, 15));
+    }
+
+    #[test]
+    fn a_reset_is_passed_on() {
+        let (left, mut right, _, thread) = joined();
+        reset(&left);
+        drop(left);
+        let error = right.read(&mut [0; 8]).expect_err("no orderly end");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(thread.join().expect("joined"), Over::Broken);
+    }
+
+    #[test]
+    fn who_does_not_read_holds_the_other_up() {
+        let (mut left, right, _, thread) = joined();
+        left.set_write_timeout(Some(Duration::from_millis(300))).expect("timeout");
+        let block = vec![7; 1 << 20];
+        let mut written = 0_u64;
+        // Kernel buffers and one pipe, then it stops.
+        while let Ok(count) = left.write(&block) {
+            written += count as u64;
+            assert!(written < 64 << 20, "nothing holds it up");
+        }
+        drop(right);
+        drop(left);
+        assert_eq!(thread.join().expect("joined"), Over::Broken);
+    }
+
+    /// An answer, then a close with the question unread: the kernel makes that a reset.
+    #[test]
+    fn what_was_said_before_a_reset_arrives() {
+        let (mut left, mut right, _, thread) = joined();
+        left.write_all(&[1; 100]).expect("written");
+        right.read_exact(&mut [0; 1]).expect("it is there");
+        right.write_all(b"no").expect("written");
+        drop(right);
+        let mut answer = [0; 2];
+        left.read_exact(&mut answer).expect("the answer");
+        assert_eq!(&answer, b"no");
+        assert_eq!(thread.join().expect("joined"), Over::Broken);
+    }
+}
