@@ -35,7 +35,7 @@ fn server(manner: Manner) -> (u16, Arc<Mutex<Vec<Vec<u8>>>>) {
 }
 
 fn serve(mut stream: TcpStream, manner: Manner, asked: &Mutex<Vec<Vec<u8>>>) -> io::Result<()> {
-    let mut take = |count: usize| -> io::Result<Vec<u8>> {
+    let take = |count: usize| -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; count];
         (&stream).read_exact(&mut bytes)?;
         Ok(bytes)
