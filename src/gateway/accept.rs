@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
 
-use super::limits::{ACCEPTS_A_SECOND, ACCEPTS_A_TURN, Bucket};
+use super::limits::{ACCEPTS_A_SECOND, ACCEPTS_A_TURN, BACKLOG, Bucket};
 use super::pool::{NAMES, Pool};
 use super::relay::{Pipes, reset};
 use super::resolver::Resolver;
@@ -44,6 +44,8 @@ fn each<T>(four: OwnedFd, six: Option<OwnedFd>, adopt: fn(OwnedFd) -> io::Result
 }
 
 fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
+    // Connections that come in a burst wait for us, instead of a second for their next try.
+    rustix::net::listen(&fd, BACKLOG)?;
     let listener = StdListener::from(fd);
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)

@@ -54,6 +54,7 @@ pub(super) async fn serve(gate: Rc<Gate>, inside: TcpStream, peer: SocketAddr) {
     let target = original.and_then(|it| Port::new(it.port()).map(|port| (it.ip(), port)));
     let Some((address, port)) = target else {
         reset(&inside);
+        gate.shared.event(EventKind::Denied, || nowhere(gate.number(), original));
         return;
     };
     let name = gate.pool.borrow_mut().hold(address);
@@ -68,6 +69,14 @@ pub(super) async fn serve(gate: Rc<Gate>, inside: TcpStream, peer: SocketAddr) {
         Ok(reached) => Box::pin(carry(&mut about, inside, reached)).await,
         Err(refused) => Box::pin(turn_away(&about, inside, refused)).await,
     }
+}
+
+/// A connection that was made to the listener itself, or to port 0.
+fn nowhere(id: u64, original: Option<SocketAddr>) -> Said {
+    let address = original.map(|original| original.ip());
+    let connection = Connection { id, transport: Transport::Tcp, who: None, name: None, address, port: 0 };
+    let decision = Decision { allowed: false, via: None, reason: Reason::UnknownName };
+    Said { connection: Some(connection), decision: Some(decision), ..Said::default() }
 }
 
 /// A connection beyond the limit; it is closed already.
@@ -115,7 +124,11 @@ async fn reach(gate: &Gate, destination: &Destination) -> Result<Reached, Refuse
     match verdict.step {
         Step::Deny => Err(Refused::Denied(verdict.reason)),
         Step::Proxy => through_proxy(gate, destination, verdict.decision()).await,
-        Step::Dial(ref addresses) => direct(destination, addresses.clone(), verdict.decision()).await,
+        // Holes: which kind of address they lead to was checked at launch.
+        Step::Dial(ref addresses) => {
+            let holes = addresses.iter().map(|address| Candidate { address: *address, own: false }).collect();
+            direct(destination, holes, verdict.decision()).await
+        }
         Step::Resolve => resolve(gate, destination, &verdict).await,
     }
 }
@@ -140,7 +153,7 @@ async fn resolve(gate: &Gate, destination: &Destination, first: &Verdict) -> Res
         match verdict.step {
             Step::Dial(_) => {
                 decision.get_or_insert_with(|| verdict.decision());
-                passed.push(address);
+                passed.push(candidate);
             }
             _ => denied = verdict.reason,
         }
@@ -160,12 +173,14 @@ async fn look_up(gate: &Gate, name: &HostName, verdict: &Verdict) -> Result<Vec<
 
 async fn direct(
     destination: &Destination,
-    addresses: Vec<IpAddr>,
+    candidates: Vec<Candidate>,
     decision: Decision,
 ) -> Result<Reached, Refused> {
+    let addresses: Vec<IpAddr> = candidates.iter().map(|candidate| candidate.address).collect();
     match dial(&addresses, destination.port).await {
         Ok((stream, address)) => {
-            let way = Way::Direct(Candidate { address, own: is_own(address) });
+            let dialled = candidates.into_iter().find(|candidate| candidate.address == address);
+            let way = Way::Direct(dialled.unwrap_or(Candidate { address, own: true }));
             Ok(Reached { stream, decision, way })
         }
         Err(error) => Err(Refused::Failed(decision, EndReason::Unreachable(error.to_string()))),

@@ -6,10 +6,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The most connections at once, where open files suffice.
 pub(super) const CONNECTIONS: usize = 16_384;
-/// Descriptors a connection may need: two sockets, and in part a pipe.
-const FILES_EACH: u64 = 3;
+/// Descriptors that a connection needs: its two sockets.
+const FILES_EACH: u64 = 2;
 /// Descriptors for everything else in the keeper.
 const FILES_OTHER: u64 = 256;
+/// Descriptors for pipes, which only those connections need on which bytes are under way: an
+/// eighth of all, and no more than the relays ever use. Who finds none left waits for one.
+const FILES_PIPES: u64 = 4096;
+/// Connections that wait to be taken, where `net.core.somaxconn` allows it.
+pub(super) const BACKLOG: i32 = 4096;
 /// Connections taken in one go before others have their turn.
 pub(super) const ACCEPTS_A_TURN: usize = 32;
 /// Connections a second that are taken for long, and at once after a pause.
@@ -56,8 +61,13 @@ pub(super) fn raise_open_files() -> usize {
     let now = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     let files = if raised.is_ok() { now.maximum } else { now.current };
-    let most = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_OTHER) / FILES_EACH);
-    usize::try_from(most).unwrap_or(CONNECTIONS).clamp(16, CONNECTIONS)
+    files.map_or(CONNECTIONS, connections)
+}
+
+/// The connections that so many open files are enough for.
+fn connections(files: u64) -> usize {
+    let rest = files.saturating_sub(FILES_OTHER).saturating_sub(FILES_PIPES.min(files / 8));
+    usize::try_from(rest / FILES_EACH).unwrap_or(CONNECTIONS).clamp(16, CONNECTIONS)
 }
 
 /// Tokens that come back over time: how often something may happen.
@@ -90,6 +100,13 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_files_bound_the_connections() {
+        for (files, want) in [(100, 16), (1024, 320), (4096, 1664), (20_000, 8622), (524_288, CONNECTIONS)] {
+            assert_eq!(connections(files), want, "{files}");
+        }
+    }
 
     #[test]
     fn a_bucket_fills_again() {

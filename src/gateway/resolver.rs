@@ -60,6 +60,9 @@ fn tidy(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 /// True when a connection to `address` would not leave the host: the kernel would send from the
 /// very address. Nothing is sent to find out; a connected datagram socket tells.
 pub(super) fn is_own(address: IpAddr) -> bool {
+    if address.is_loopback() {
+        return true;
+    }
     let any: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

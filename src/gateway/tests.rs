@@ -169,6 +169,16 @@ fn is_reset(result: io::Result<Vec<u8>>) -> bool {
     matches!(result, Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected))
 }
 
+/// The shortest of a few: a busy machine makes one of them slow, not all.
+fn quickest(one: impl Fn()) -> Duration {
+    let times = (0..5).map(|_| {
+        let start = Instant::now();
+        one();
+        start.elapsed()
+    });
+    times.min().unwrap_or_default()
+}
+
 #[test]
 fn an_allowed_name_is_reached_with_half_close() {
     let port = shouter();
@@ -193,9 +203,10 @@ fn an_allowed_name_is_reached_with_half_close() {
 fn what_no_rule_names_is_reset_at_once_and_never_looked_up() {
     let port = shouter();
     let cube = Cube::new(rules(&[format!("echo.local.test:{port}")]));
-    let start = Instant::now();
-    assert!(is_reset(talk(cube.connect_name("other.local.test", port), b"\x16\x03\x01 a handshake")));
-    assert!(start.elapsed() < Duration::from_millis(90), "took {:?}", start.elapsed());
+    let took = quickest(|| {
+        assert!(is_reset(talk(cube.connect_name("other.local.test", port), b"\x16\x03\x01 a handshake")));
+    });
+    assert!(took < limits::SNIFF, "took {took:?}");
     assert_eq!(cube.looked_up(), 0);
     let denied = cube.event(EventKind::Denied);
     assert_eq!(denied.decision.map(|it| (it.allowed, it.reason)), Some((false, Reason::NoRule)));
@@ -229,9 +240,10 @@ fn refused_http_gets_a_page_that_says_how_to_allow_it() {
     assert!(page.starts_with(b"HTTP/1.1 403"));
     // A tunnel is not a page, and neither is silence.
     assert!(is_reset(talk(cube.connect_name("denied.test", 80), b"CONNECT a:443 HTTP/1.1\r\n\r\n")));
-    let start = Instant::now();
-    assert!(is_reset(cube.connect_name("denied.test", 22).read(&mut [0; 1]).map(|_| Vec::new())));
-    assert!(start.elapsed() < Duration::from_millis(90), "{:?}", start.elapsed());
+    let took = quickest(|| {
+        assert!(is_reset(cube.connect_name("denied.test", 22).read(&mut [0; 1]).map(|_| Vec::new())));
+    });
+    assert!(took < limits::SNIFF, "took {took:?}");
     assert!(is_reset(cube.connect_name("denied.test", 8022).read(&mut [0; 1]).map(|_| Vec::new())));
     // Allowed, but not to be found: said as well.
     let page = talk(cube.connect_name("allowed.test", 80), request).expect("page");

@@ -13,6 +13,8 @@ mod host_name;
 mod policy;
 mod proxy;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Cidr, CidrError, Class, classify};
 pub use event::{
