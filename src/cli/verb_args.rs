@@ -41,7 +41,9 @@ pub enum Verb {
     )]
     Logs(LogsArgs),
     /// Show what happened to a cube
-    #[command(after_help = "Example:\n  tripmine events site")]
+    #[command(
+        after_help = "Examples:\n  tripmine events site      what happened so far\n  tripmine events -f site   and what comes, until it has ended"
+    )]
     Events(EventsArgs),
     /// End cubes: TERM, then KILL after a grace
     #[command(

@@ -3,8 +3,8 @@
 //! `[BIND:]HOST:CUBE`, `HOST:CUBE` or `PORT` for TCP; an absolute path on either side is a unix socket. What exists is
 //! valid: no cube port 0, no path that no socket could have. Whether a port is free is not decided here.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

@@ -320,7 +320,11 @@ fn an_ended_cube_leaves_no_listener() {
     let mut stream = connect(port);
     stream.write_all(b"hold\n").unwrap();
     stream.read_exact(&mut [0; 1]).unwrap();
+    let following = env.command(["events", "-f", &cube.id]).spawn().unwrap();
     env.tripmine(["stop", "-t", "0", &cube.id]).ok(0);
+    let events = finish(following, PATIENCE);
+    let kinds: Vec<&str> = events.ok(0).lines().filter_map(|line| line.split("  ").nth(1)).collect();
+    assert_eq!(kinds, ["started", "forward-opened", "forward-closed", "ended"], "{events:?}");
     assert!(refused(port), "the port is free when `stop` returns");
     // As any server's death looks: its kernel closes what it had open.
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
