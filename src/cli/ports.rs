@@ -10,6 +10,8 @@ use super::inspect::JSON_VERSION;
 use crate::engine::forward as engine;
 use crate::model::{CubeEnd, CubeRecord, Failure, Listening, PortMap};
 
+const HEADINGS: [&str; 7] = ["PORT", "ADDRESS", "ANSWERS", "PROGRAM", "PID", "FORWARDED", "CUBE"];
+
 /// Arguments of `tripmine ports`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct PortsArgs {
@@ -47,7 +49,7 @@ pub fn run(args: &PortsArgs, ctx: &Ctx) -> Result<(), Failure> {
     if rows.is_empty() {
         ctx.out.note(if cubes.is_empty() { "no cube runs" } else { "nothing listens" });
     }
-    ctx.out.table(&["PORT", "ADDRESS", "ANSWERS", "PROGRAM", "PID", "FORWARDED", "CUBE"], &rows);
+    ctx.out.table(&HEADINGS, &rows);
     Ok(())
 }
 
@@ -105,7 +107,7 @@ mod tests {
             pid: Some(7),
         };
         let (_folder, ctx) = crate::cli::ctx::testing::ctx();
-        ctx.out.table(&["PORT"], &[row(&record, &found)]);
+        ctx.out.table(&HEADINGS, &[row(&record, &found)]);
         let (shown, _) = ctx.out.text();
         assert!(shown.contains("3000") && shown.contains("127.0.0.1:8080"), "{shown}");
         assert!(!shown.contains('\x1b') && !shown.contains('\u{202e}'), "{shown:?}");
