@@ -4,6 +4,7 @@
 pub mod client;
 pub mod environment;
 pub mod facts;
+pub mod forward;
 pub mod home;
 pub mod launch;
 mod secret;

@@ -8,6 +8,7 @@ pub mod fdpass;
 pub mod fork;
 pub mod net;
 pub mod netlink;
+pub mod ports;
 pub mod probe;
 pub mod proc;
 pub mod socks;

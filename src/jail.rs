@@ -16,6 +16,7 @@
 
 pub mod child;
 pub mod confine;
+mod connect;
 pub mod init;
 pub mod mounts;
 pub mod prepare;

@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod end;
+pub mod forward;
 pub mod input;
 pub mod net;
 pub mod output;

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod mounts;
 pub mod net;
 pub mod pick;
+pub mod ports;
 pub mod reach;
 pub mod resolve;
 #[cfg(test)]

@@ -82,6 +82,7 @@ fn relaunch(record: &CubeRecord, root: &Path, shell: &str) -> Result<Launch, Fai
         seccomp: Some(record.seccomp.to_string()),
         net: Some(record.net.to_string()),
         ephemeral: record.ephemeral,
+        publish: record.publish.iter().map(ToString::to_string).collect(),
         ..LaunchArgs::default()
     };
     let what = match record.argv.as_slice() {
@@ -113,6 +114,7 @@ mod tests {
     fn a_kept_cube_is_launched_as_it_was() {
         let root = Path::new("/home/ann/projects");
         let mut record = durable(1, "box");
+        record.publish = vec!["8080:80".parse().expect("a forward")];
         for (project, path, argv, target, mount, what) in [
             (Some("site"), Some("/home/ann/projects/site"), "/bin/bash", "site", None, What::Shell),
             (Some("."), Some("/home/ann/projects"), "make", ".", None, What::Command(vec!["make".into()])),
@@ -128,6 +130,7 @@ mod tests {
             assert_eq!((launch.target, launch.what), (expected, what), "{project:?}");
             assert_eq!(launch.options.mount.as_deref(), mount);
             assert_eq!(launch.options.keep.as_deref(), Some("box"));
+            assert_eq!(launch.options.publish, ["8080:80"]);
         }
     }
 }

@@ -51,6 +51,32 @@ pub fn live(ctx: &Ctx, word: &str) -> Result<CubeEntry, Failure> {
     if entry.live { Ok(entry) } else { Err(ended(&entry)) }
 }
 
+/// The running cube that `word` names; without a word the only one that runs.
+///
+/// # Errors
+/// As [`live`]; or none runs, or several and there is no terminal to choose on.
+pub fn only(ctx: &Ctx, word: Option<&str>) -> Result<CubeEntry, Failure> {
+    if let Some(word) = word {
+        return live(ctx, word);
+    }
+    let mut running = all_live(ctx)?;
+    match running.len() {
+        0 => Err(Failure::new(FailureKind::Missing, "no cube runs")
+            .hint("`tripmine PROJECT` launches one, `tripmine -d PROJECT` in the background")),
+        1 => Ok(running.swap_remove(0)),
+        count => {
+            let rows: Vec<String> = running.iter().map(row).collect();
+            match ctx.out.pick(&format!("{count} cubes run; which one?"), &rows) {
+                Some(index) => Ok(running.swap_remove(index)),
+                None => {
+                    let failure = Failure::usage(format!("{count} cubes run: name one"));
+                    Err(rows.into_iter().fold(failure, Failure::hint))
+                }
+            }
+        }
+    }
+}
+
 /// Every running cube, oldest first.
 ///
 /// # Errors

@@ -11,7 +11,11 @@ use super::cube_ref::{self, Prefer};
 use super::inspect::{JSON_VERSION, escape_invisible, write_json};
 use crate::model::Failure;
 use crate::model::sanitize::printable;
+use crate::store::cubes::{self, CubeEntry};
 use crate::store::events::{self, Event};
+
+/// Between two looks at what came.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Arguments of `tripmine events`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -19,6 +23,9 @@ pub struct EventsArgs {
     /// TripID (or its start), name, or project with one running cube
     #[arg(value_name = "CUBE")]
     pub cube: String,
+    /// Go on with what comes, until the cube has ended; with --json one object a line
+    #[arg(short, long)]
+    pub follow: bool,
     /// As JSON, with a version field
     #[arg(long)]
     pub json: bool,
@@ -30,17 +37,59 @@ pub struct EventsArgs {
 /// There is no such cube, or its events cannot be read.
 pub fn run(args: &EventsArgs, ctx: &Ctx) -> Result<(), Failure> {
     let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
+    let events = read(&entry)?;
+    if args.follow {
+        return follow(args, ctx, &entry, events);
+    }
+    ctx.out.rendered(|out| render(&events, args.json, out))
+}
+
+/// Prints what is there and then what comes. Ends with the cube, or when nobody reads any more.
+fn follow(args: &EventsArgs, ctx: &Ctx, entry: &CubeEntry, mut events: Vec<Event>) -> Result<(), Failure> {
+    let mines = ctx.layout.mines_dir();
+    let mut last: Option<Event> = None;
+    loop {
+        // Asked before the reading: what was written until the end is read once more after it.
+        let live = cubes::load(&mines, &entry.id)?.live;
+        let fresh = after(&events, last.as_ref());
+        for event in fresh {
+            ctx.out.rendered(|out| {
+                if args.json {
+                    writeln!(out, "{}", escape_invisible(&serde_json::to_string(event)?))
+                } else {
+                    render(std::slice::from_ref(event), false, out)
+                }
+            })?;
+        }
+        last = fresh.last().cloned().or(last);
+        if !live || ctx.out.is_closed() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+        events = read(entry)?;
+    }
+}
+
+fn read(entry: &CubeEntry) -> Result<Vec<Event>, Failure> {
     let mut events = events::read(&entry.log_dir())
         .map_err(|error| Failure::failed("cannot read the cube's events").because(&error))?;
     // The keeper tells whoever waits of the end before it notes the event; the record is written by then.
     if let Ok(record) = &entry.record
         && let Some(exit) = &record.exit
-        && !events.iter().any(|event| event.kind == "ended" && event.t >= record.created_unix_ms)
+        && !events.iter().any(|event| {
+            matches!(event.kind.as_str(), "ended" | "keeper-lost") && event.t >= exit.ended_unix_ms
+        })
     {
         let detail = serde_json::to_value(exit).unwrap_or_default();
         events.push(Event::new(exit.ended_unix_ms, "ended", detail));
     }
-    ctx.out.rendered(|out| render(&events, args.json, out))
+    Ok(events)
+}
+
+/// The events behind `last`; all of them when it is no longer there (the file is bounded).
+fn after<'e>(events: &'e [Event], last: Option<&Event>) -> &'e [Event] {
+    let at = last.and_then(|last| events.iter().rposition(|event| event == last)).map_or(0, |at| at + 1);
+    &events[at..]
 }
 
 /// Writes events, oldest first: time, kind, detail.
@@ -73,6 +122,15 @@ pub(super) fn time(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_shown_is_not_shown_again() {
+        let list: Vec<Event> = ["a", "b", "c"].iter().map(|kind| Event::new(1, *kind, Value::Null)).collect();
+        assert_eq!(after(&list, None).len(), 3);
+        assert_eq!(after(&list, list.first()), &list[1..]);
+        assert!(after(&list, list.last()).is_empty());
+        assert_eq!(after(&list, Some(&Event::new(0, "gone", Value::Null))).len(), 3);
+    }
 
     #[test]
     fn lines_are_harmless() {

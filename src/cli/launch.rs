@@ -2,9 +2,11 @@
 
 use super::args::Launch;
 use super::ctx::Ctx;
+use super::forward;
 use super::session::{self, Join, Outcome};
 use super::typed::typed;
 use crate::engine::launch::{self as engine, Waiting};
+use crate::keeper::protocol::Answer;
 use crate::model::sanitize::printable;
 use crate::model::{ExitReason, ExitRecord, Failure, Keep};
 use crate::plan::LaunchPlan;
@@ -20,7 +22,10 @@ pub const NOT_RUN: u8 = 125;
 /// # Errors
 /// Whatever kept the cube from starting.
 pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, Failure> {
-    let typed = typed(launch)?;
+    let mut typed = typed(launch)?;
+    for map in &mut typed.settings.ports {
+        *map = crate::engine::forward::settled(map.clone());
+    }
     let engine = ctx.engine();
     if launch.options.dry_run {
         let planned = engine::plan(&engine, &typed, Vec::new(), true)?;
@@ -39,10 +44,14 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
     let mut client = engine::launch(&engine, &planned, waiting, attached)?;
     let plan = planned.plan;
     if !attached {
-        client.answer()?;
+        let started = client.answer()?;
         drop(planned.lock);
+        tell_forwards(&started, ctx);
         announce(&plan, launch.options.json, ctx)?;
         return Ok(0);
+    }
+    if !plan.forwards.is_empty() {
+        tell_forwards(&client.answer()?, ctx);
     }
     // Live from here on: the keeper holds the cube's lock, so the machine's may go.
     drop(planned.lock);
@@ -122,6 +131,15 @@ fn announce(plan: &LaunchPlan, json: bool, ctx: &Ctx) -> Result<(), Failure> {
     }
     ctx.out.line(plan.id.as_str());
     Ok(())
+}
+
+/// Where the forwards of this launch listen: it may be elsewhere than asked.
+fn tell_forwards(answer: &Answer, ctx: &Ctx) {
+    let Answer::Started { forwards, .. } = answer else { return };
+    for status in forwards {
+        forward::tell(status, ctx);
+        ctx.out.note(format!("{} -> {} of the cube", forward::place(&status.map.host), status.map.cube));
+    }
 }
 
 /// One quiet line before a shell: where one is, and how to leave.

@@ -61,8 +61,11 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "URL", help_heading = CONFINE, hide_short_help = true)]
     pub proxy: Option<String>,
 
-    /// Lead a host port to a port of the cube (repeatable; not built yet)
-    #[arg(short, long = "publish", value_name = "[BIND:]HOST:CUBE", help_heading = CONFINE, hide_short_help = true)]
+    /// Lead a host port to a port of the cube (repeatable)
+    ///
+    /// HOST:CUBE, or one number for both; on loopback unless BIND is given. A busy host port gives way to the
+    /// next free one. An absolute path on either side is a unix socket.
+    #[arg(short, long = "publish", value_name = "[BIND:]HOST:CUBE", help_heading = CONFINE)]
     pub publish: Vec<String>,
 
     /// Run as yourself without any capability, or as root inside [default: me]

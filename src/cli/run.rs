@@ -9,8 +9,8 @@ use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::Verb;
 use super::{
-    attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
-    rename, rm, stats, stop, undo, verify_jail, version, wait,
+    attach, completions, doctor, events, exec, forward, inspect, kill, launch, logs, machine, man, ports,
+    project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
 use super::{net, proxy};
 use crate::config::Config;
@@ -154,6 +154,8 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Rename(args) => rename::run(args, ctx).map(done),
         Verb::Inspect(args) => inspect::run(args, ctx).map(done),
         Verb::Stats(args) => stats::run(args, ctx),
+        Verb::Forward(args) => forward::run(args, ctx),
+        Verb::Ports(args) => ports::run(args, ctx).map(done),
         Verb::Wait(args) => wait::run(args, ctx).map(done),
         Verb::Machine(args) => machine::run(args, ctx).map(done),
         Verb::Project(args) => project::run(args, ctx).map(done),

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::args::{Launch, Target};
+use crate::model::forward::PortMapError;
 use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, ImageRef, Limits, Name, Settings, limits};
@@ -39,6 +40,11 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         },
         env: Vec::new(),
         entry: None,
+        ports: options
+            .publish
+            .iter()
+            .map(|text| text.parse().map_err(|error: PortMapError| wrong("-p", &error)))
+            .collect::<Result<_, _>>()?,
     };
     Ok(Typed {
         machine: optional("--machine", options.machine.as_deref(), Name::parse)?,
@@ -46,7 +52,6 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         what: launch.what.clone(),
         settings,
         mount: path("--mount", options.mount.as_deref())?,
-        publish: options.publish.clone(),
         env: options
             .env
             .iter()
@@ -201,7 +206,7 @@ mod tests {
         assert_eq!(settings.limits.timeout.map(|t| t.as_secs()), Some(5));
         assert_eq!(typed.mount, Some("/srv".into()));
         assert_eq!(
-            (settings.reach.rules.as_ref().map(Vec::len), typed.publish.len(), typed.env.len()),
+            (settings.reach.rules.as_ref().map(Vec::len), typed.settings.ports.len(), typed.env.len()),
             (Some(2), 1, 2)
         );
         assert_eq!(typed.env_files, [PathBuf::from("x.env")]);
@@ -231,6 +236,7 @@ mod tests {
             (&["--disk", "", "x"], "--disk: `` is not a size"),
             (&["--timeout", "soon", "x"], "--timeout: `soon` is not a time"),
             (&["-e", "1A=x", "x"], "-e: `1A` is not"),
+            (&["-p", "80:0", "x"], "-p: the cube's port cannot be 0"),
             (&["--keep", ".x", "x"], "--keep: the name `.x` must start"),
             (&["--mount", "", "x"], "--mount: the path is empty"),
             (&["--env-file", "", "x"], "--env-file: the path is empty"),

@@ -5,12 +5,14 @@ use clap::{Args, Subcommand};
 
 use super::doctor::DoctorArgs;
 use super::events::EventsArgs;
+use super::forward::ForwardArgs;
 use super::inspect::InspectArgs;
 use super::launch_args::LaunchArgs;
 use super::logs::LogsArgs;
 use super::machine::MachineArgs;
 use super::man::ManArgs;
 use super::net::NetArgs;
+use super::ports::PortsArgs;
 use super::project::ProjectArgs;
 use super::proxy::ProxyArgs;
 use super::prune::PruneArgs;
@@ -41,7 +43,9 @@ pub enum Verb {
     )]
     Logs(LogsArgs),
     /// Show what happened to a cube
-    #[command(after_help = "Example:\n  tripmine events site")]
+    #[command(
+        after_help = "Examples:\n  tripmine events site      what happened so far\n  tripmine events -f site   and what comes, until it has ended"
+    )]
     Events(EventsArgs),
     /// Show what a cube reached and what it was denied, and allow it
     #[command(
@@ -79,6 +83,16 @@ pub enum Verb {
         after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"
     )]
     Stats(StatsArgs),
+    /// Lead host ports to ports of a running cube
+    #[command(
+        after_help = "Examples:\n  tripmine forward site                   choose from what listens\n  tripmine forward site --port 3000       127.0.0.1:3000 leads to its port 3000\n  tripmine forward site --port 8080:80 -d leave it open; `--list` shows it, `--rm 8080` ends it\n  tripmine forward site --port 3000 --bind 0.0.0.0   for other hosts too\n  tripmine forward site --port /tmp/db.sock:/run/db.sock\n\nServers bound to 127.0.0.1 inside are reached too. A port on which nothing listens yet refuses\nconnections until something does."
+    )]
+    Forward(ForwardArgs),
+    /// Show what listens in cubes
+    #[command(
+        after_help = "Examples:\n  tripmine ports         every running cube\n  tripmine ports --json site"
+    )]
+    Ports(PortsArgs),
     /// Wait for cubes to end and print their exit codes
     #[command(after_help = "Example:\n  id=$(tripmine -d site); tripmine wait \"$id\"")]
     Wait(WaitArgs),

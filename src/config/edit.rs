@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value as Toml};
 
-use crate::model::{EnvVar, Name};
+use crate::model::{EnvVar, Name, PortMap};
 
 use super::error::{ConfigError, Source, nearest};
 use super::machine::{machine_keys, parse_machine};
@@ -39,6 +39,8 @@ pub enum Edit {
         /// The new text.
         value: String,
     },
+    /// Sets the forwards.
+    Ports(Vec<PortMap>),
     /// Sets one variable.
     Env(EnvVar),
     /// Removes a key, or one variable as `env.KEY`. Comments above it stay.
@@ -79,6 +81,10 @@ fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
             put(document.as_table_mut(), key, Toml::Array(values.iter().collect::<Array>()));
         }
         Edit::Add { key, value } => add(&mut document, key, value),
+        Edit::Ports(ports) => {
+            let ports = ports.iter().map(ToString::to_string).collect::<Array>();
+            put(document.as_table_mut(), "ports", Toml::Array(ports));
+        }
         Edit::Env(variable) => {
             let env = document.as_table_mut().entry("env").or_insert_with(|| Item::Table(Table::new()));
             let span = env.span().unwrap_or(0..0);

@@ -128,6 +128,9 @@ fn edits_of(machine: &Machine) -> Vec<Edit> {
     if let Some(entry) = &settings.entry {
         edits.push(Edit::Entry(entry.clone()));
     }
+    if !settings.ports.is_empty() {
+        edits.push(Edit::Ports(settings.ports.clone()));
+    }
     edits.extend(settings.env.iter().cloned().map(Edit::Env));
     edits
 }
@@ -143,13 +146,13 @@ mod tests {
     const FULL: &str = "version = 1\nimage = \"dev@2\"\njail = \"container\"\nnet = \"none\"\nallow = [\"a.example:443\"]\n\
         proxy = \"socks5h://h:1080\"\nproxy-auth-command = [\"a\", \"b c\"]\nholes = [\"10.0.0.1:80\"]\nlan = true\nsetup = \"open\"\nuser = \"root\"\n\
         seccomp = \"strict\"\nmemory = \"512M!\"\ncpus = 1.5\npids = 300\ndisk = 12345\ntimeout = \"1h 30m\"\n\
-        entry = \"sh -c 'echo hi'\"\nprojects = \"~/p\"\ncolour = \"#aabbcc\"\n[env]\nA = \"1 2\"\nB = 3\n";
+        entry = \"sh -c 'echo hi'\"\nports = [\"0.0.0.0:8080:80\", 3000]\nprojects = \"~/p\"\ncolour = \"#aabbcc\"\n[env]\nA = \"1 2\"\nB = 3\n";
 
     #[test]
     fn every_key_reads_and_writes_back() {
         let machine = parse(FULL).expect("full");
         assert_eq!(machine.settings.entry.as_deref(), Some(&["sh", "-c", "echo hi"].map(String::from)[..]));
-        assert_eq!(machine.settings.env.len(), 2);
+        assert_eq!((machine.settings.env.len(), machine.settings.ports.len()), (2, 2));
         assert_eq!(machine.settings.limits.cpus_milli.map(|l| l.value), Some(1500));
         assert!(machine.settings.limits.memory.is_some_and(|l| l.required));
         let text = render_machine(&machine).expect("render");

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::model::Settings;
+use crate::model::{PortMap, Settings};
 
 use super::error::{ConfigError, Source};
 use super::net::{NET_KEYS, PROJECT_NET_KEYS, read_net};
@@ -36,6 +36,14 @@ pub fn parse_project(file: &Path, text: &str) -> Result<Settings, ConfigError> {
                 if read_setting(&source, &mut settings, entry)?
                     || (PROJECT_NET_KEYS.contains(&key) && read_net(&source, &mut settings, entry)?)
                 {
+                    if key == "ports"
+                        && let Some(why) =
+                            settings.ports.iter().find_map(PortMap::too_much_for_a_project_file)
+                    {
+                        let mut error = source.error(&entry.node.span, why);
+                        error.hint = Some("give it with `-p`, or save it in the machine".to_owned());
+                        return Err(error);
+                    }
                     continue;
                 }
                 let known = [&SETTING_KEYS[..], &PROJECT_NET_KEYS, &["limits"]].concat();
@@ -68,13 +76,15 @@ mod tests {
     fn project_file_reads() {
         let settings = parse(
             "# ours\nimage: host\nentry: [npm, run, 'dev server']\nenv:\n  PORT: 8080\n  V: 1.10\n\
-             limits:\n  memory: 512M\n  cpus: 1.5\n  timeout: 1h\nnet: none\nuser: me\n",
+             limits:\n  memory: 512M\n  cpus: 1.5\n  timeout: 1h\nnet: none\nuser: me\nports: [3000, \"8080:80\"]\n",
         )
         .expect("project");
         assert_eq!(settings.entry.as_deref(), Some(&["npm", "run", "dev server"].map(String::from)[..]));
         let env: Vec<_> = settings.env.iter().map(|v| (v.key.as_str(), v.value.as_str())).collect();
         assert_eq!(env, [("PORT", "8080"), ("V", "1.10")]);
         assert_eq!(settings.limits.cpus_milli.map(|l| l.value), Some(1500));
+        assert_eq!(settings.ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["3000", "8080:80"]);
+        assert_eq!(parse("ports: 3000\n").expect("one").ports.len(), 1);
         assert_eq!(parse("# nothing\n"), Ok(Settings::default()));
     }
 
@@ -102,6 +112,13 @@ mod tests {
                 Some("did you mean `memory`?"),
             ),
             ("net: opne\n", ".tconfig.yml:1:6: `opne` is no net policy", Some("did you mean `open`?")),
+            (
+                "ports:\n  - 3000\n  - 0.0.0.0:80:80\n",
+                ".tconfig.yml:2:3: a project file cannot ask for an address that others reach",
+                Some("give it with `-p`, or save it in the machine"),
+            ),
+            ("ports:\n  - 3000\n  - 80:0\n", ".tconfig.yml:3:5: `ports`: the cube's port cannot be 0", None),
+            ("ports: {a: 1}\n", ".tconfig.yml:1:8: `ports` wants forwards", None),
             ("image:\n", ".tconfig.yml:1:", None),
             ("env: [a]\n", ".tconfig.yml:1:6: `env` wants a table, not a list", None),
             ("image: a\nimage: b\n", ".tconfig.yml:2:1: ", None),

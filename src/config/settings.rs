@@ -1,14 +1,15 @@
 //! Reads the keys that machines, project files and the configuration's `[defaults]` share.
 
+use crate::model::forward::PortMapError;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::sanitize::printable;
-use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, RunAs, SeccompProfile, Settings};
+use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings};
 
 use super::error::{ConfigError, Source};
 use super::tree::{Entry, Node, Value};
 
 /// The keys of [`Settings`] that stand for one value each, without limits.
-pub const SETTING_KEYS: [&str; 7] = ["image", "jail", "net", "user", "seccomp", "entry", "env"];
+pub const SETTING_KEYS: [&str; 8] = ["image", "jail", "net", "user", "seccomp", "entry", "env", "ports"];
 
 /// The keys of the limits.
 pub const LIMIT_KEYS: [&str; 5] = ["memory", "cpus", "pids", "disk", "timeout"];
@@ -33,6 +34,7 @@ pub(crate) fn read_setting(
         "seccomp" => settings.seccomp = Some(word(source, entry, SeccompProfile::WORDS)?),
         "entry" => settings.entry = Some(argv(source, entry)?),
         "env" => settings.env = env(source, entry)?,
+        "ports" => settings.ports = ports(source, entry)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -155,6 +157,21 @@ pub(crate) fn argv(source: &Source<'_>, entry: &Entry) -> Result<Vec<String>, Co
         return fail(&entry.node, "`entry` holds a NUL byte".to_owned());
     }
     Ok(argv)
+}
+
+/// Forwards: one text, or a list of such.
+fn ports(source: &Source<'_>, entry: &Entry) -> Result<Vec<PortMap>, ConfigError> {
+    let one = |node: &Node| match &node.value {
+        Value::Scalar(text) => {
+            text.parse().map_err(|error: PortMapError| source.error(&node.span, format!("`ports`: {error}")))
+        }
+        other => Err(source
+            .error(&node.span, format!("`ports` wants forwards such as \"8080:80\", not {}", other.what()))),
+    };
+    match &entry.node.value {
+        Value::List(items) => items.iter().map(one).collect(),
+        _ => Ok(vec![one(&entry.node)?]),
+    }
 }
 
 fn env(source: &Source<'_>, entry: &Entry) -> Result<Vec<EnvVar>, ConfigError> {

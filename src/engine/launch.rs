@@ -222,6 +222,8 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
             .as_ref()
             .map(crate::plan::launch::CgroupPlan::folders)
             .unwrap_or_default(),
+        publish: plan.forwards.clone(),
+        forwards: Vec::new(),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
     }

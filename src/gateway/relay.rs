@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustix::net::{Shutdown, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 
@@ -60,6 +61,19 @@ macro_rules! sockets {
     })+ };
 }
 sockets!(TcpStream, UnixStream);
+
+impl Socket for AsyncFd<OwnedFd> {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The guard only says that it may be ready, which is what `try_io` finds out.
+        Self::poll_read_ready(self, cx).map_ok(drop)
+    }
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_write_ready(self, cx).map_ok(drop)
+    }
+    fn try_io<R>(&self, interest: Interest, f: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        self.try_io(interest, |_| f())
+    }
+}
 
 /// Bytes of a connection, counted when they have arrived.
 #[derive(Debug, Default)]
@@ -187,6 +201,8 @@ struct Way {
     loan: Option<Loan>,
     ended: bool,
     done: bool,
+    /// Its reader broke off.
+    broken: bool,
 }
 
 impl Way {
@@ -220,7 +236,12 @@ impl Way {
                 ready!(self.pipe(pipes, cx))?;
                 self.fill(from, moved)?;
             } else {
-                self.empty(to, count, moved)?;
+                if self.empty(to, count, moved).is_err() {
+                    // It takes no more, but may have said something before: that is still carried.
+                    self.loan = None;
+                    (self.broken, self.done) = (true, true);
+                    return Poll::Ready(Ok(()));
+                }
                 if self.loan.as_ref().is_some_and(|loan| loan.held > 0) {
                     ready!(to.poll_write_ready(cx))?;
                 }
@@ -286,6 +307,9 @@ pub async fn relay<A: Socket, B: Socket>(
         let second = back.poll((outside, inside), (pipes, &flow.received), &mut moved, cx);
         match (first, second) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Over::Broken),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if out.broken || back.broken => {
+                return Poll::Ready(Over::Broken);
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Over::Done),
             _ => {}
         }

@@ -14,6 +14,7 @@ use rustix::net::RecvFlags;
 use rustix::process::WaitOptions;
 use rustix::termios::Winsize;
 
+use super::connect;
 use super::spawn::{SpawnSpec, Streams, spawn};
 use super::step::{At, Failed, Step};
 use super::wire::{self, ALL_SESSIONS, Message};
@@ -100,6 +101,8 @@ pub(super) fn serve(
                 }
             }
             Message::Signal { session, signal } => deliver(&sessions, session, signal),
+            Message::Sockets { number, six, count } => connect::tcp(control, number, six, count)?,
+            Message::ConnectUnix { number } => connect::unix(control, number, received.fds)?,
             // Nothing else is for init; a keeper that says it has lost its mind.
             _ => return Err(Errno::PROTO),
         }

@@ -17,6 +17,8 @@ use rustix::net::{
 pub const MAX_FDS: usize = 200;
 /// Bytes of one message.
 pub const MESSAGE_SIZE: usize = 24;
+/// Most sockets in one [`Message::Sockets`].
+pub const MAX_SOCKETS: u16 = 32;
 
 /// A message, either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,29 @@ pub enum Message {
         /// The signal's number.
         signal: i32,
     },
+    /// Keeper → init: give me TCP sockets of the cube's network. A socket belongs to the namespace that it was made
+    /// in, so the keeper can connect them itself, when they are needed.
+    Sockets {
+        /// The keeper's number for it.
+        number: u32,
+        /// For IPv6.
+        six: bool,
+        /// How many, [`MAX_SOCKETS`] at most.
+        count: u16,
+    },
+    /// Keeper → init: connect the unix socket that comes along to the path in the memfd that follows. The keeper makes
+    /// the socket, because not every filter lets init make one; only the path is init's to look up.
+    ConnectUnix {
+        /// The keeper's number for it.
+        number: u32,
+    },
+    /// Init → keeper: what was asked for, with the sockets that init made; or why not.
+    Given {
+        /// The keeper's number.
+        number: u32,
+        /// The error number; 0 when there is none.
+        errno: i32,
+    },
 }
 
 /// [`Message::Signal`] to every process but init.
@@ -109,6 +134,9 @@ impl Message {
             }
             Self::Ended { session, status, alone } => [8, session, status.cast_unsigned(), u32::from(alone)],
             Self::Signal { session, signal } => [9, session, signal.cast_unsigned(), 0],
+            Self::Sockets { number, six, count } => [12, number, u32::from(six), u32::from(count)],
+            Self::ConnectUnix { number } => [13, number, 0, 0],
+            Self::Given { number, errno } => [14, number, errno.cast_unsigned(), 0],
         };
         let mut bytes = [0; MESSAGE_SIZE];
         bytes[..4].copy_from_slice(b"TMJ1");
@@ -138,6 +166,9 @@ impl Message {
             8 => Self::Ended { session: word(1), status: word(2).cast_signed(), alone: word(3) == 1 },
             9 => Self::Signal { session: word(1), signal: word(2).cast_signed() },
             10 => Self::Confined,
+            12 => Self::Sockets { number: word(1), six: word(2) == 1, count: short(3)? },
+            13 => Self::ConnectUnix { number: word(1) },
+            14 => Self::Given { number: word(1), errno: word(2).cast_signed() },
             _ => return None,
         })
     }
@@ -214,6 +245,9 @@ mod tests {
             Message::Spawn { session: 9, rows: 24, cols: 80 },
             Message::Ended { session: 1, status: 256, alone: true },
             Message::Signal { session: ALL_SESSIONS, signal: 15 },
+            Message::Sockets { number: 7, six: true, count: 16 },
+            Message::ConnectUnix { number: 8 },
+            Message::Given { number: 9, errno: 111 },
         ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::output::{self, QUEUE, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
 use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
-use super::{end, input, net, stats};
+use super::{end, forward, input, net, stats};
 use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
@@ -34,9 +34,10 @@ pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
     let welcome = Answer::Welcome { version: protocol::VERSION, id: keeper.plan.id.clone() };
     say(&queue, welcome).await;
     if version == protocol::VERSION {
-        let mut connection = Connection { keeper, reader, queue, lagged, direct, viewer: None };
+        let mut connection =
+            Connection { keeper, reader, queue, lagged, direct, viewer: None, held: Vec::new() };
         connection.serve().await;
-        connection.leave();
+        connection.leave().await;
     } else {
         let message = format!(
             "this cube's keeper speaks protocol {}, the command speaks {version}: they are of different versions of tripmine",
@@ -55,13 +56,22 @@ pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
     let (queue, pieces) = mpsc::channel(QUEUE);
     let lagged = Rc::new(Cell::new(false));
     let write = tokio::task::spawn_local(write(Rc::clone(&keeper), writer, pieces, Rc::clone(&lagged)));
-    let started = Answer::Started { pid: 2, layers: Vec::new() };
-    let mut connection =
-        Connection { keeper, reader, queue, lagged, direct: [None, None, None], viewer: None };
+    let mut connection = Connection {
+        keeper,
+        reader,
+        queue,
+        lagged,
+        direct: [None, None, None],
+        viewer: None,
+        held: Vec::new(),
+    };
+    let forwards = connection.keeper.forwards.list();
+    let started = Answer::Started { pid: 2, layers: Vec::new(), forwards };
+    // The queue is empty, so this never fails; and no output can come before it.
+    let _told = connection.queue.try_send(Piece::Answer(Rc::new(started)));
     connection.view(true, false);
-    say(&connection.queue, started).await;
     connection.serve().await;
-    connection.leave();
+    connection.leave().await;
     drop(connection);
     let _written = write.await;
 }
@@ -137,6 +147,8 @@ struct Connection {
     lagged: Rc<Cell<bool>>,
     direct: [Option<OwnedFd>; 3],
     viewer: Option<u32>,
+    /// Forwards that go with this connection.
+    held: Vec<u32>,
 }
 
 impl Connection {
@@ -200,7 +212,9 @@ impl Connection {
                 usage.age_ms = u64::try_from(self.keeper.started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let viewers = u32::try_from(self.keeper.viewers.borrow().len()).unwrap_or(u32::MAX);
                 let record = self.keeper.record.borrow().clone();
-                say(&self.queue, Answer::Status(Box::new(Status { record, viewers, usage }))).await;
+                let forwards = self.keeper.forwards.list();
+                let status = Status { record, viewers, usage, forwards };
+                say(&self.queue, Answer::Status(Box::new(status))).await;
             }
             Ask::Net(ask) => {
                 let answer = net::answer(&self.keeper, ask);
@@ -242,6 +256,18 @@ impl Connection {
                 self.exec(&argv, env, cwd, rows, cols).await;
                 return true;
             }
+            Ask::Forward { map, exact, kept } => {
+                let answer = forward::ask::open(&self.keeper, map, exact, kept, &mut self.held);
+                say(&self.queue, answer).await;
+            }
+            Ask::Forwards => {
+                let forwards = self.keeper.forwards.list();
+                say(&self.queue, Answer::Forwards { forwards }).await;
+            }
+            Ask::Unforward { id } => {
+                let answer = forward::ask::close(&self.keeper, id).await;
+                say(&self.queue, answer).await;
+            }
         }
         false
     }
@@ -269,7 +295,11 @@ impl Connection {
         true
     }
 
-    fn leave(&mut self) {
+    async fn leave(&mut self) {
+        for id in std::mem::take(&mut self.held) {
+            // Another client may have removed it.
+            let _closed = forward::ask::close(&self.keeper, id).await;
+        }
         if let Some(id) = self.viewer.take() {
             self.keeper.viewers.borrow_mut().retain(|viewer| viewer.id != id);
             if self.keeper.writer.get() == Some(id) {
@@ -341,7 +371,7 @@ impl Connection {
         let begun = std::time::Instant::now();
         let master = match started.await {
             Ok(Start::Running(pid, master)) => {
-                say(&self.queue, Answer::Started { pid, layers: Vec::new() }).await;
+                say(&self.queue, Answer::Started { pid, layers: Vec::new(), forwards: Vec::new() }).await;
                 master
             }
             Ok(Start::Refused { errno, folder }) => {
@@ -382,7 +412,7 @@ impl Connection {
             [(Stream::Tty, master.clone()), (Stream::Out, watch(stdout)), (Stream::Err, watch(stderr))];
         for (stream, fd) in sources {
             if let Some(fd) = fd {
-                pumps.push(tokio::task::spawn_local(forward(fd, stream, self.queue.clone())));
+                pumps.push(tokio::task::spawn_local(pass_on(fd, stream, self.queue.clone())));
             }
         }
         let signal = |signal| {
@@ -441,7 +471,7 @@ async fn next_frame(reader: &mut OwnedReadHalf) -> Option<(Kind, Vec<u8>)> {
     (body.len() == length).then_some((kind, body))
 }
 
-async fn forward(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
+async fn pass_on(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
     let mut buffer = vec![0; output::CHUNK];
     loop {
         let read = output::read(&fd, &mut buffer).await;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::net::{NetAnswer, NetAsk};
-use crate::model::{CubeRecord, EnvVar, ExitRecord, LayerStatus, Name, TripId};
+use crate::model::{CubeRecord, EnvVar, ExitRecord, ForwardStatus, LayerStatus, Name, PortMap, TripId};
 use crate::plan::LaunchPlan;
 
 /// The version of this protocol. Another one is refused with a sentence that names both.
@@ -140,6 +140,22 @@ pub enum Ask {
         /// The new one.
         name: Name,
     },
+    /// Open a forward.
+    Forward {
+        /// From where to where.
+        map: PortMap,
+        /// This host port or none.
+        exact: bool,
+        /// It stays when this connection closes.
+        kept: bool,
+    },
+    /// List the forwards.
+    Forwards,
+    /// Close a forward.
+    Unforward {
+        /// Its number.
+        id: u32,
+    },
 }
 
 /// All that a keeper needs.
@@ -176,6 +192,9 @@ pub enum Answer {
         pid: i32,
         /// What is in force.
         layers: Vec<LayerStatus>,
+        /// The forwards that were opened with the cube.
+        #[serde(default)]
+        forwards: Vec<ForwardStatus>,
     },
     /// Attached.
     Attached {
@@ -201,6 +220,13 @@ pub enum Answer {
     Status(Box<Status>),
     /// The entry (or the exec'd process) has ended.
     Exited(ExitRecord),
+    /// The forward that was opened or closed.
+    Forwarded(Box<ForwardStatus>),
+    /// All that are open, oldest first.
+    Forwards {
+        /// They.
+        forwards: Vec<ForwardStatus>,
+    },
 }
 
 /// State and figures of a cube.
@@ -212,6 +238,9 @@ pub struct Status {
     pub viewers: u32,
     /// What it uses.
     pub usage: Usage,
+    /// The forwards that are open.
+    #[serde(default)]
+    pub forwards: Vec<ForwardStatus>,
 }
 
 /// What a cube uses.

@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::LocalSet;
 
+use super::forward::{self, Forwards};
 use super::protocol::{self, Answer, Kind};
 use super::start::{self, Handover, Jailed, Known, NotStarted};
 use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
@@ -93,6 +94,16 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         StdioPlan::Pipes { .. } => None,
     };
     let (rows, cols) = tty.unwrap_or((0, 0));
+    let bound = match forward::bind_all(&launch.plan.forwards) {
+        Ok(bound) => bound,
+        Err(failure) => {
+            start::kill(&jailed.born.pidfd);
+            let message = failure.to_string();
+            let not_started = NotStarted { message, hints: failure.hints, layer: None };
+            let handover = Handover { face, launch, direct: [None, None, None] };
+            return fail(handover, Some(Known { dir, record }), not_started);
+        }
+    };
     // The layers are in force: the entry may run. What follows happens beside it.
     let go = wire::send(jailed.born.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
     if go.is_err() {
@@ -108,10 +119,19 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     record.layers.clone_from(&jailed.layers);
     record.state = CubeState::Running;
     let attached = launch.attached;
+    let forwards = rustix::io::fcntl_dupfd_cloexec(&jailed.born.init, 3)
+        .map(|init| Forwards::new(init, jailed.born.pid))
+        .and_then(|forwards| forwards.adopt_all(bound).map(|()| forwards).map_err(|_| Errno::AGAIN));
+    let Ok(forwards) = forwards else {
+        start::kill(&jailed.born.pidfd);
+        return 125;
+    };
+    record.forwards = forwards.maps();
     if !attached {
         // Whoever asks after the launch has returned is told that it runs.
         let _written = dir.write_record(&record);
-        let started = Answer::Started { pid: 2, layers: jailed.layers.clone() };
+        let layers = jailed.layers.clone();
+        let started = Answer::Started { pid: 2, layers, forwards: forwards.list() };
         // The face may have gone; the cube runs all the same.
         let _told = say(&mut face, &started);
     }
@@ -136,6 +156,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         started: std::time::Instant::now(),
         net: net::Net::default(),
         room: Notify::new(),
+        forwards,
         socket_dir: launch.socket.parent().map(std::path::Path::to_path_buf).unwrap_or_default(),
         plan: launch.plan,
     });
@@ -206,6 +227,8 @@ async fn life(
     keeper.save();
     let exit = match started.await {
         Ok(Start::Running(_, master)) => {
+            keeper.event("started", serde_json::Value::Null);
+            forward::ask::opened_at_launch(&keeper);
             if let Some(master) = master {
                 let master = output::watched(master)?;
                 *keeper.master.borrow_mut() = Some(Rc::clone(&master));
@@ -239,6 +262,8 @@ async fn life(
         later.abort();
     }
     net::close(&keeper);
+    // Nothing inside can answer: the host's ports are free at once.
+    forward::ask::end(&keeper);
     // Everything inside but init is dead, so every stream has an end.
     output::drain(&keeper, pumps).await;
     let state =
@@ -319,6 +344,7 @@ async fn hear_init(keeper: Rc<Keeper>) {
             Ok(None) | Err(_) => break,
         }
     }
+    keeper.forwards.connects.over();
     // Init is dead, or lies: nothing inside can be trusted to run on.
     keeper.pending.borrow_mut().clear();
 }
@@ -341,6 +367,9 @@ fn hear(keeper: &Keeper, received: wire::Received) {
             if let Some(sender) = pending.remove(&session).and_then(|pending| pending.ended) {
                 let _told = sender.send(Ended { status, alone });
             }
+        }
+        Message::Given { number, errno } => {
+            keeper.forwards.connects.answered(number, errno, received.fds);
         }
         _ => {}
     }

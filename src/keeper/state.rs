@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::forward::Forwards;
 use super::protocol::Answer;
 use crate::model::{CubeRecord, ExitReason};
 use crate::plan::LaunchPlan;
@@ -109,6 +110,8 @@ pub struct Keeper {
     pub socket_dir: std::path::PathBuf,
     /// Its net.
     pub net: super::net::Net,
+    /// The forwards, and the way into the cube.
+    pub forwards: Forwards,
     /// A viewer has come, gone or drained: whoever waits for room looks again.
     pub room: Notify,
 }

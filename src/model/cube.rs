@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, Jail, LayerStatus, Name, NetPolicyKind, RunAs, SeccompProfile, TripId};
+use super::{ImageRef, Jail, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId};
 
 /// The version of the records that this program writes and reads.
 pub const RECORD_VERSION: u32 = 1;
@@ -144,6 +144,12 @@ pub struct CubeRecord {
     pub limits: Vec<String>,
     /// cgroup folders made for it, to be removed with it.
     pub cgroups: Vec<PathBuf>,
+    /// The forwards that it was launched with, as they were asked for.
+    #[serde(default)]
+    pub publish: Vec<PortMap>,
+    /// The forwards that are open.
+    #[serde(default)]
+    pub forwards: Vec<PortMap>,
     /// True when it has a terminal.
     pub tty: bool,
     /// How it ended.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::net::NetSettings;
-use super::{EnvVar, ImageRef, Limits, Name};
+use super::{EnvVar, ImageRef, Limits, Name, PortMap};
 
 /// The kinds of jail, strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,6 +111,9 @@ pub struct Settings {
     pub env: Vec<EnvVar>,
     /// The command that starts without one on the command line: argv.
     pub entry: Option<Vec<String>>,
+    /// Forwards that open with a cube; those of stronger places are added, and replace what leads to the same end.
+    #[serde(default)]
+    pub ports: Vec<PortMap>,
 }
 
 /// A saved definition.

@@ -30,6 +30,7 @@ pub fn explain(plan: &LaunchPlan) -> Vec<String> {
     files(plan, &mut page);
     page.part();
     confinement(plan, &mut page);
+    forwards(plan, &mut page);
     page.part();
     limits(plan, &mut page);
     page.part();
@@ -174,6 +175,16 @@ fn files(plan: &LaunchPlan, page: &mut Page) {
         page.row(
             "mount",
             format!("{}  from {}  {access} ({kind}{what})", printable(&mount.target), path(&mount.source)),
+        );
+    }
+}
+
+fn forwards(plan: &LaunchPlan, page: &mut Page) {
+    for map in &plan.forwards {
+        let who = if map.is_public() { "  OPEN TO OTHER HOSTS" } else { "" };
+        page.row(
+            "forward",
+            printable(&format!("{} of this host leads to {} inside{who}", map.host, map.cube)),
         );
     }
 }

@@ -105,6 +105,7 @@ mod tests {
             project: None,
             image: ImageRef::parse("host").unwrap(),
             jail: Jail::Container,
+            forwards: Vec::new(),
             net: crate::model::net::NetPolicy::None,
             setup: None,
             seccomp: SeccompProfile::Default,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::net::NetPolicy;
-use crate::model::{ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, RunAs, SeccompProfile, TripId};
+use crate::model::{
+    ByteSize, EnvVar, ImageRef, Jail, Keep, Layer, Name, PortMap, RunAs, SeccompProfile, TripId,
+};
 
 /// The complete plan of one cube.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct LaunchPlan {
     pub layers: Vec<Layer>,
     /// The limits with who enforces each.
     pub limits: LimitsPlan,
+    /// The host's ports that lead into the cube from its start.
+    #[serde(default)]
+    pub forwards: Vec<PortMap>,
     /// The host name inside.
     pub hostname: String,
     /// Terminal or pipes.

@@ -11,7 +11,7 @@ use super::launch::{
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
-use super::{idmap, layers, mounts, reach, secrets, tighten};
+use super::{idmap, layers, mounts, ports, reach, secrets, tighten};
 use crate::model::sanitize::printable;
 use crate::model::{
     EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
@@ -29,12 +29,10 @@ pub struct Typed {
     pub project: Option<ProjectRef>,
     /// What is started.
     pub what: What,
-    /// `-i`, `--jail`, `--net`, `--user`, `--seccomp` and the limits. `env` and `entry` stay empty.
+    /// `-i`, `--jail`, `--net`, `--user`, `--seccomp`, `-p` and the limits. `env` and `entry` stay empty.
     pub settings: Settings,
     /// `--mount`.
     pub mount: Option<PathBuf>,
-    /// `-p`.
-    pub publish: Vec<String>,
     /// `-e`.
     pub env: Vec<EnvChoice>,
     /// `--env-file`, to be read by the engine.
@@ -117,6 +115,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
     let entry = entry(typed, facts, &places, project.as_ref(), &user, &mut record)?;
     let env = environment(typed, facts, &places, &user, &stdio, &mut record, &mut warnings)?;
     env::check_size(&entry.argv, &env)?;
+    let forwards = ports::forwards(&places, &mut record, &mut warnings)?;
 
     let keep = if typed.keep.is_some() { Keep::Durable } else { Keep::Throwaway };
     let named = project.as_ref().map(|project| project.name.as_str()).filter(|name| *name != ".");
@@ -126,6 +125,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         machine: facts.machine.name.clone(),
         hostname: mounts::hostname(named.unwrap_or(facts.machine.name.as_str())),
         project,
+        forwards,
         image: chosen.image,
         jail: chosen.jail,
         layers: layers::required(&limits, reach.captured()),
@@ -170,7 +170,7 @@ fn choose(typed: &Typed, places: &Places<'_>, record: &mut Record) -> Result<Cho
     if jail.value != Jail::Container {
         return Err(not_built("jail", &jail, "use `--jail container`, the default"));
     }
-    for (flag, used) in [("-p", !typed.publish.is_empty()), ("--review", typed.review)] {
+    for (flag, used) in [("--review", typed.review)] {
         if used {
             return Err(Failure::new(FailureKind::Unsupported, format!("`{flag}` is not built yet"))
                 .hint("launch without it"));

@@ -24,7 +24,7 @@ use super::cubes::{
 };
 use super::events::{self, Event};
 use super::remove::remove_in;
-use crate::model::{CubeRecord, Failure, Keep, TripId};
+use crate::model::{CubeRecord, Failure, Keep, PortMap, TripId};
 
 /// How many ended throwaways stay for `ps -a` and `logs`.
 pub const KEEP_ENDED: usize = 50;
@@ -112,6 +112,15 @@ pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<Swe
         }
     }
     Ok(sweep.report)
+}
+
+/// Removes the host's end of a unix forward, if it is a socket and nobody listens on it. False when nothing was removed.
+fn remove_dead_socket(path: &Path) -> bool {
+    let socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let dead = socket
+        && std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+    dead && fs::remove_file(path).is_ok()
 }
 
 struct Sweep<'a> {
@@ -202,7 +211,13 @@ impl Sweep<'_> {
                 self.problem("remove the cgroup", folder, error);
             }
         }
+        for path in record.forwards.iter().filter(|_| orphaned).filter_map(PortMap::host_socket) {
+            if remove_dead_socket(path) {
+                self.report.sockets.push(path.to_owned());
+            }
+        }
         if !record.state.is_over() {
+            record.forwards.clear();
             mark_lost(&mut record, last_sign(&path, written));
             let saved =
                 open_dir(CWD, path.join("headers")).and_then(|headers| write_record_at(&headers, &record));

@@ -109,10 +109,13 @@ fn is_spare(folder: &Path) -> bool {
         names.sort();
         names
     };
-    let headers = folder.join("headers");
-    names(folder) == ["headers"]
+    let (headers, log) = (folder.join("headers"), folder.join("log"));
+    let empty = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes.is_empty());
+    names(folder) == ["headers", "log"]
         && names(&headers) == ["lock", "record.json", "record.json.new"]
-        && names(&headers).iter().all(|name| fs::read(headers.join(name)).is_ok_and(|bytes| bytes.is_empty()))
+        && names(&log) == ["events.jsonl"]
+        && names(&headers).iter().all(|name| empty(&headers.join(name)))
+        && empty(&log.join("events.jsonl"))
 }
 
 fn cgroups_named(folder: &Path, name: &str, depth: u32) -> Vec<String> {

@@ -160,7 +160,7 @@ fn the_other_verbs_with_their_arguments() {
                 ..logs::LogsArgs::default()
             }),
         ),
-        (&["events", "site"], Verb::Events(events::EventsArgs { cube: cube(), json: false })),
+        (&["events", "site"], Verb::Events(events::EventsArgs { cube: cube(), follow: false, json: false })),
         (
             &["inspect", "a", "b"],
             Verb::Inspect(inspect::InspectArgs { cubes: vec!["a".to_owned(), "b".to_owned()] }),

@@ -9,7 +9,9 @@ use crate::config::edit::{Edit, apply_edits};
 use crate::config::machine::{COLOURS, EMPTY_MACHINE, parse_machine};
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::net::{Hole, ProxyUrl, Rule};
-use crate::model::{EnvVar, Failure, ImageRef, Jail, Name, NetPolicyKind, RunAs, SeccompProfile, Settings};
+use crate::model::{
+    EnvVar, Failure, ImageRef, Jail, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings,
+};
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {
     PossibleValuesParser::new(list.iter().copied())
@@ -75,6 +77,9 @@ pub struct MachineFlags {
     /// The command that starts without one on the command line
     #[arg(long, value_name = "CMD", value_parser = entry)]
     pub entry: Option<String>,
+    /// Lead a host port to a port of its cubes (repeatable; replaces what the machine has)
+    #[arg(short = 'p', long = "publish", value_name = "[BIND:]HOST:CUBE")]
+    pub publish: Vec<PortMap>,
     /// A projects root of its own
     #[arg(long, value_name = "DIR", value_parser = folder)]
     pub projects: Option<String>,
@@ -110,6 +115,9 @@ impl MachineFlags {
         let set =
             texts.into_iter().filter_map(|(key, value)| value.clone().map(|value| Edit::Set { key, value }));
         let mut edits: Vec<Edit> = set.collect();
+        if !self.publish.is_empty() {
+            edits.push(Edit::Ports(self.publish.clone()));
+        }
         // One secret: the new kind replaces the other.
         if self.proxy_auth_file.is_some() {
             edits.insert(0, Edit::Unset("proxy-auth-command".to_owned()));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::ctx::Ctx;
-use crate::model::{Failure, Machine, Name, Settings};
+use crate::model::{Failure, Machine, Name, PortMap, Settings};
 use crate::store::usage::{Usage, usage};
 use crate::store::{machines, projects};
 
@@ -37,6 +37,7 @@ struct Shown {
     disk: Option<String>,
     timeout: Option<String>,
     entry: Option<Vec<String>>,
+    ports: Vec<PortMap>,
     env_names: Vec<String>,
 }
 
@@ -58,6 +59,7 @@ impl Shown {
             disk: limits.disk.map(|limit| mark(limit.value.to_string(), limit.required)),
             timeout: limits.timeout.map(|time| humantime::format_duration(time).to_string()),
             entry: settings.entry.clone(),
+            ports: settings.ports.clone(),
             env_names: settings.env.iter().map(|variable| variable.key.clone()).collect(),
         }
     }
@@ -93,6 +95,8 @@ impl MachineView {
         let unset = |default: &str| format!("{default} (not set)");
         let or = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| unset(default));
         let home = if self.home.exists() { used.text() } else { "made at the first launch".to_owned() };
+        let ports: Vec<String> = settings.ports.iter().map(ToString::to_string).collect();
+        let ports = ports.join(" ");
         let rows = [
             ("machine", self.name.to_string()),
             ("image", or(&settings.image, "host")),
@@ -107,6 +111,7 @@ impl MachineView {
             ("timeout", or(&settings.timeout, "none")),
             ("entry", settings.entry.as_ref().map_or_else(|| unset("a shell"), shell_words::join)),
             ("env", if settings.env_names.is_empty() { unset("none") } else { settings.env_names.join(" ") }),
+            ("ports", if settings.ports.is_empty() { unset("none") } else { ports }),
             ("colour", or(&self.colour, "the theme's")),
             ("projects", self.projects.display().to_string()),
             ("home", format!("{} ({home})", self.home.display())),

@@ -55,11 +55,12 @@ pub(super) fn make(mines: &OwnedFd, by: &str) -> rustix::io::Result<()> {
         let fresh = format!("{FRESH}spare-{by}");
         mkdirat(mines, &fresh, Mode::RWXU)?;
         let folder = open_dir(mines, &fresh)?;
-        mkdirat(&folder, "headers", Mode::RWXU)?;
-        let headers = open_dir(&folder, "headers")?;
+        for name in ["headers", "log"] {
+            mkdirat(&folder, name, Mode::RWXU)?;
+        }
         let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        for file in ["lock", "record.json", "record.json.new"] {
-            openat(&headers, file, new, Mode::RUSR | Mode::WUSR)?;
+        for file in ["headers/lock", "headers/record.json", "headers/record.json.new", "log/events.jsonl"] {
+            openat(&folder, file, new, Mode::RUSR | Mode::WUSR)?;
         }
         renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE)?;
     }

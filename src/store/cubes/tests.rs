@@ -35,6 +35,8 @@ pub(crate) fn sample(age: u64) -> CubeRecord {
         layers: vec![],
         limits: vec![],
         cgroups: vec![],
+        publish: Vec::new(),
+        forwards: Vec::new(),
         tty: true,
         exit: None,
     }

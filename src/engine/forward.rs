@@ -1,0 +1,72 @@
+//! Forwards and ports of running cubes, for every face: asks the keeper for the one, looks at /proc for the other.
+
+use std::path::PathBuf;
+
+use super::client::{Client, unexpected};
+use crate::host::ports;
+use crate::keeper::protocol::{Answer, Ask};
+use crate::model::{CubeRecord, Failure, FailureKind, ForwardStatus, HostEnd, Listening, PortMap};
+
+/// Opens a forward in the cube of `client`. One that is not `kept` ends with the connection.
+///
+/// # Errors
+/// The host's end cannot be had, or the cube has ended.
+pub fn open(client: &mut Client, map: PortMap, exact: bool, kept: bool) -> Result<ForwardStatus, Failure> {
+    client.ask(&Ask::Forward { map: settled(map), exact, kept })?;
+    match client.answer()? {
+        Answer::Forwarded(status) => Ok(*status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The forwards that are open, oldest first.
+///
+/// # Errors
+/// The cube has ended.
+pub fn list(client: &mut Client) -> Result<Vec<ForwardStatus>, Failure> {
+    client.ask(&Ask::Forwards)?;
+    match client.answer()? {
+        Answer::Forwards { forwards } => Ok(forwards),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Closes a forward; its last figures.
+///
+/// # Errors
+/// There is none of this number, or the cube has ended.
+pub fn close(client: &mut Client, id: u32) -> Result<ForwardStatus, Failure> {
+    client.ask(&Ask::Unforward { id })?;
+    match client.answer()? {
+        Answer::Forwarded(status) => Ok(*status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What listens in a cube, by port, without what is ours.
+///
+/// # Errors
+/// It has ended, or cannot be looked at.
+pub fn ports(record: &CubeRecord) -> Result<Vec<Listening>, Failure> {
+    let ended = || Failure::new(FailureKind::Missing, format!("the cube {} has ended", record.id.short()));
+    let init = record.init.as_ref().filter(|init| init.is_alive()).ok_or_else(ended)?;
+    let keeper = record.keeper.as_ref().filter(|keeper| keeper.is_alive()).map(|keeper| keeper.pid);
+    ports::ports(init.pid, keeper).map_err(|error| {
+        Failure::failed(format!("cannot see what listens in the cube {}", record.id.short()))
+            .because(&error)
+            .hint("a /proc that is mounted with `hidepid` hides it")
+    })
+}
+
+/// The same forward with the folder of a host socket as it really is: keepers follow no link.
+#[must_use]
+pub fn settled(mut map: PortMap) -> PortMap {
+    if let HostEnd::Unix(path) = &mut map.host
+        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+        && let Ok(real) = parent.canonicalize()
+    {
+        let real: PathBuf = real.join(name);
+        *path = real;
+    }
+    map
+}
