@@ -2,11 +2,13 @@
 //! nobody may reach.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A server on a thread of its own, until it is dropped.
 #[derive(Debug)]
@@ -29,11 +31,7 @@ impl Peer {
         let (its_asked, its_open, its_over) = (Arc::clone(&asked), Arc::clone(&open), Arc::clone(&over));
         let serve = Arc::new(serve);
         let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if its_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
+            while let Some(stream) = next(&listener, &its_over) {
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 its_open.lock().unwrap().push(stream.try_clone().unwrap());
                 let (serve, asked) = (Arc::clone(&serve), Arc::clone(&its_asked));
@@ -94,12 +92,6 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(IpAddr::from([127, 0, 0, 1]));
-        }
-        // Wakes the thread.
-        drop(TcpStream::connect(address));
         for stream in self.open.lock().unwrap().drain(..) {
             let _gone = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -107,6 +99,21 @@ impl Drop for Peer {
             thread.join().unwrap();
         }
     }
+}
+
+/// The next connection, or nothing once it is over. It looks by itself: a connection that would wake it can fail, when the host
+/// has no free port left.
+fn next(listener: &TcpListener, over: &AtomicBool) -> Option<TcpStream> {
+    let tick = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    while !over.load(Ordering::SeqCst) {
+        let ready = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&tick));
+        if ready.is_ok_and(|ready| ready > 0)
+            && let Ok((stream, _)) = listener.accept()
+        {
+            return Some(stream);
+        }
+    }
+    None
 }
 
 /// A request up to its empty line.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::plan::battery::{NAME, STOP};
 
 /// How long a peer may take for what it says.
@@ -26,7 +28,7 @@ pub(super) struct Outside {
     pub(super) addresses: Vec<IpAddr>,
     reached: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
-    threads: Vec<(SocketAddr, JoinHandle<()>)>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Outside {
@@ -43,17 +45,12 @@ impl Outside {
         let first = std::thread::spawn(move || serve(&proxy, &its_over, &its_token));
         let (its_over, its_reached) = (Arc::clone(&over), Arc::clone(&reached));
         let second = std::thread::spawn(move || {
-            for stream in canary.incoming() {
-                if its_over.load(Ordering::SeqCst) {
-                    return;
-                }
-                if let Ok(mut stream) = stream {
-                    its_reached.fetch_add(1, Ordering::SeqCst);
-                    let _told = stream.write_all(b"reached\n");
-                }
+            while let Some(mut stream) = next(&canary, &its_over) {
+                its_reached.fetch_add(1, Ordering::SeqCst);
+                let _told = stream.write_all(b"reached\n");
             }
         });
-        let threads = vec![(at, first), (SocketAddr::from(([127, 0, 0, 1], port)), second)];
+        let threads = vec![first, second];
         Ok(Self { proxy: at, token, port, addresses: own_addresses(), reached, over, threads })
     }
 
@@ -66,9 +63,7 @@ impl Outside {
 impl Drop for Outside {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        for (address, thread) in self.threads.drain(..) {
-            // Wakes it. The proxy may have ended already.
-            drop(TcpStream::connect(address));
+        for thread in self.threads.drain(..) {
             let _joined = thread.join();
         }
     }
@@ -85,12 +80,23 @@ fn own_addresses() -> Vec<IpAddr> {
     all
 }
 
-fn serve(listener: &TcpListener, over: &AtomicBool, token: &str) {
-    for stream in listener.incoming() {
-        if over.load(Ordering::SeqCst) {
-            return;
+/// The next connection, or nothing once it is over. It looks by itself: a connection that would wake it can fail, when the host
+/// has no free port left.
+fn next(listener: &TcpListener, over: &AtomicBool) -> Option<TcpStream> {
+    let tick = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    while !over.load(Ordering::SeqCst) {
+        let ready = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&tick));
+        if ready.is_ok_and(|ready| ready > 0)
+            && let Ok((stream, _)) = listener.accept()
+        {
+            return Some(stream);
         }
-        let Ok(mut stream) = stream else { continue };
+    }
+    None
+}
+
+fn serve(listener: &TcpListener, over: &AtomicBool, token: &str) {
+    while let Some(mut stream) = next(listener, over) {
         // A client that broke off asked for nothing.
         if ask(&mut stream, token).is_ok_and(|stop| stop) {
             return;
