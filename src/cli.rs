@@ -1,7 +1,9 @@
 //! The command-line face: turns what a person typed into a request, and a reply into what they see.
 
+pub mod apply;
 pub mod args;
 pub mod attach;
+pub mod changes;
 pub mod completions;
 pub mod ctx;
 pub mod cube_ref;

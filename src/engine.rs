@@ -1,6 +1,7 @@
 //! One place that carries a request out, whichever face asked: looks up what planning needs, launches,
 //! and talks to keepers. Prints nothing, asks nothing.
 
+pub mod changes;
 pub mod client;
 pub mod environment;
 pub mod facts;

@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod end;
+pub mod ground;
 pub mod input;
 pub mod output;
 pub mod protocol;

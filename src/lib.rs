@@ -15,6 +15,7 @@
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
 //! | [`engine`] | carries a Request out, whichever face asked |
 //! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
+//! | [`upper`] | reading what a cube changed, and taking it over |
 //! | [`cli`] | the command-line face |
 //!
 //! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
@@ -32,3 +33,4 @@ pub mod model;
 pub mod plan;
 pub mod store;
 pub mod term;
+pub mod upper;

@@ -115,8 +115,8 @@ pub struct LaunchArgs {
     #[arg(long, help_heading = LIFE)]
     pub ephemeral: bool,
 
-    /// Hold the changes to the project for approval (not built yet)
-    #[arg(long, help_heading = LIFE, hide_short_help = true)]
+    /// Hold the changes to the project back until `tripmine apply`
+    #[arg(long, help_heading = LIFE)]
     pub review: bool,
 
     /// Leave it running and print its TripID

@@ -9,8 +9,8 @@ use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::Verb;
 use super::{
-    attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
-    rename, rm, stats, stop, undo, verify_jail, version, wait,
+    apply, attach, changes, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man,
+    project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
 use crate::config::Config;
 use crate::config::load::load_config;
@@ -150,6 +150,8 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Rm(args) => rm::run(args, ctx),
         Verb::Rename(args) => rename::run(args, ctx).map(done),
         Verb::Inspect(args) => inspect::run(args, ctx).map(done),
+        Verb::Changes(args) => changes::run(args, ctx).map(done),
+        Verb::Apply(args) => apply::run(args, ctx).map(done),
         Verb::Stats(args) => stats::run(args, ctx),
         Verb::Wait(args) => wait::run(args, ctx).map(done),
         Verb::Machine(args) => machine::run(args, ctx).map(done),

@@ -3,6 +3,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::apply::ApplyArgs;
+use super::changes::ChangesArgs;
 use super::doctor::DoctorArgs;
 use super::events::EventsArgs;
 use super::inspect::InspectArgs;
@@ -62,6 +64,16 @@ pub enum Verb {
     /// Show everything about cubes, as JSON
     #[command(after_help = "Example:\n  tripmine inspect site")]
     Inspect(InspectArgs),
+    /// Show what a cube changed
+    #[command(
+        after_help = "Examples:\n  tripmine changes site            its system and, with --review, its project\n  tripmine changes --diff site src  how the texts in the project's src differ"
+    )]
+    Changes(ChangesArgs),
+    /// Take the changes of a review over into the project
+    #[command(
+        after_help = "Examples:\n  tripmine apply k7f            everything\n  tripmine apply k7f src a.txt  only these\n\nRefused where you changed the original since the cube was launched; --force puts the cube's side over yours.\n`tripmine rm` drops what was not taken over."
+    )]
+    Apply(ApplyArgs),
     /// Show what cubes take: CPU, memory, processes
     #[command(
         after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"

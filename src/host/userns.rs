@@ -65,3 +65,13 @@ pub fn id_map(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
     result
 }
+
+/// Moves this process, which must have one thread, into a user namespace of its own. Its maps are still to be written.
+///
+/// # Errors
+/// As unshare(2).
+pub fn unshare() -> io::Result<()> {
+    // SAFETY: only the user namespace changes, which touches no descriptor and no memory; with several threads the kernel
+    // refuses it.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }.map_err(io::Error::from)
+}

@@ -46,6 +46,8 @@ struct Built {
     prepared: Prepared,
     signals: OwnedFd,
     pipes: Option<[OwnedFd; 3]>,
+    /// Where the uppers are.
+    store: OwnedFd,
 }
 
 /// Everything up to "confined"; from here on this process holds nothing of the host.
@@ -67,15 +69,17 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     cgroup_namespace().at(Step::CgroupNs)?;
     rustix::system::sethostname(&prepared.hostname).at(Step::Hostname)?;
     crate::host::net::loopback_up().at(Step::Loopback)?;
-    let canary = mounts::enter_root(&prepared)?;
+    let mounts::Entered { canary, store } = mounts::enter_root(&prepared)?;
     let signals = init::signals()?;
     let filters = filters(control).at(Step::Seccomp)?;
     confine::confine(&prepared, &filters, canary)?;
-    Ok(Built { prepared, signals, pipes })
+    Ok(Built { prepared, signals, pipes, store })
 }
 
 fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
-    wire::send(control.as_fd(), Message::Confined, &[])?;
+    // With the uppers: from here on nobody inside can open them.
+    wire::send(control.as_fd(), Message::Confined, &[jail.store.as_fd()])?;
+    drop(jail.store);
     init::default_signals();
     match wire::receive(control, RecvFlags::empty())?.map(|received| received.message) {
         Some(Message::Go) => {}

@@ -265,9 +265,16 @@ const PROC_MASKED_FILES: [&CStr; 9] = [
 /// Folders of /proc, likewise.
 const PROC_MASKED_FOLDERS: [&CStr; 3] = [c"proc/acpi", c"proc/scsi", c"proc/asound"];
 
-/// Builds the root and enters it. Returns a descriptor of a host folder that the cube must not be
-/// able to use: the canary for Landlock.
-pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
+/// What is left open of the root's making.
+pub(super) struct Entered {
+    /// A folder of the host that the cube must not be able to use: the canary for Landlock.
+    pub(super) canary: OwnedFd,
+    /// Where the uppers are, for the keeper: nothing inside names it any more.
+    pub(super) store: OwnedFd,
+}
+
+/// Builds the root and enters it.
+pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Step::Propagation)?;
 
     // Everything of the host is opened before the first mount covers it.
@@ -284,9 +291,13 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
         *system_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::SystemTree)? = Some(opened);
     }
     let mut bind_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    let mut review = None;
     for (index, bind) in prepared.mounts.iter().enumerate() {
         let opened = source_tree(&bind.source, Step::Source, index)?;
         *bind_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::Source)? = Some(opened);
+        if let Some(source) = &bind.review {
+            review = Some(source_tree(source, Step::Source, index)?);
+        }
     }
     let disk = match &prepared.upper {
         Upper::Scratch => None,
@@ -352,7 +363,8 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     mkdirat(&scratch, c"run/lock", Mode::from(0o1777)).at(Step::Scratch)?;
     for (index, bind) in prepared.mounts.iter().enumerate() {
         let Some(opened) = &bind_trees[index] else { continue };
-        mount_bind(bind, opened.as_fd(), in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
+        let upper = bind.review.as_ref().and(review.as_ref());
+        mount_bind(bind, opened.as_fd(), upper, in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
     }
 
     rustix::process::fchdir(&root).at(Step::Pivot)?;
@@ -362,7 +374,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     rustix::process::fchdir(&host_root).at(Step::Pivot)?;
     unmount(c".", UnmountFlags::DETACH).at(Step::Pivot)?;
     rustix::process::chdir(c"/").at(Step::Pivot)?;
-    Ok(host_root)
+    Ok(Entered { canary: host_root, store: disk.unwrap_or(scratch) })
 }
 
 /// The most lowers, system folders or mounts of one cube.
@@ -511,6 +523,7 @@ fn dev(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>, devices: &[Option<OwnedFd>
 fn mount_bind(
     bind: &Bind,
     tree: BorrowedFd<'_>,
+    review: Option<&OwnedFd>,
     root: BorrowedFd<'_>,
     scratch: BorrowedFd<'_>,
     ephemeral_home: bool,
@@ -535,5 +548,23 @@ fn mount_bind(
         };
         return cover().at_index(Step::Bind, index);
     }
+    if let Some(review) = review {
+        return under_review(tree, review, scratch, target.as_fd()).at_index(Step::Bind, index);
+    }
     attach(tree, target.as_fd()).at_index(Step::Bind, index)
+}
+
+/// An overlay over the project, its changes in a folder of the cube.
+fn under_review(
+    tree: BorrowedFd<'_>,
+    review: &OwnedFd,
+    scratch: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    attach(tree, make_and_open(scratch, c"reviewed")?.as_fd())?;
+    attach(review.as_fd(), make_and_open(scratch, c"review")?.as_fd())?;
+    let lower = open_in(scratch, c"reviewed", DIRECTORY)?;
+    let (upper, work) = (FdPath::new(review.as_fd(), c"/upper"), FdPath::new(review.as_fd(), c"/work"));
+    let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+    attach(mount.as_fd(), target)
 }

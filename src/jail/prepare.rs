@@ -95,6 +95,8 @@ pub struct Bind {
     pub read_only: bool,
     /// It is the home.
     pub home: bool,
+    /// The folder of the cube that holds its upper: the source itself is not written.
+    pub review: Option<Source>,
 }
 
 /// Why a plan could not be prepared.
@@ -142,7 +144,10 @@ pub fn mapped_folders(plan: &LaunchPlan) -> Vec<(&Path, Option<FileIdentity>)> {
         .into_iter()
         .chain(plan.root.lowers.iter().map(|lower| (lower.as_path(), None)))
         .chain(plan.root.system.iter().map(|tree| (tree.path.as_path(), None)))
-        .chain(plan.mounts.iter().map(|mount| (mount.source.as_path(), Some(mount.identity))))
+        .chain(plan.mounts.iter().flat_map(|mount| {
+            let review = mount.review.as_deref().map(|dir| (dir, None));
+            std::iter::once((mount.source.as_path(), Some(mount.identity))).chain(review)
+        }))
         .collect()
 }
 
@@ -186,6 +191,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
             directory: mount.directory,
             read_only: mount.read_only,
             home: mount.kind == crate::plan::launch::MountKind::Home,
+            review: mount.review.as_deref().map(|dir| source(dir, None)).transpose()?,
         });
     }
     let mut capabilities = CapabilitySet::empty();

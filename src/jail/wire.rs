@@ -29,7 +29,7 @@ pub enum Message {
     },
     /// Keeper → child: the seccomp programs, in a memfd.
     Filters,
-    /// Child → keeper: confined; read the layers back.
+    /// Child → keeper: confined; read the layers back. With the folder that holds the uppers.
     Confined,
     /// Keeper → init: the layers are in force, seal yourself.
     Go,

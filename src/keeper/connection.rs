@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::output::{self, QUEUE, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
 use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
-use super::{end, input, stats};
+use super::{end, ground, input, stats};
 use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
-use crate::model::{EnvVar, ExitReason, ExitRecord, Keep};
+use crate::model::{CubeState, EnvVar, ExitReason, ExitRecord, Keep};
+use crate::plan::changes::Ground;
 use crate::store::log::Stream;
 
 type Queue = mpsc::Sender<Piece>;
@@ -34,7 +35,7 @@ pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
     let welcome = Answer::Welcome { version: protocol::VERSION, id: keeper.plan.id.clone() };
     say(&queue, welcome).await;
     if version == protocol::VERSION {
-        let mut connection = Connection { keeper, reader, queue, lagged, direct, viewer: None };
+        let mut connection = Connection { keeper, reader, queue, lagged, direct, viewer: None, froze: None };
         connection.serve().await;
         connection.leave();
     } else {
@@ -57,7 +58,7 @@ pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
     let write = tokio::task::spawn_local(write(Rc::clone(&keeper), writer, pieces, Rc::clone(&lagged)));
     let started = Answer::Started { pid: 2, layers: Vec::new() };
     let mut connection =
-        Connection { keeper, reader, queue, lagged, direct: [None, None, None], viewer: None };
+        Connection { keeper, reader, queue, lagged, direct: [None, None, None], viewer: None, froze: None };
     connection.view(true, false);
     say(&connection.queue, started).await;
     connection.serve().await;
@@ -75,6 +76,10 @@ async fn preamble(stream: &UnixStream) -> io::Result<(u8, [Option<OwnedFd>; 3])>
     let (version, mask) = protocol::parse_preamble(bytes).filter(|_| count == 8).ok_or_else(bad)?;
     let mut fds = fds.into_iter();
     Ok((version, [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None })))
+}
+
+fn refused(message: String) -> Answer {
+    Answer::Refused { message, hints: Vec::new() }
 }
 
 async fn say(queue: &Queue, answer: Answer) {
@@ -137,6 +142,8 @@ struct Connection {
     lagged: Rc<Cell<bool>>,
     direct: [Option<OwnedFd>; 3],
     viewer: Option<u32>,
+    /// It holds the cube still, under this number.
+    froze: Option<u32>,
 }
 
 impl Connection {
@@ -222,6 +229,25 @@ impl Connection {
                 self.wait_over().await;
                 return true;
             }
+            Ask::Ground => {
+                let answer = match self.direct[0]
+                    .take()
+                    .map(|socket| ground::hand_out(&self.keeper.opened, &socket))
+                {
+                    Some(Ok(())) => Answer::Ground(Box::new(Ground::of(&self.keeper.plan))),
+                    Some(Err(error)) => refused(format!("cannot pass the cube's upper layer: {error}")),
+                    None => refused("no socket came along".into()),
+                };
+                say(&self.queue, answer).await;
+            }
+            Ask::Freeze => {
+                let answer = self.freeze().await;
+                say(&self.queue, answer).await;
+            }
+            Ask::Thaw => {
+                self.thaw();
+                say(&self.queue, Answer::Done).await;
+            }
             Ask::Rename { name } => {
                 let answer = if self.keeper.plan.keep == Keep::Durable {
                     self.keeper.record.borrow_mut().name = Some(name);
@@ -266,7 +292,43 @@ impl Connection {
         true
     }
 
+    /// Who asks for it also ends it, at the latest by going.
+    async fn freeze(&mut self) -> Answer {
+        if self.keeper.frozen_by.get().is_some() {
+            return refused("the cube is held still already, by another command".into());
+        }
+        let number = self.keeper.number();
+        self.keeper.frozen_by.set(Some(number));
+        self.froze = Some(number);
+        match ground::freeze(&self.keeper).await {
+            Ok(()) => {
+                self.keeper.record.borrow_mut().state = CubeState::Frozen;
+                self.keeper.save();
+                Answer::Done
+            }
+            Err(message) => {
+                self.keeper.frozen_by.set(None);
+                self.froze = None;
+                refused(message)
+            }
+        }
+    }
+
+    fn thaw(&mut self) {
+        if self.froze.take().is_some() {
+            ground::thaw(&self.keeper);
+            self.keeper.frozen_by.set(None);
+            let mut record = self.keeper.record.borrow_mut();
+            if record.state == CubeState::Frozen {
+                record.state = CubeState::Running;
+                drop(record);
+                self.keeper.save();
+            }
+        }
+    }
+
     fn leave(&mut self) {
+        self.thaw();
         if let Some(id) = self.viewer.take() {
             self.keeper.viewers.borrow_mut().retain(|viewer| viewer.id != id);
             if self.keeper.writer.get() == Some(id) {

@@ -132,6 +132,7 @@ pub fn clean(keeper: &Keeper) {
     if keeper.plan.keep == Keep::Throwaway {
         let _removed = crate::store::remove::remove_tree(&keeper.dir.system_copy());
     }
+    super::ground::clean(&keeper.dir.path, &keeper.plan);
     // The user has the answer; whatever a killed keeper left is cleared now, on nobody's time.
     if let Some(mines) = keeper.dir.path.parent()
         && sweep::worth_it(mines, &keeper.socket_dir)

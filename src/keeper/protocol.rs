@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use crate::model::{CubeRecord, EnvVar, ExitRecord, LayerStatus, Name, TripId};
 use crate::plan::LaunchPlan;
+use crate::plan::changes::Ground;
 
 /// The version of this protocol. Another one is refused with a sentence that names both.
 pub const VERSION: u8 = 1;
@@ -131,6 +132,12 @@ pub enum Ask {
     },
     /// Answer when the cube has ended.
     Wait,
+    /// Pass the uppers out, over the socket that came along as the first stream.
+    Ground,
+    /// Hold every process still until [`Ask::Thaw`], or until this connection ends.
+    Freeze,
+    /// Let them go on.
+    Thaw,
     /// Give a durable cube another name.
     Rename {
         /// The new one.
@@ -193,6 +200,8 @@ pub enum Answer {
     Done,
     /// State and figures.
     Status(Box<Status>),
+    /// Where the changes are; the descriptors are in the client's socket.
+    Ground(Box<Ground>),
     /// The entry (or the exec'd process) has ended.
     Exited(ExitRecord),
 }

@@ -133,6 +133,8 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         over: watch::channel(false).0,
         started: std::time::Instant::now(),
         room: Notify::new(),
+        opened: jailed.opened,
+        frozen_by: Cell::new(None),
         socket_dir: launch.socket.parent().map(std::path::Path::to_path_buf).unwrap_or_default(),
         plan: launch.plan,
     });

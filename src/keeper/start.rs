@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
+use super::ground::{self, Opened};
 use super::protocol::{self, Ask, Kind, Launch};
 use super::readback;
 use crate::host::{cgroup, fdpass, sys, userns};
@@ -79,6 +80,8 @@ pub struct Jailed {
     pub pipes: [Option<OwnedFd>; 3],
     /// The control socket for clients.
     pub listener: UnixListener,
+    /// For those who read the cube's changes.
+    pub opened: Opened,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -166,9 +169,11 @@ pub fn jail(
     let plan = &launch.plan;
     // What outlives a keeper that is killed is written down before it is made: a kept cube's upper, cgroups. Anything else
     // dies with the keeper, and its folder is made while the child works.
-    let outlives = matches!(plan.root.upper, UpperPlan::Disk { .. }) || plan.limits.cgroup.is_some();
+    let outlives = ground::outlives(plan) || plan.limits.cgroup.is_some();
     if outlives {
-        *known = Some(folder(launch, born)?);
+        let made = known.insert(folder(launch, born)?);
+        ground::write(&made.dir.path, plan)
+            .map_err(|error| NotStarted::new(format!("cannot prepare the cube's folder: {error}")))?;
     }
     let pipes = send_plan(plan, born, direct)?;
     // From here on the child works; what follows happens beside it.
@@ -182,7 +187,10 @@ pub fn jail(
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
     let early = readback::early(plan, born.pid);
-    wait_confined(plan, born)?;
+    let store = wait_confined(plan, born)?;
+    // While it can still be inspected: whoever reads the uppers enters its user namespace.
+    let userns = std::fs::File::open(format!("/proc/{}/ns/user", born.pid))
+        .map_err(|error| NotStarted::new(format!("cannot open the cube's user namespace: {error}")))?;
     let layers = readback::read(plan, born.pid, filters.len(), early)
         .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
     if let Some(status) = readback::missing(&layers) {
@@ -197,7 +205,7 @@ pub fn jail(
     }
     seal(born)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
-    Ok(Jailed { born, layers, pipes, listener })
+    Ok(Jailed { born, layers, pipes, listener, opened: Opened { store, userns: userns.into() } })
 }
 
 /// Ends the child unless it has been taken out.
@@ -394,9 +402,13 @@ fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     })
 }
 
-fn wait_confined(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+fn wait_confined(plan: &LaunchPlan, born: &Born) -> Result<OwnedFd, NotStarted> {
     match wire::receive(&born.init, RecvFlags::empty()) {
-        Ok(Some(received)) if received.message == Message::Confined => Ok(()),
+        Ok(Some(received)) if received.message == Message::Confined => received
+            .fds
+            .into_iter()
+            .next()
+            .ok_or_else(|| NotStarted::new("the cube's first process passed no upper")),
         Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
         Ok(None) => Err(NotStarted::new("the cube's first process died while it built the jail")),
         Err(errno) => Err(NotStarted::new(format!("cannot hear the cube's first process: {errno}"))),

@@ -97,6 +97,7 @@ mod tests {
             directory: true,
             target: target.to_owned(),
             read_only,
+            review: None,
         };
         LaunchPlan {
             id: TripId::from_parts(1, [0; 16]),

@@ -184,6 +184,9 @@ pub struct MountPlan {
     pub target: String,
     /// No writing through it.
     pub read_only: bool,
+    /// Writing goes to an upper in this folder of the cube, and reaches the source only by `apply`.
+    #[serde(default)]
+    pub review: Option<PathBuf>,
 }
 
 /// What names a file whatever its path.

@@ -177,9 +177,7 @@ fn choose(
     if net.value != NetPolicy::None {
         return Err(not_built("net", &net, "use `--net none`, the default: the cube reaches nothing"));
     }
-    for (flag, used) in
-        [("--allow", !typed.allow.is_empty()), ("-p", !typed.publish.is_empty()), ("--review", typed.review)]
-    {
+    for (flag, used) in [("--allow", !typed.allow.is_empty()), ("-p", !typed.publish.is_empty())] {
         if used {
             return Err(Failure::new(FailureKind::Unsupported, format!("`{flag}` is not built yet"))
                 .hint("launch without it"));
@@ -255,11 +253,16 @@ fn folders(
         directory: true,
         target: user.home.clone(),
         read_only: false,
+        review: None,
     }];
     let mut project = None;
+    if typed.review && facts.project.is_none() {
+        return Err(Failure::usage("`--review` holds the changes to a project, and no project was named"));
+    }
     if let Some(found) = &facts.project {
         warnings.extend(guard.check(&found.path)?);
-        let (plan, mount) = mounts::project(found, typed.mount.is_some())?;
+        let (plan, mut mount) = mounts::project(found, typed.mount.is_some())?;
+        mount.review = typed.review.then(|| facts.cube_dir.join("review"));
         project = Some(plan);
         list.push(mount);
     }

@@ -15,9 +15,10 @@ const ARROWS: &[Row] = &[
     ("store", &["model", "config"]),
     ("host", &["model", "plan::launch"]),
     ("jail", &["model", "host", "plan"]),
-    ("keeper", &["model", "plan", "host", "store", "jail", "term"]),
-    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper"]),
-    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine"]),
+    ("upper", &["model", "plan", "host", "store"]),
+    ("keeper", &["model", "plan", "host", "store", "jail", "term", "upper"]),
+    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "upper"]),
+    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine", "upper"]),
 ];
 
 const PURE: &[&str] = &["model", "plan", "term"];
