@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::ctx::Ctx;
-use super::cube_ref::{self, Prefer};
+use super::cube_ref;
 use crate::engine::changes;
 use crate::model::Failure;
 use crate::model::sanitize::printable_bytes;
@@ -26,7 +26,7 @@ pub struct ApplyArgs {
 /// # Errors
 /// There is no such cube or review, or an original was changed meanwhile.
 pub fn run(args: &ApplyArgs, ctx: &Ctx) -> Result<(), Failure> {
-    let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
+    let entry = cube_ref::changed(ctx, &args.cube)?;
     let applied = changes::apply(&ctx.engine(), &entry, &args.paths, args.force)?;
     for path in &applied.paths {
         ctx.out.line(printable_bytes(path));

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ctx::Ctx;
-use super::cube_ref::{self, Prefer};
+use super::cube_ref;
 use super::inspect::{JSON_VERSION, write_json};
 use crate::engine::changes::Source;
 use crate::model::sanitize::{printable, printable_bytes};
@@ -38,7 +38,7 @@ pub struct ChangesArgs {
 /// # Errors
 /// There is no such cube, its changes are gone, or they cannot be read.
 pub fn run(args: &ChangesArgs, ctx: &Ctx) -> Result<(), Failure> {
-    let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
+    let entry = cube_ref::changed(ctx, &args.cube)?;
     let (source, _client) = Source::open(&ctx.engine(), &entry)?;
     let only = args.paths.iter().map(|path| source.place(path)).collect();
     let mut total = Total::default();

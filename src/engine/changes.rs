@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -20,6 +21,34 @@ use crate::upper::apply::{Applied, ApplyError, Review};
 use crate::upper::helper;
 use crate::upper::ids::Shift;
 use crate::upper::wire::{Bytes, Fate, Ids, Line, Request, Told, Want};
+
+/// How long an ended cube's keeper may take to let go.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// The cube as it is once a keeper whose cube has ended is gone: it clears up a moment longer.
+///
+/// # Errors
+/// It cannot be read.
+pub fn settled(engine: &Engine, entry: CubeEntry) -> Result<CubeEntry, Failure> {
+    let (mut entry, patience) = (entry, Instant::now() + SETTLE);
+    while entry.live && entry.record.as_ref().is_ok_and(|r| r.state.is_over()) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(2));
+        entry = cubes::load(&engine.layout.mines_dir(), &entry.id)?;
+    }
+    Ok(entry)
+}
+
+/// The newest ended cube of the project `name` that holds changes under review.
+///
+/// # Errors
+/// The cubes cannot be listed.
+pub fn under_review(engine: &Engine, name: &str) -> Result<Option<CubeEntry>, Failure> {
+    let entries = cubes::list(&engine.layout.mines_dir())?;
+    Ok(entries.into_iter().rev().find(|entry| {
+        entry.record.as_ref().is_ok_and(|record| record.project.as_deref() == Some(name))
+            && entry.path.join("review/upper").is_dir()
+    }))
+}
 
 /// The largest ground that is read.
 const GROUND_MAX: u64 = 4 << 20;

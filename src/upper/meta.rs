@@ -121,14 +121,15 @@ fn attributes(fd: &OwnedFd) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Marks), Errno> {
     // A descriptor that is only looked through has no attributes of its own; its path in /proc does.
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let (mut found, mut marks) = (Vec::new(), Marks::default());
-    let length = match listxattr(&path, &mut [0_u8; 0]) {
-        Ok(0) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => return Ok((found, marks)),
-        Ok(length) => length.min(XATTR_MAX),
-        Err(errno) => return Err(errno),
+    let mut names = vec![0_u8; 512];
+    let length = loop {
+        match listxattr(&path, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if names.len() < XATTR_MAX => names.resize(XATTR_MAX, 0),
+            Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => return Ok((found, marks)),
+            Err(errno) => return Err(errno),
+        }
     };
-    // It may grow between the two calls: then there is simply room.
-    let mut names = vec![0_u8; (length + 1024).min(XATTR_MAX)];
-    let length = listxattr(&path, &mut names)?;
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let value = match value(&path, name) {
             Ok(value) => value,
@@ -149,10 +150,10 @@ fn attributes(fd: &OwnedFd) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Marks), Errno> {
 
 fn value(path: &str, name: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut value = vec![0_u8; 256];
-    match getxattr(path, name, &mut value) {
+    match getxattr(path, name, &mut value[..]) {
         Err(Errno::RANGE) => {
             value.resize(XATTR_MAX, 0);
-            let length = getxattr(path, name, &mut value)?;
+            let length = getxattr(path, name, &mut value[..])?;
             value.truncate(length);
         }
         length => value.truncate(length?),

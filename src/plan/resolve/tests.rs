@@ -150,7 +150,7 @@ fn precedence_for_each_key() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let cases: [(Change, &str); 10] = [
+    let cases: [(Change, &str); 9] = [
         (|t, _| t.settings.image = ImageRef::parse("dev").ok(), "image `dev` (from: flag) is not built yet"),
         (|_, f| f.machine.settings.image = ImageRef::parse("dev@2").ok(), "image `dev@2` (from: machine)"),
         (|t, _| t.settings.net = Some(NetPolicy::Proxy), "net `proxy` (from: flag)"),
