@@ -9,6 +9,7 @@ pub mod env;
 pub mod explain;
 pub mod facts;
 pub mod idmap;
+pub mod images;
 pub mod landlock;
 pub mod launch;
 pub mod layers;

@@ -92,6 +92,7 @@ pub fn gather(
         machine,
         machine_origin,
         project_file,
+        image: None,
         environment: settings,
         caller: Caller {
             uid,

@@ -189,6 +189,8 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
         project: plan.project.as_ref().map(|project| project.name.clone()),
         project_path: plan.project.as_ref().map(|project| project.path.clone()),
         image: plan.image.clone(),
+        image_digest: plan.image_digest.clone(),
+        image_override: plan.image_override,
         jail: plan.jail,
         net: plan.net,
         user: plan.user.run_as,

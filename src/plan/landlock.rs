@@ -105,6 +105,8 @@ mod tests {
             machine: Name::default_machine(),
             project: None,
             image: ImageRef::parse("host").unwrap(),
+            image_digest: None,
+            image_override: false,
             jail: Jail::Container,
             net: NetPolicy::None,
             seccomp: SeccompProfile::Default,

@@ -22,6 +22,12 @@ pub struct LaunchPlan {
     pub project: Option<ProjectPlan>,
     /// The image.
     pub image: ImageRef,
+    /// Its manifest's digest; none for `host`.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    /// It was chosen for this launch only, in the place of the machine's own.
+    #[serde(default)]
+    pub image_override: bool,
     /// The jail.
     pub jail: Jail,
     /// The network policy.
@@ -376,6 +382,8 @@ pub enum Origin {
     Machine,
     /// `config.toml`.
     Config,
+    /// The image.
+    Image,
     /// tripmine itself.
     BuiltIn,
 }
@@ -390,6 +398,7 @@ impl Origin {
             Self::ProjectFile => "project file",
             Self::Machine => "machine",
             Self::Config => "config",
+            Self::Image => "image",
             Self::BuiltIn => "built-in",
         }
     }

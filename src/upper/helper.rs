@@ -281,7 +281,7 @@ impl<W: Write> Visit<ReadError> for Lister<'_, W> {
     }
 
     fn change(&mut self, change: Change) -> Result<(), ReadError> {
-        if !self.wanted(&change.path) {
+        if !self.wanted(&change.path) || (self.region.project && only_set_id(&change.what)) {
             return Ok(());
         }
         if self.left == 0 {
@@ -299,6 +299,12 @@ impl<W: Write> Visit<ReadError> for Lister<'_, W> {
     fn too_deep(&mut self, path: &[u8]) -> Result<(), ReadError> {
         self.say(&Line::TooDeep { region: self.index, path: Bytes(path.to_vec()) })
     }
+}
+
+/// Set-id and sticky bits never reach a project, so they are nothing to decide on.
+fn only_set_id(what: &What) -> bool {
+    matches!(what, What::Changed { old, new, aspects }
+        if *aspects == [crate::plan::changes::Aspect::Mode] && (old.mode ^ new.mode) & 0o777 == 0)
 }
 
 /// Something else is mounted here: what the upper holds shows nowhere.

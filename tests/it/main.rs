@@ -17,6 +17,7 @@ mod perl;
 mod pty;
 
 mod bad_input;
+mod changes;
 mod escape_files;
 mod escape_process;
 mod escape_syscalls;
@@ -25,6 +26,7 @@ mod life;
 mod links;
 mod network;
 mod resources;
+mod review;
 mod terminal;
 mod verbs;
 

@@ -24,6 +24,8 @@ pub struct Ground {
     pub project: Option<String>,
     /// The image.
     pub image: ImageRef,
+    /// Its manifest's digest.
+    pub image_digest: Option<String>,
     /// The root.
     pub root: RootPlan,
     /// Who runs inside, with the id maps.
@@ -76,6 +78,7 @@ impl Ground {
             machine: plan.machine.clone(),
             project: plan.project.as_ref().map(|project| project.name.clone()),
             image: plan.image.clone(),
+            image_digest: plan.image_digest.clone(),
             root: plan.root.clone(),
             user: plan.user.clone(),
             mounts: plan.mounts.clone(),
