@@ -1,4 +1,4 @@
-//! Picks the personality before any thread exists: face, keeper, or the probe of `verify-jail`. Nothing else.
+//! Picks the personality before any thread exists: face, keeper, helper, or the probe of `verify-jail`. Nothing else.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
         Some(tripmine::plan::battery::PROBE_VERB) => tripmine::cli::probe_jail(&argv[2..]),
+        Some(tripmine::image::helper::HELPER_VERB) => tripmine::image::helper::main(argv.get(2)),
         _ => {
             // A keeper takes a moment to come up: it does so while the command line is read.
             let waiting = tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::start_keeper);

@@ -65,3 +65,13 @@ pub fn id_map(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
     result
 }
+
+/// Moves this process, which must have one thread, into a new user namespace. Its maps are written from outside.
+///
+/// # Errors
+/// As unshare(2).
+pub fn enter_new() -> io::Result<()> {
+    // SAFETY: a plain system call; the kernel refuses it to a process with several threads.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

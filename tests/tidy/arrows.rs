@@ -14,10 +14,12 @@ const ARROWS: &[Row] = &[
     // Machines are kept as the text that people edit.
     ("store", &["model", "config"]),
     ("host", &["model", "plan::launch"]),
+    // Owners of unpacked files are mapped as a launch maps them.
+    ("image", &["model", "plan", "store", "host"]),
     ("jail", &["model", "host", "plan"]),
-    ("keeper", &["model", "plan", "host", "store", "jail", "term"]),
-    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper"]),
-    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine"]),
+    ("keeper", &["model", "plan", "host", "image", "store", "jail", "term"]),
+    ("engine", &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper"]),
+    ("cli", &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "engine"]),
 ];
 
 const PURE: &[&str] = &["model", "plan", "term"];
