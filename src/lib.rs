@@ -10,6 +10,7 @@
 //! | [`plan`] | the decisions; pure |
 //! | [`config`] | text ↔ model |
 //! | [`store`] | what lies on disk |
+//! | [`image`] | images: the store, import and export, registries |
 //! | [`host`] | the Linux edge: probes, system-call wrappers, cgroups, processes |
 //! | [`jail`] | inside the child: apply the plan, confine, then init |
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
@@ -19,7 +20,7 @@
 //! | [`cli`] | the command-line face |
 //!
 //! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
-//! term → model`; `store → model, config`; `host → model` and the plan's types; `jail → model, plan,
+//! term → model`; `store → model, config`; `image → model, plan, store, host`; `host → model` and the plan's types; `jail → model, plan,
 //! host`; `keeper → model, plan, host, store, jail, term`. `model`, `plan` and `term` touch no file,
 //! process, socket, clock, environment or randomness.
 
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod host;
+pub mod image;
 pub mod jail;
 pub mod keeper;
 pub mod model;

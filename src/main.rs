@@ -1,4 +1,5 @@
-//! Picks the personality before any thread exists: face, keeper, the reader of uppers, or the probe of `verify-jail`. Nothing else.
+//! Picks the personality before any thread exists: face, keeper, the helpers that read uppers and archives, or the probe of
+//! `verify-jail`. Nothing else.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
         Some(tripmine::upper::helper::VERB) => tripmine::upper::helper::main(),
         Some(tripmine::plan::battery::PROBE_VERB) => tripmine::cli::probe_jail(&argv[2..]),
+        Some(tripmine::image::helper::HELPER_VERB) => tripmine::image::helper::main(argv.get(2)),
         _ => {
             // A keeper takes a moment to come up: it does so while the command line is read.
             let waiting = tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::start_keeper);

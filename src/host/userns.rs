@@ -66,12 +66,12 @@ pub fn id_map(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     result
 }
 
-/// Moves this process, which must have one thread, into a user namespace of its own. Its maps are still to be written.
+/// Moves this process, which must have one thread, into a new user namespace. Its maps are written from outside.
 ///
 /// # Errors
 /// As unshare(2).
-pub fn unshare() -> io::Result<()> {
-    // SAFETY: only the user namespace changes, which touches no descriptor and no memory; with several threads the kernel
-    // refuses it.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }.map_err(io::Error::from)
+pub fn enter_new() -> io::Result<()> {
+    // SAFETY: a plain system call; the kernel refuses it to a process with several threads.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -192,7 +192,7 @@ fn take_ids(
                 .map_err(|errno| format!("cannot enter the cube's user namespace: {errno}"))
         }
         Ids::Fresh { uid_map, gid_map, by_helper } => {
-            userns::unshare().map_err(|error| format!("cannot make a user namespace: {error}"))?;
+            userns::enter_new().map_err(|error| format!("cannot make a user namespace: {error}"))?;
             if *by_helper {
                 let pid = rustix::process::getpid().as_raw_nonzero().get();
                 let mut line = serde_json::to_vec(&Line::Maps { pid }).map_err(|error| error.to_string())?;

@@ -14,11 +14,13 @@ const ARROWS: &[Row] = &[
     // Machines are kept as the text that people edit.
     ("store", &["model", "config"]),
     ("host", &["model", "plan::launch"]),
+    // Owners of unpacked files are mapped as a launch maps them.
+    ("image", &["model", "plan", "store", "host"]),
     ("jail", &["model", "host", "plan"]),
     ("upper", &["model", "plan", "host", "store"]),
-    ("keeper", &["model", "plan", "host", "store", "jail", "term", "upper"]),
-    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "upper"]),
-    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine", "upper"]),
+    ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "upper"]),
+    ("engine", &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "upper"]),
+    ("cli", &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "engine", "upper"]),
 ];
 
 const PURE: &[&str] = &["model", "plan", "term"];
