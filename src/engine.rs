@@ -6,6 +6,8 @@ pub mod client;
 pub mod environment;
 pub mod facts;
 pub mod home;
+pub mod host_base;
+pub mod image_root;
 pub mod launch;
 
 use std::path::PathBuf;

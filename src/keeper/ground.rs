@@ -28,6 +28,17 @@ pub struct Opened {
     pub store: OwnedFd,
     /// The cube's user namespace.
     pub userns: OwnedFd,
+    /// The image is not collected while this is open.
+    pub held: Option<fs::File>,
+}
+
+/// Says that the image whose lock this is is in use, until the file is closed.
+///
+/// # Errors
+/// One line.
+pub fn hold(lock: &Path) -> Result<fs::File, String> {
+    let held = fs::File::open(lock).and_then(|file| file.lock_shared().map(|()| file));
+    held.map_err(|error| format!("cannot hold the cube's image: {error}"))
 }
 
 /// True when something of the plan is on the disk that is read after the cube has ended.

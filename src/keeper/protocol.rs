@@ -154,6 +154,9 @@ pub struct Launch {
     pub record: CubeRecord,
     /// The folder of all cubes.
     pub mines: PathBuf,
+    /// The lock that keeps the image from being collected.
+    #[serde(default)]
+    pub hold: Option<PathBuf>,
     /// Where the control socket goes.
     pub socket: PathBuf,
     /// The folder of a kept cube exists: enter it again.

@@ -175,6 +175,7 @@ pub fn jail(
         ground::write(&made.dir.path, plan)
             .map_err(|error| NotStarted::new(format!("cannot prepare the cube's folder: {error}")))?;
     }
+    let held = launch.hold.as_deref().map(ground::hold).transpose().map_err(NotStarted::new)?;
     let pipes = send_plan(plan, born, direct)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
@@ -205,7 +206,7 @@ pub fn jail(
     }
     seal(born)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
-    Ok(Jailed { born, layers, pipes, listener, opened: Opened { store, userns: userns.into() } })
+    Ok(Jailed { born, layers, pipes, listener, opened: Opened { store, userns: userns.into(), held } })
 }
 
 /// Ends the child unless it has been taken out.

@@ -55,6 +55,8 @@ pub struct Typed {
     pub workdir: Option<String>,
     /// `--yes-really`.
     pub yes_really: bool,
+    /// `tripmine run IMAGE`: the image is what is launched, not another one for the machine.
+    pub runs_image: bool,
 }
 
 /// Which project.

@@ -79,6 +79,46 @@ impl Lowers {
         Ok(shown)
     }
 
+    /// What a path leads to, links followed as if the layers were the root; `None` where it leads nowhere.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn resolve(&mut self, path: &[u8]) -> Result<Option<Entry>, Errno> {
+        /// As the kernel (path_resolution(7)).
+        const LINKS: usize = 40;
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            path.split(|byte| *byte == b'/').rev().filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()
+        };
+        // The next part is the last one.
+        let (mut waiting, mut here, mut links) = (parts(path), Vec::new(), 0);
+        while let Some(part) = waiting.pop() {
+            match part.as_slice() {
+                b"." => continue,
+                b".." => {
+                    let end = here.iter().rposition(|byte: &u8| *byte == b'/').unwrap_or(0);
+                    here.truncate(end);
+                    continue;
+                }
+                _ => {}
+            }
+            let next = join(&here, &part);
+            let Some(entry) = self.entry(&next)? else { return Ok(None) };
+            let Some(target) = entry.target else {
+                here = next;
+                continue;
+            };
+            links += 1;
+            if links > LINKS || waiting.len() > 4096 {
+                return Ok(None);
+            }
+            if target.starts_with(b"/") {
+                here.clear();
+            }
+            waiting.extend(parts(&target));
+        }
+        self.entry(&here)
+    }
+
     fn find(&mut self, path: &[u8]) -> Result<Option<(usize, Entry)>, Errno> {
         let parent = match path.iter().rposition(|byte| *byte == b'/') {
             Some(at) => &path[..at],
@@ -188,6 +228,14 @@ mod tests {
         for hidden in ["w/x", "opaque/old", "gone-in/f", "gone-in/passwd", "no/such"] {
             assert_eq!(lowers.entry(hidden.as_bytes()).expect(hidden), None, "{hidden}");
         }
+        symlink("../../a/1", base.path().join("low/b/c/to")).expect("link");
+        symlink("/b/c/to", base.path().join("low/b/again")).expect("link");
+        symlink("loop", base.path().join("low/loop")).expect("link");
+        let resolve = |lowers: &mut Lowers, path: &[u8]| lowers.resolve(path).expect("resolve").map(|entry| entry.kind);
+        assert_eq!(resolve(&mut lowers, b"/b/again"), Some(Kind::File));
+        assert_eq!(resolve(&mut lowers, b"b/c/../../../../a/./1"), Some(Kind::File));
+        assert_eq!(resolve(&mut lowers, b"gone-in/passwd"), None, "a link stays in the layers");
+        assert_eq!(resolve(&mut lowers, b"loop"), None);
         assert_eq!(lowers.entry(b"gone-in").expect("read").map(|entry| entry.kind), Some(Kind::Link));
     }
 }
