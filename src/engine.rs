@@ -9,6 +9,7 @@ pub mod home;
 pub mod host_base;
 pub mod image_root;
 pub mod launch;
+pub mod snapshot;
 
 use std::path::PathBuf;
 

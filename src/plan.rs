@@ -13,6 +13,7 @@ pub mod images;
 pub mod landlock;
 pub mod launch;
 pub mod layers;
+pub mod leaks;
 pub mod limits;
 pub mod mounts;
 pub mod pick;

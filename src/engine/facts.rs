@@ -61,7 +61,13 @@ pub fn gather(
         },
         None => new_id()?,
     };
-    let all = [Some(&typed.settings), Some(&settings), project_file.as_ref(), Some(&machine.settings), Some(&engine.config.defaults)];
+    let all = [
+        Some(&typed.settings),
+        Some(&settings),
+        project_file.as_ref(),
+        Some(&machine.settings),
+        Some(&engine.config.defaults),
+    ];
     let image = match all.iter().flatten().find_map(|settings| settings.image.clone()) {
         Some(reference) if reference != ImageRef::Host => Some(image_root::find(engine, &reference)?),
         _ => None,
@@ -83,9 +89,7 @@ pub fn gather(
     };
     let own_user = !all.iter().flatten().any(|settings| settings.user.is_some());
     let image_facts = match &image {
-        Some(image) => {
-            Some(image_root::facts(engine, image, &mut user, machine.name.as_str(), own_user)?)
-        }
+        Some(image) => Some(image_root::facts(engine, image, &mut user, machine.name.as_str(), own_user)?),
         None => None,
     };
     let skeleton = skeleton::ensure(&engine.layout.layers_dir(), &user, machine.name.as_str())?;
@@ -150,7 +154,12 @@ fn seeds(
     image: Option<&image_root::Found>,
 ) -> Result<Vec<PathBuf>, Failure> {
     let host = || vec![PathBuf::from("/etc/skel")];
-    let own = machine.settings.image.clone().or_else(|| engine.config.defaults.image.clone()).unwrap_or(ImageRef::Host);
+    let own = machine
+        .settings
+        .image
+        .clone()
+        .or_else(|| engine.config.defaults.image.clone())
+        .unwrap_or(ImageRef::Host);
     let over = typed.settings.image.as_ref().is_some_and(|typed| *typed != own);
     if !over || engine.layout.home(&machine.name).exists() {
         return Ok(image.map_or_else(host, image_root::Found::seeds));
@@ -160,7 +169,10 @@ fn seeds(
     }
     Err(Failure::new(
         FailureKind::Denied,
-        format!("the machine `{}` has no home yet: it is made at the first launch, from its own image `{own}`", machine.name),
+        format!(
+            "the machine `{}` has no home yet: it is made at the first launch, from its own image `{own}`",
+            machine.name
+        ),
     )
     .hint("launch once without `-i`")
     .hint(format!("`tripmine machine set-image {} IMAGE` makes the other image its own", machine.name)))

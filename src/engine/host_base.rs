@@ -25,7 +25,10 @@ pub fn labels() -> [(&'static str, String); 3] {
 pub fn changed(labels: &BTreeMap<String, String>) -> Option<String> {
     let differs = |key: &str, now: String| labels.get(key).is_some_and(|then| *then != now);
     if differs(HOST, host()) {
-        return Some("the image was made on top of another host's system: what it needs may be missing here".to_owned());
+        return Some(
+            "the image was made on top of another host's system: what it needs may be missing here"
+                .to_owned(),
+        );
     }
     differs(STATE, state()).then(|| {
         "this host's system has changed since the image was made on top of it: make it again if something does not fit".to_owned()
@@ -73,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_changed_base_is_told() {
-        let mut now: BTreeMap<String, String> = labels().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let mut now: BTreeMap<String, String> =
+            labels().into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         assert_eq!(changed(&now), None);
         now.insert(STATE.to_owned(), "other".to_owned());
         assert!(changed(&now).is_some_and(|note| note.contains("has changed since")));

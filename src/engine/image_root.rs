@@ -13,8 +13,8 @@ use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind, ImageRef};
 use crate::plan::changes::Kind;
 use crate::plan::facts::{ImageFacts, ImageUser};
-use crate::store::skeleton::over::{self, Over, field};
 use crate::store::skeleton::SkeletonUser;
+use crate::store::skeleton::over::{self, Over, field};
 use crate::upper::lowers::Lowers;
 
 /// The version of what is laid over an image: another one is made anew.
@@ -46,7 +46,10 @@ pub fn find(engine: &Engine, reference: &ImageRef) -> Result<Found, Failure> {
         let platform = &image.config.platform;
         return Err(Failure::new(
             FailureKind::Unsupported,
-            format!("the image `{reference}` is for {}/{}, this host is {machine}", platform.os, platform.architecture),
+            format!(
+                "the image `{reference}` is for {}/{}, this host is {machine}",
+                platform.os, platform.architecture
+            ),
         ));
     }
     let on_host = image.config.labels.get(host_base::BASE).is_some_and(|base| base == "host");
@@ -224,7 +227,8 @@ fn look_up(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Looked, String> 
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (wanted, None),
     };
-    let lines = |file: &[u8]| -> Vec<Vec<u8>> { file.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect() };
+    let lines =
+        |file: &[u8]| -> Vec<Vec<u8>> { file.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect() };
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u32>().ok());
     let known = |line: &[u8]| {
         let name = String::from_utf8(field(line, 0).to_vec()).ok();

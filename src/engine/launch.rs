@@ -116,7 +116,8 @@ pub fn launch(
     let socket = cubes::socket_path(&engine.layout.run, &plan.id);
     let hold = plan.image_digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
     let hold = hold.map(|hex| engine.layout.locks_dir().join(format!("image-{hex}")));
-    let launch = Launch { plan: plan.clone(), hold, record: record(plan), mines, socket, attached, enter_again };
+    let launch =
+        Launch { plan: plan.clone(), hold, record: record(plan), mines, socket, attached, enter_again };
     hand_over(&waiting.face, mask, &fds, launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))

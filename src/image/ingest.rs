@@ -86,7 +86,10 @@ impl Store {
     }
 
     /// Removes a tree whose files may belong to subordinate ids.
-    pub(super) fn remove(&self, path: &Path) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// It cannot be removed whole.
+    pub fn remove(&self, path: &Path) -> Result<(), Failure> {
         match crate::store::remove::remove_tree(path) {
             Ok(()) => Ok(()),
             Err(_) if matches!(self.ownership, super::store::Ownership::Mapped { .. }) => {

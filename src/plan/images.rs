@@ -110,7 +110,9 @@ mod tests {
             let image = ImageFacts { entrypoint: words(entrypoint), cmd: words(cmd), ..image() };
             assert_eq!(command(&image, &words(arguments)), want.map(words), "{entrypoint} {cmd} {arguments}");
         }
-        assert!(is_shell(&words("/usr/bin/bash")) && !is_shell(&words("bash -c x")) && !is_shell(&words("ls")));
+        assert!(
+            is_shell(&words("/usr/bin/bash")) && !is_shell(&words("bash -c x")) && !is_shell(&words("ls"))
+        );
     }
 
     #[test]

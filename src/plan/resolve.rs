@@ -183,8 +183,8 @@ fn choose(
     if image.value != ImageRef::Host && facts.image.is_none() {
         return Err(not_built("image", &image, "the only image is `host`: this host's own system folders"));
     }
-    let image_override =
-        image.origin == Origin::Flag && facts.machine.settings.image.as_ref().unwrap_or(&ImageRef::Host) != &image.value;
+    let image_override = image.origin == Origin::Flag
+        && facts.machine.settings.image.as_ref().unwrap_or(&ImageRef::Host) != &image.value;
     if jail.value != Jail::Container {
         return Err(not_built("jail", &jail, "use `--jail container`, the default"));
     }

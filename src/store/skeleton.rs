@@ -172,7 +172,9 @@ fn prune_before(
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| PREFIXES.iter().any(|prefix| name.trim_start_matches('.').starts_with(prefix)))
+        let Some(name) = name
+            .to_str()
+            .filter(|name| PREFIXES.iter().any(|prefix| name.trim_start_matches('.').starts_with(prefix)))
         else {
             continue;
         };

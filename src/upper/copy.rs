@@ -1,8 +1,9 @@
 //! A layer made of a cube's changes: its uppers, without what did not change, in the form that overlayfs reads.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
@@ -13,12 +14,15 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::helper::{is_scaffold, open_region, skips};
-use super::meta::{BENEATH, open_folder};
+use super::meta::{BENEATH, open_file, open_folder};
 use super::read::{ReadError, RegionReader};
 use super::wire::{Bytes, Line};
 use crate::model::sanitize::printable_bytes;
 use crate::plan::changes::{Change, Entry, Found, Kind, Region, Trees, Visit, What, join, walk, within};
+use crate::plan::leaks;
 
+/// How many of the largest files are told.
+const LARGEST: usize = 20;
 /// How many files with several names are told apart; more are copied once for each name.
 const LINKS: usize = 1 << 20;
 
@@ -52,6 +56,11 @@ pub fn copy(
         walk(&mut reader, &mut copier).map_err(|error| error.to_string())?;
         copier.finish().map_err(|error| error.to_string())?;
     }
+    let mut largest: Vec<_> = totals.largest.drain().collect();
+    largest.sort();
+    for Reverse((size, path)) in largest {
+        say(out, &Line::Large { path: Bytes(path), size }).map_err(|error| error.to_string())?;
+    }
     let line = Line::Copied { entries: totals.entries, bytes: totals.bytes };
     say(out, &line).map_err(|error| error.to_string())
 }
@@ -60,6 +69,8 @@ pub fn copy(
 struct Totals {
     entries: u64,
     bytes: u64,
+    /// The smallest of them on top.
+    largest: BinaryHeap<Reverse<(u64, Vec<u8>)>>,
 }
 
 struct Copier<'a, W: Write> {
@@ -114,6 +125,12 @@ impl<W: Write> Visit<ReadError> for Copier<'_, W> {
         self.parents(&inside)?;
         self.totals.entries += 1;
         self.totals.bytes += entry.size;
+        if entry.kind == Kind::File {
+            self.totals.largest.push(Reverse((entry.size, inside.clone())));
+            if self.totals.largest.len() > LARGEST {
+                self.totals.largest.pop();
+            }
+        }
         self.place(&change.path, &inside, &entry)
     }
 
@@ -311,6 +328,31 @@ fn times(entry: &Entry) -> Timestamps {
         tv_nsec: i64::try_from(entry.mtime_ns.rem_euclid(SECOND)).unwrap_or(0),
     };
     Timestamps { last_access: time, last_modification: time }
+}
+
+/// Tells which files of a finished copy look like secrets. After the cube goes on: looking takes longer than copying.
+///
+/// # Errors
+/// One line.
+pub fn scan(target: &OwnedFd, out: &mut impl Write) -> Result<(), String> {
+    let mut head = Vec::new();
+    let looked = super::manifest::each(target.as_fd(), b"", &mut |path, stat| {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
+            return Ok(());
+        }
+        let mut what = leaks::by_name(&[b"/", path].concat());
+        if what.is_none() {
+            head.clear();
+            open_file(target.as_fd(), path)?.take(leaks::LOOKED_AT as u64).read_to_end(&mut head)?;
+            what = leaks::by_content(&head);
+        }
+        match what {
+            Some(what) => say(out, &Line::Secret { path: Bytes(path.to_vec()), what: what.to_owned() })
+                .map_err(std::io::Error::other),
+            None => Ok(()),
+        }
+    });
+    looked.map_err(|error| format!("cannot look for secrets: {error}"))
 }
 
 /// By reference where the file system can, else extent by extent, so that holes stay holes.

@@ -142,6 +142,10 @@ fn serve(stream: &UnixStream) -> Result<(), String> {
                 lister.run(reader).map_err(|error| error.to_string())?;
             }
         }
+        Want::Scan => {
+            let target = fds.next().ok_or("no folder to look through came along")?;
+            super::copy::scan(&target, &mut out)?;
+        }
         Want::Copy { leave_out } => {
             let target = fds.next().ok_or("no place to copy to came along")?;
             super::copy::copy(&request.regions, store.as_ref(), &target, leave_out, &shift, &mut out)?;

@@ -87,7 +87,11 @@ impl Lowers {
         /// As the kernel (path_resolution(7)).
         const LINKS: usize = 40;
         let parts = |path: &[u8]| -> Vec<Vec<u8>> {
-            path.split(|byte| *byte == b'/').rev().filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()
+            path.split(|byte| *byte == b'/')
+                .rev()
+                .filter(|part| !part.is_empty())
+                .map(<[u8]>::to_vec)
+                .collect()
         };
         // The next part is the last one.
         let (mut waiting, mut here, mut links) = (parts(path), Vec::new(), 0);
@@ -231,7 +235,8 @@ mod tests {
         symlink("../../a/1", base.path().join("low/b/c/to")).expect("link");
         symlink("/b/c/to", base.path().join("low/b/again")).expect("link");
         symlink("loop", base.path().join("low/loop")).expect("link");
-        let resolve = |lowers: &mut Lowers, path: &[u8]| lowers.resolve(path).expect("resolve").map(|entry| entry.kind);
+        let resolve =
+            |lowers: &mut Lowers, path: &[u8]| lowers.resolve(path).expect("resolve").map(|entry| entry.kind);
         assert_eq!(resolve(&mut lowers, b"/b/again"), Some(Kind::File));
         assert_eq!(resolve(&mut lowers, b"b/c/../../../../a/./1"), Some(Kind::File));
         assert_eq!(resolve(&mut lowers, b"gone-in/passwd"), None, "a link stays in the layers");

@@ -64,6 +64,8 @@ pub enum Want {
         /// Places inside that stay out.
         leave_out: Vec<Bytes>,
     },
+    /// What looks like a secret in the folder that came along.
+    Scan,
 }
 
 /// What the helper is asked. Descriptors: the cube's store if `store`, then its user namespace for [`Ids::Enter`], then
@@ -141,7 +143,21 @@ pub enum Line {
     },
     /// There are more changes than were wanted.
     More,
-    /// A file of a copy is one of the largest, or is left out.
+    /// One of the largest files of a copy.
+    Large {
+        /// Its path inside.
+        path: Bytes,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A file of a copy looks like a secret.
+    Secret {
+        /// Its path inside.
+        path: Bytes,
+        /// What it is.
+        what: String,
+    },
+    /// A copy is complete.
     Copied {
         /// Entries.
         entries: u64,

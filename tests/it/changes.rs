@@ -90,7 +90,8 @@ fn modes_that_keep_the_owner_out_keep_no_change_hidden() {
 #[test]
 fn root_inside_is_root_in_what_is_told() {
     let env = Env::new();
-    let many = is_root() || std::fs::read_to_string("/etc/subuid").is_ok_and(|text| text.contains("tripmine-test"));
+    let many =
+        is_root() || std::fs::read_to_string("/etc/subuid").is_ok_and(|text| text.contains("tripmine-test"));
     if !many {
         return skip("root_inside_is_root_in_what_is_told", "no subordinate ids");
     }
@@ -109,7 +110,8 @@ fn root_inside_is_root_in_what_is_told() {
 #[test]
 fn ten_thousand_files_take_a_moment() {
     let env = Env::new();
-    let script = "mkdir /opt/many && cd /opt/many && i=0; while [ $i -lt 10000 ]; do : > f$i; i=$((i+1)); done";
+    let script =
+        "mkdir /opt/many && cd /opt/many && i=0; while [ $i -lt 10000 ]; do : > f$i; i=$((i+1)); done";
     env.inside_with(&["--keep", "box"], script).ok(0);
     let begun = std::time::Instant::now();
     assert_eq!(changes(&env, "box").len(), 10_001);

@@ -21,7 +21,11 @@ fn tree(root: &Path) -> Vec<String> {
                 lines.push(format!("{name}/"));
                 waiting.push(path);
             } else {
-                lines.push(format!("{name} {:o} {}", meta.mode() & 0o7777, fs::read_to_string(&path).unwrap().trim()));
+                lines.push(format!(
+                    "{name} {:o} {}",
+                    meta.mode() & 0o7777,
+                    fs::read_to_string(&path).unwrap().trim()
+                ));
             }
         }
     }
@@ -81,7 +85,10 @@ fn only_what_was_picked_is_taken() {
     review(&env, WORK);
     env.tripmine(["apply", "site", "no/such"]).fails(1, "nothing changed at `no/such`");
     assert_eq!(env.tripmine(["apply", "site", "src/z", "/projects/site/b"]).ok(0), "b\nsrc/z");
-    assert_eq!(tree(&site), ["a 644 one", "src/", "src/deep/", "src/deep/y 644 y", "src/x 644 x", "src/z 644 z"]);
+    assert_eq!(
+        tree(&site),
+        ["a 644 one", "src/", "src/deep/", "src/deep/y 644 y", "src/x 644 x", "src/z 644 z"]
+    );
     assert!(!env.tripmine(["changes", "site"]).ok(0).contains("src/z"));
 }
 
@@ -93,7 +100,11 @@ fn what_was_changed_meanwhile_is_refused_whole() {
         ("a", |p| fs::remove_file(p.join("a")).unwrap(), "the original was deleted meanwhile"),
         ("new", |p| fs::write(p.join("new"), "mine").unwrap(), "somebody else made it meanwhile"),
         ("b", |p| fs::write(p.join("b"), "mine").unwrap(), "the original was changed meanwhile"),
-        ("src/deep", |p| fs::write(p.join("src/deep/mine"), "mine").unwrap(), "`src/deep/mine` in it was made or changed"),
+        (
+            "src/deep",
+            |p| fs::write(p.join("src/deep/mine"), "mine").unwrap(),
+            "`src/deep/mine` in it was made or changed",
+        ),
         (
             "src/z",
             |p| {
@@ -125,7 +136,8 @@ fn a_link_in_the_project_leads_nowhere() {
     fs::rename(site.join("src/deep"), site.join("kept")).unwrap();
     symlink(&outside, site.join("src/deep")).unwrap();
     symlink(&outside, site.join("newdir")).unwrap();
-    for arguments in [&["apply", "--force", "site", "src/deep"][..], &["apply", "--force", "site", "newdir"]] {
+    for arguments in [&["apply", "--force", "site", "src/deep"][..], &["apply", "--force", "site", "newdir"]]
+    {
         env.tripmine(arguments).fails(1, "nothing was taken over");
     }
     assert_eq!(tree(&outside), Vec::<String>::new());

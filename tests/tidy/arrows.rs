@@ -20,7 +20,10 @@ const ARROWS: &[Row] = &[
     ("upper", &["model", "plan", "host", "store"]),
     ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "upper"]),
     ("engine", &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "upper"]),
-    ("cli", &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "engine", "upper"]),
+    (
+        "cli",
+        &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "engine", "upper"],
+    ),
 ];
 
 const PURE: &[&str] = &["model", "plan", "term"];

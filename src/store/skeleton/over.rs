@@ -75,7 +75,8 @@ pub fn make(layers: &Path, over: &Over<'_>) -> Result<PathBuf, SkeletonError> {
         .prefix(".root-")
         .tempdir_in(layers)
         .map_err(|error| SkeletonError::io("make a folder in", layers, error))?;
-    fill(fresh.path(), over).map_err(|error| SkeletonError::io("write an image's skeleton in", fresh.path(), error))?;
+    fill(fresh.path(), over)
+        .map_err(|error| SkeletonError::io("write an image's skeleton in", fresh.path(), error))?;
     fs::rename(fresh.path(), &folder).map_err(|error| SkeletonError::io("rename", fresh.path(), error))?;
     drop(fresh.keep());
     fs::write(stamp_path(&folder), over.note).map_err(|error| SkeletonError::io("write", &folder, error))?;
@@ -141,7 +142,8 @@ fn passwd(user: &SkeletonUser, image: &[u8]) -> Vec<u8> {
 
 fn group(user: &SkeletonUser, image: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
-    let known = |id: u32| image.split(|byte| *byte == b'\n').any(|line| field(line, 2) == id.to_string().as_bytes());
+    let known =
+        |id: u32| image.split(|byte| *byte == b'\n').any(|line| field(line, 2) == id.to_string().as_bytes());
     for line in image.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         lines.extend_from_slice(line);
         lines.push(b'\n');
@@ -171,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_user_stands_first_and_the_images_own_stay() {
-        let image = b"root:x:0:0:root:/root:/bin/bash\nann:x:7:7::/evil:/bin/evil\ndb:x:1000:1000::/db:/bin/sh\n";
+        let image =
+            b"root:x:0:0:root:/root:/bin/bash\nann:x:7:7::/evil:/bin/evil\ndb:x:1000:1000::/db:/bin/sh\n";
         let text = String::from_utf8(passwd(&user(1000), image)).expect("utf-8");
         assert_eq!(
             text,
