@@ -8,6 +8,7 @@ pub mod cube_ref;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod image;
 pub mod inspect;
 pub mod kill;
 pub mod launch;

@@ -3,6 +3,7 @@
 
 pub mod battery;
 pub mod built;
+pub mod collect;
 pub mod diagnose;
 pub mod env;
 pub mod explain;
