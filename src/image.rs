@@ -50,7 +50,11 @@
 //! A record of a cube must name its image by digest: a name moves on.
 
 pub mod blobs;
+pub mod check;
+pub mod collect;
+pub mod export;
 pub mod helper;
+pub mod import;
 pub mod ingest;
 pub mod layers;
 pub mod names;

@@ -4,6 +4,7 @@
 pub mod battery;
 pub mod built;
 pub mod changes;
+pub mod collect;
 pub mod diagnose;
 pub mod env;
 pub mod explain;

@@ -9,8 +9,8 @@ use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::Verb;
 use super::{
-    apply, attach, changes, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man,
-    project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
+    apply, attach, changes, completions, doctor, events, exec, image, inspect, kill, launch, logs, machine,
+    man, project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
 use crate::config::Config;
 use crate::config::load::load_config;
@@ -156,6 +156,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Wait(args) => wait::run(args, ctx).map(done),
         Verb::Machine(args) => machine::run(args, ctx).map(done),
         Verb::Project(args) => project::run(args, ctx).map(done),
+        Verb::Image(args) => image::run(args, ctx),
         Verb::Undo(args) => undo::run(args, ctx).map(done),
         Verb::Prune(args) => prune::run(args, ctx).map(done),
         Verb::Doctor(args) => doctor_run(args, ctx),

@@ -7,6 +7,7 @@ use super::apply::ApplyArgs;
 use super::changes::ChangesArgs;
 use super::doctor::DoctorArgs;
 use super::events::EventsArgs;
+use super::image::ImageArgs;
 use super::inspect::InspectArgs;
 use super::launch_args::LaunchArgs;
 use super::logs::LogsArgs;
@@ -92,6 +93,11 @@ pub enum Verb {
         after_help = "Examples:\n  tripmine project create site   an empty folder beneath the projects root\n  tripmine project list\n  tripmine project rm site       into the trash; `tripmine undo` brings it back"
     )]
     Project(ProjectArgs),
+    /// Bring, list, name, check and hand out images
+    #[command(
+        after_help = "Examples:\n  tripmine image pull debian:12                  from Docker Hub\n  tripmine image import rootfs.tar.zst base      a root that you have made\n  tripmine image list\n  tripmine image tag base base-before-upgrade    another name\n  tripmine image export base oci-archive:b.tar   for podman, skopeo, umoci\n\nAn older image of a name stays as NAME@1, NAME@2 until `tripmine image rm`."
+    )]
+    Image(ImageArgs),
     /// Take the last deletion back
     #[command(
         after_help = "Examples:\n  tripmine undo          what was deleted last\n  tripmine undo --list   what can come back"

@@ -15,6 +15,7 @@ use crate::model::Failure;
 use crate::model::sanitize::printable;
 use crate::plan::launch::IdMap;
 
+use super::super::pack::IdRule;
 use super::super::store::Ownership;
 
 /// What the helper says when it waits for its maps, and what it is told then.
@@ -42,7 +43,11 @@ pub(super) fn run(
     sink: Sink<'_>,
 ) -> Result<Reply, Failure> {
     let packs = folder.is_some();
-    let job = Job { parent: getpid().as_raw_nonzero().get(), mapped: mapped(ownership), work };
+    // Hashing touches no file, and a folder of other ids is read as it is seen from here.
+    let outside = matches!(&work, Work::Hash { .. })
+        || matches!(&work, Work::Pack { options } if matches!(options.ids, IdRule::One { .. }));
+    let mapped = mapped(ownership) && !outside;
+    let job = Job { parent: getpid().as_raw_nonzero().get(), mapped, work };
     let request = serde_json::to_string(&job).map_err(|error| {
         Failure::failed("the folder of tripmine's data has a name that is no UTF-8").because(&error)
     })?;
@@ -66,7 +71,13 @@ pub(super) fn run(
         .map_err(|error| failed("cannot start the helper that unpacks images", error))?;
     let pid = i32::try_from(child.id()).unwrap_or(0);
     let mut answers = BufReader::new(ours.take(ANSWER_MAX));
-    let outcome = converse(ownership, pid, &mut answers, packs.then(|| child.stdout.take()).flatten(), sink);
+    let outcome = converse(
+        mapped.then_some(ownership),
+        pid,
+        &mut answers,
+        packs.then(|| child.stdout.take()).flatten(),
+        sink,
+    );
     if outcome.is_err() {
         // It may wait for us; that it is gone already is fine.
         drop(child.kill());
@@ -82,7 +93,7 @@ pub(super) fn run(
 }
 
 fn converse(
-    ownership: &Ownership,
+    ownership: Option<&Ownership>,
     pid: i32,
     answers: &mut BufReader<std::io::Take<UnixStream>>,
     packed: Option<std::process::ChildStdout>,
@@ -90,7 +101,7 @@ fn converse(
 ) -> Result<String, Failure> {
     let lost = |error| failed("lost the helper that unpacks images", error);
     let mut line = String::new();
-    if let Ownership::Mapped { uid_map, gid_map } = ownership {
+    if let Some(Ownership::Mapped { uid_map, gid_map }) = ownership {
         answers.read_line(&mut line).map_err(lost)?;
         if line != READY {
             return Ok(line);

@@ -368,7 +368,7 @@ mod tests {
             assert_eq!(Manifest::parse(&read.to_bytes()), Ok(read));
         }
         for (config, layer, part) in [
-            (media::CONFIG, "application/x-\u{1b}evil", "a layer is unknown: `application/x-\\u{1b}evil`"),
+            (media::CONFIG, "application/x-\\u001bevil", "a layer is unknown: `application/x-\\u{1b}evil`"),
             ("text/plain", media::LAYER, "the config is unknown"),
         ] {
             let error = Manifest::parse(manifest(config, layer).as_bytes()).expect_err(part).to_string();
