@@ -10,6 +10,7 @@ pub mod cube_ref;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod exit_question;
 pub mod image;
 pub mod inspect;
 pub mod kill;

@@ -2,7 +2,7 @@
 
 mod list;
 mod manage;
-mod snapshot;
+pub(super) mod snapshot;
 mod transfer;
 
 use clap::{Args, Subcommand, ValueEnum};

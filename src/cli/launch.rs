@@ -56,6 +56,10 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
     }
     let outcome =
         session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader })?;
+    if matches!(outcome, Outcome::Exited(_)) {
+        super::exit_question::ask(&plan, tty, ctx);
+    }
+    drop(client);
     let code = conclude(&outcome, plan.id.short(), ctx);
     Ok(code)
 }

@@ -57,6 +57,31 @@ pub fn find(engine: &Engine, reference: &ImageRef) -> Result<Found, Failure> {
 }
 
 impl Found {
+    /// What the layers have in the host's system folders, topmost first.
+    fn over_system(&self) -> Vec<(PathBuf, Vec<PathBuf>)> {
+        let real = |path: &std::path::Path| std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        let folder = |root: &std::path::Path, tree: &std::path::Path| {
+            let mut path = root.to_path_buf();
+            for part in tree.strip_prefix("/").unwrap_or(tree) {
+                path.push(part);
+                // A link would lead out of the layer.
+                if !real(&path) {
+                    return None;
+                }
+            }
+            Some(path)
+        };
+        crate::store::skeleton::system_trees()
+            .into_iter()
+            .map(|tree| {
+                let layers = self.image.layers.iter().rev();
+                let over = layers.filter_map(|layer| folder(&layer.path, &tree)).collect::<Vec<_>>();
+                (tree, over)
+            })
+            .filter(|(_, over)| !over.is_empty())
+            .collect()
+    }
+
     /// Folders of the image that a fresh home is seeded from, the lowest layer's first.
     #[must_use]
     pub fn seeds(&self) -> Vec<PathBuf> {
@@ -138,6 +163,7 @@ pub fn facts(
         digest: digest.to_string(),
         lowers,
         on_host: found.on_host,
+        over_system: if found.on_host { found.over_system() } else { Vec::new() },
         shell,
         env: config.env.clone(),
         entrypoint: config.entrypoint.clone(),

@@ -111,7 +111,9 @@ pub fn draft(engine: &Engine, entry: &CubeEntry) -> Result<Draft, Failure> {
     let leave_out = LEFT_OUT.iter().map(|place| Bytes(place.as_bytes().to_vec())).collect();
     let mut begun = None;
     let mut client = client;
-    if let Some(client) = &mut client {
+    // One that has just ended, and is kept by its keeper for the question on exit, stands still already.
+    let runs = entry.record.as_ref().is_ok_and(|record| !record.state.is_over());
+    if let Some(client) = client.as_mut().filter(|_| runs) {
         client.ask(&Ask::Freeze)?;
         let asked = Instant::now();
         match client.answer()? {

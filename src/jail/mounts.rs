@@ -193,8 +193,7 @@ fn open_in(root: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd, 
 /// bytes of an fsconfig(2) value go one by one as `lowerdir+` (Linux 6.8).
 fn overlay<'a>(
     lowers: impl Iterator<Item = &'a OwnedFd> + Clone,
-    upper: &CStr,
-    work: &CStr,
+    upper: Option<(&CStr, &CStr)>,
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -207,8 +206,10 @@ fn overlay<'a>(
             fsconfig_set_string(context.as_fd(), c"lowerdir+", FdPath::new(lower.as_fd(), c"").as_c_str())?;
         }
     }
-    fsconfig_set_string(context.as_fd(), c"upperdir", upper)?;
-    fsconfig_set_string(context.as_fd(), c"workdir", work)?;
+    if let Some((upper, work)) = upper {
+        fsconfig_set_string(context.as_fd(), c"upperdir", upper)?;
+        fsconfig_set_string(context.as_fd(), c"workdir", work)?;
+    }
     // Marks in user.* attributes: the only ones that a user namespace may write (overlayfs(5)).
     fsconfig_set_flag(context.as_fd(), c"userxattr")?;
     fsconfig_create(context.as_fd())?;
@@ -290,6 +291,12 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
         let opened = source_tree(&tree.source, Step::SystemTree, index)?;
         *system_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::SystemTree)? = Some(opened);
     }
+    // What layers of an image have in the system folders, one after the other.
+    let mut over_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    for (index, lower) in prepared.system.iter().flat_map(|tree| &tree.lowers).enumerate() {
+        *over_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::SystemTree)? =
+            Some(source_tree(lower, Step::SystemTree, index)?);
+    }
     let mut bind_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
     let mut review = None;
     for (index, bind) in prepared.mounts.iter().enumerate() {
@@ -322,7 +329,8 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
         .at(Step::Scratch)?;
     attach(scratch.as_fd(), staging.as_fd()).at(Step::Scratch)?;
     // Detached copies become usable as overlay layers only once they are attached somewhere.
-    stage(&lower_trees, scratch.as_fd()).at(Step::Lower)?;
+    stage(&lower_trees, b'l', scratch.as_fd()).at(Step::Lower)?;
+    stage(&over_trees, b'o', scratch.as_fd()).at(Step::SystemTree)?;
     let (upper_path, work_path) = match &disk {
         None => {
             for name in [c"upper", c"work"] {
@@ -336,18 +344,26 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
             (FdPath::new(disk.as_fd(), c"/upper"), FdPath::new(disk.as_fd(), c"/work"))
         }
     };
-    let root =
-        overlay(lower_trees.iter().flatten(), upper_path.as_c_str(), work_path.as_c_str(), NOSUID_NODEV)
-            .at(Step::Overlay)?;
+    let root = overlay(
+        lower_trees.iter().flatten(),
+        Some((upper_path.as_c_str(), work_path.as_c_str())),
+        NOSUID_NODEV,
+    )
+    .at(Step::Overlay)?;
     attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
         .at(Step::Overlay)?;
 
     let in_root = root.as_fd();
+    let mut used = 0;
     for (index, tree) in prepared.system.iter().enumerate() {
         let Some(opened) = &system_trees[index] else { continue };
         let target = open_in(in_root, &tree.target, DIRECTORY).at_index(Step::SystemTree, index)?;
-        if tree.writable {
-            writable_tree(opened, scratch.as_fd(), disk.as_ref(), index, target.as_fd())
+        let (first, count) = (used, tree.lowers.len());
+        used += count;
+        let above = &over_trees[first..first + count];
+        if tree.writable || count > 0 {
+            let disk = disk.as_ref().filter(|_| tree.writable);
+            overlaid_tree(opened, above, tree.writable, scratch.as_fd(), disk, index, target.as_fd())
                 .at_index(Step::SystemTree, index)?;
         } else {
             set_attributes(opened.as_fd(), NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)
@@ -395,9 +411,9 @@ fn make_and_open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 /// Attaches the trees under short names in the scratch file system.
-fn stage(trees: &[Option<OwnedFd>], scratch: BorrowedFd<'_>) -> Result<(), Errno> {
+fn stage(trees: &[Option<OwnedFd>], head: u8, scratch: BorrowedFd<'_>) -> Result<(), Errno> {
     for (index, tree) in trees.iter().flatten().enumerate() {
-        let name = [b'l', letter(index / 26), letter(index), 0];
+        let name = [head, letter(index / 26), letter(index), 0];
         let name = CStr::from_bytes_with_nul(&name).map_err(|_| Errno::INVAL)?;
         attach(tree.as_fd(), make_and_open(scratch, name)?.as_fd())?;
     }
@@ -409,9 +425,12 @@ fn letter(index: usize) -> u8 {
     b"abcdefghijklmnopqrstuvwxyz"[index % 26]
 }
 
-/// An overlay over one host system folder, its changes in the upper.
-fn writable_tree(
+/// An overlay over one host system folder, with what layers have there above it and, if `writable`, its changes in the
+/// upper.
+fn overlaid_tree(
     lower: &OwnedFd,
+    above: &[Option<OwnedFd>],
+    writable: bool,
     scratch: BorrowedFd<'_>,
     disk: Option<&OwnedFd>,
     index: usize,
@@ -422,6 +441,11 @@ fn writable_tree(
     let name = |i: usize| CStr::from_bytes_with_nul(&names[i]).map_err(|_| Errno::INVAL);
     let place = make_and_open(scratch, name(0)?)?;
     attach(lower.as_fd(), place.as_fd())?;
+    let lowers = above.iter().flatten().chain(std::iter::once(lower));
+    if !writable {
+        let mount = overlay(lowers, None, NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        return attach(mount.as_fd(), target);
+    }
     let store = disk.map_or(scratch, AsFd::as_fd);
     let open = |name: &CStr| match make_and_open(store, name) {
         Err(Errno::EXIST) => open_in(store, name, DIRECTORY),
@@ -429,7 +453,7 @@ fn writable_tree(
     };
     let (upper, work) = (open(name(1)?)?, open(name(2)?)?);
     let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-    let mount = overlay(std::iter::once(lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+    let mount = overlay(lowers, Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
     attach(mount.as_fd(), target)
 }
 
@@ -543,7 +567,8 @@ fn mount_bind(
                 (make_and_open(scratch, c"home-upper")?, make_and_open(scratch, c"home-work")?);
             let lower = open_in(scratch, c"home", DIRECTORY)?;
             let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-            let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+            let mount =
+                overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
             attach(mount.as_fd(), target.as_fd())
         };
         return cover().at_index(Step::Bind, index);
@@ -565,6 +590,6 @@ fn under_review(
     attach(review.as_fd(), make_and_open(scratch, c"review")?.as_fd())?;
     let lower = open_in(scratch, c"reviewed", DIRECTORY)?;
     let (upper, work) = (FdPath::new(review.as_fd(), c"/upper"), FdPath::new(review.as_fd(), c"/work"));
-    let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+    let mount = overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
     attach(mount.as_fd(), target)
 }

@@ -17,6 +17,8 @@ pub struct ImageFacts {
     pub lowers: Vec<PathBuf>,
     /// The host's own system folders lie beneath it: it was made of a cube on `host`.
     pub on_host: bool,
+    /// What its layers have in the host's system folders, topmost first: laid over those.
+    pub over_system: Vec<(PathBuf, Vec<PathBuf>)>,
     /// The shell in it.
     pub shell: String,
     /// Its `Env`.

@@ -84,6 +84,7 @@ mod tests {
             digest: "sha256:1".into(),
             lowers: Vec::new(),
             on_host: false,
+            over_system: Vec::new(),
             shell: "/bin/sh".into(),
             env: Vec::new(),
             entrypoint: Vec::new(),

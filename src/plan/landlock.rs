@@ -130,8 +130,8 @@ mod tests {
                 lowers: Vec::new(),
                 upper: UpperPlan::Tmpfs { size: ByteSize::parse("1M").unwrap() },
                 system: vec![
-                    SystemTree { path: PathBuf::from("/usr"), writable: false },
-                    SystemTree { path: PathBuf::from("/lib"), writable: true },
+                    SystemTree { path: PathBuf::from("/usr"), writable: false, lowers: Vec::new() },
+                    SystemTree { path: PathBuf::from("/lib"), writable: true, lowers: Vec::new() },
                 ],
             },
             mounts: vec![mount("/projects/p", false), mount("/ro", true), mount("/opt", false)],

@@ -172,6 +172,9 @@ pub struct SystemTree {
     /// False: a read-only bind. True: an overlay whose changes go to the upper (only useful when
     /// an id map makes the host's root appear as root inside).
     pub writable: bool,
+    /// What layers of an image on `host` have here, topmost first.
+    #[serde(default)]
+    pub lowers: Vec<PathBuf>,
 }
 
 /// A host folder or file seen inside.

@@ -252,7 +252,12 @@ fn root(
         return RootPlan { lowers: image.lowers.clone(), upper, system: Vec::new() };
     }
     let writable = user.idmapped_mounts && user.run_as == RunAs::Root;
-    let system = facts.system.iter().map(|path| SystemTree { path: path.clone(), writable }).collect();
+    let over = |path: &PathBuf| {
+        let all = facts.image.iter().flat_map(|image| image.over_system.iter());
+        all.filter(|(tree, _)| tree == path).flat_map(|(_, lowers)| lowers.iter().cloned()).collect()
+    };
+    let system = facts.system.iter();
+    let system = system.map(|path| SystemTree { path: path.clone(), writable, lowers: over(path) }).collect();
     let above = facts.image.iter().flat_map(|image| image.lowers.iter().cloned());
     RootPlan { lowers: above.chain([facts.skeleton.clone()]).collect(), upper, system }
 }

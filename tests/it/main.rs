@@ -27,6 +27,7 @@ mod links;
 mod network;
 mod resources;
 mod review;
+mod snapshot;
 mod terminal;
 mod verbs;
 

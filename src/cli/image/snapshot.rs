@@ -44,7 +44,7 @@ pub struct SnapshotArgs {
 ///
 /// # Errors
 /// What failed, for a person; nothing was stored then.
-pub(super) fn run(args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure> {
+pub(in crate::cli) fn run(args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure> {
     let name = image_name(&args.name).map_err(|error| Failure::usage(error.to_string()))?;
     let target = Target::parse(args, ctx)?;
     let engine = ctx.engine();

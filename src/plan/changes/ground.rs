@@ -104,7 +104,7 @@ impl Ground {
                 prefix: inside(&tree.path.to_string_lossy()),
                 project: false,
                 upper: UpperPlace::Store { name: system_upper(index) },
-                lowers: vec![tree.path.clone()],
+                lowers: tree.lowers.iter().chain([&tree.path]).cloned().collect(),
                 mounted: Vec::new(),
             });
         }
