@@ -22,6 +22,7 @@ mod escape_files;
 mod escape_process;
 mod escape_syscalls;
 mod faults;
+mod image_root;
 mod life;
 mod links;
 mod network;
