@@ -9,6 +9,7 @@
 //! $DATA/images/                 an OCI image layout: skopeo, podman and umoci read it as `oci:$DATA/images:NAME`
 //!   oci-layout  index.json      every name, every generation
 //!   blobs/sha256/HEX            manifests, configs, layers; bytes as they came, never changed
+//!   partial/HEX             layers of which a pull has only the beginning
 //!   quarantine/HEX              blobs that `image check` found damaged
 //! $DATA/layers/sha256-DIFFID/   one unpacked layer, shared by images and cubes, never changed (0700: what lies in it may
 //!   layer.json                  be setuid)            version, diff id, sizes, what was left out
@@ -59,6 +60,7 @@ pub mod ingest;
 pub mod layers;
 pub mod names;
 pub mod pack;
+pub mod registry;
 pub mod store;
 pub mod tar;
 pub mod unpack;

@@ -3,7 +3,7 @@
 mod list;
 mod manage;
 pub(super) mod snapshot;
-mod transfer;
+pub(super) mod transfer;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -81,6 +81,31 @@ pub enum ImageVerb {
         after_help = "Examples:\n  tripmine image snapshot dev site                     of the running cube of the project `site`\n  tripmine image snapshot dev -m work --update-machine work\n  tripmine image snapshot dev k7f --create-machine lab  a new machine that starts from it\n\nIts home, its projects and what the launch itself makes are not in it. What looks like a secret is shown first."
     )]
     Snapshot(snapshot::SnapshotArgs),
+    /// Bring an image in from a registry
+    #[command(
+        after_help = "Examples:\n  tripmine image pull debian:12\n  tripmine image pull ghcr.io/owner/app@sha256:… app\n  tripmine image pull --plain-http localhost:5000/app\n\nLogins are those of `docker login` and `podman login`, credential helpers included."
+    )]
+    Pull {
+        /// The image, as docker and podman write it
+        #[arg(value_name = "[HOST/]REPOSITORY[:TAG][@DIGEST]")]
+        remote: String,
+        /// Its name here [default: as it was typed]
+        name: Option<String>,
+        /// How the registry is reached.
+        #[command(flatten)]
+        how: HowReached,
+    },
+    /// Send an image to a registry
+    Push {
+        /// The image
+        image: String,
+        /// Where to [default: its name]
+        #[arg(value_name = "[HOST/]REPOSITORY[:TAG]")]
+        remote: Option<String>,
+        /// How the registry is reached.
+        #[command(flatten)]
+        how: HowReached,
+    },
     /// Hand an image out: oci:DIR, oci-archive:FILE or docker-archive:FILE
     #[command(
         after_help = "Examples:\n  tripmine image export dev oci:out:dev && skopeo inspect oci:out:dev\n  tripmine image export dev docker-archive:dev.tar && docker load -i dev.tar"
@@ -110,6 +135,17 @@ pub struct ImportArgs {
     /// Let an archive that you trust unpack to more than 64G, or much more than it is
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<ByteSize>,
+}
+
+/// How a registry is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct HowReached {
+    /// Without encryption; only for a registry on this host itself
+    #[arg(long)]
+    pub plain_http: bool,
+    /// Through a proxy, which resolves names, too
+    #[arg(long, value_name = "socks5h://HOST:PORT")]
+    pub proxy: Option<String>,
 }
 
 /// How a layer is compressed.
@@ -150,6 +186,12 @@ pub fn run(args: &ImageArgs, ctx: &Ctx) -> Result<u8, Failure> {
         ImageVerb::Check { json } => manage::check(&store, *json, ctx),
         ImageVerb::Snapshot(args) => snapshot::run(args, ctx).map(done),
         ImageVerb::Import(args) => transfer::import(store, args, ctx).map(done),
+        ImageVerb::Pull { remote, name, how } => {
+            transfer::pull(&store, remote, name.as_deref(), how, ctx).map(done)
+        }
+        ImageVerb::Push { image, remote, how } => {
+            transfer::push(&store, image, remote.as_deref(), how, ctx).map(done)
+        }
         ImageVerb::Export { image, target } => {
             transfer::export(&store, &reference(image)?, target, ctx).map(done)
         }

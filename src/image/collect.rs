@@ -78,12 +78,11 @@ impl Store {
             }
         }
         for digest in doomed.layers.keys() {
-            // First out of its name, so that a killed removal leaves no half of a layer that looks whole.
-            let (path, aside) =
-                (self.layer_dir(digest), self.ingest_dir().join(format!("old-{}", digest.hex())));
-            let mark = aside.with_extension("lock");
-            std::fs::write(&mark, "").map_err(|error| cannot("write", &mark, error))?;
-            std::fs::rename(&path, &aside).map_err(|error| cannot("remove", &path, error))?;
+            self.put_aside(digest)?;
+        }
+        // Nobody pulls now: beginnings of layers that were given up go.
+        for entry in std::fs::read_dir(self.partial_dir()).into_iter().flatten().flatten() {
+            std::fs::remove_file(entry.path()).map_err(|error| cannot("remove", &entry.path(), error))?;
         }
         self.clear_remains();
         Ok(collected)

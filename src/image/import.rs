@@ -2,7 +2,7 @@
 
 mod archive;
 mod docker;
-mod oci;
+pub(super) mod oci;
 
 use std::collections::BTreeMap;
 use std::fs::File;

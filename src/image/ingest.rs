@@ -11,6 +11,7 @@ use crate::model::Failure;
 use crate::model::image::document::media;
 use crate::model::image::{Compression, Descriptor, Digest, ImageConfig, Manifest};
 use crate::store::atomic::{sync_folder, write_atomic};
+use crate::store::boot::boot_id;
 use crate::store::fail::cannot;
 use crate::store::lock::Lock;
 
@@ -109,10 +110,10 @@ impl Drop for Ingest<'_> {
     }
 }
 
-impl Ingest<'_> {
+impl<'a> Ingest<'a> {
     /// The store that it adds to.
     #[must_use]
-    pub const fn store(&self) -> &Store {
+    pub const fn store(&self) -> &'a Store {
         self.store
     }
 
@@ -204,7 +205,7 @@ impl Ingest<'_> {
         {
             return Err(wrong_tar(&blob.digest, &known, &wanted));
         }
-        let ready = diff_id.or(known).filter(|diff_id| self.store.layer_dir(diff_id).is_dir());
+        let ready = diff_id.or(known).filter(|diff_id| self.store.layer_ready(diff_id));
         let diff_id = match ready {
             // An unpacked layer of that name is there: only the blob's own tar is left to be checked.
             Some(ready) => match known {
@@ -228,7 +229,7 @@ impl Ingest<'_> {
     /// It is not.
     pub fn stored(&mut self, descriptor: &Descriptor, diff_id: Digest) -> Result<Layer, Failure> {
         drop(self.store.open_blob(descriptor)?);
-        if !self.store.layer_dir(&diff_id).is_dir() {
+        if !self.store.layer_ready(&diff_id) {
             self.unpack_stored(descriptor, diff_id)?;
         }
         Ok(Layer { descriptor: descriptor.clone(), diff_id })
@@ -292,14 +293,12 @@ impl Ingest<'_> {
             bytes: done.bytes,
             devices: done.devices,
             attributes: done.attributes,
+            boot: Some(boot_id().to_owned()),
         };
         let path = folder.join("layer.json");
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         write_atomic(&path, &bytes, 0o644).map_err(|error| cannot("write", &path, error))?;
         let target = self.store.layer_dir(&diff_id);
-        // All of its files are on disk before its name is.
-        let synced = File::open(&folder).and_then(|file| Ok(rustix::fs::syncfs(&file)?));
-        synced.map_err(|error| cannot("sync", &folder, error))?;
         match std::fs::rename(&folder, &target) {
             Ok(()) => sync_folder(&self.store.layout.layers_dir())
                 .map_err(|error| cannot("sync", &target, error))?,

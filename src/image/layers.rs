@@ -2,11 +2,14 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::image::{Descriptor, Digest, ImageConfig, Manifest};
 use crate::model::{Failure, ImageRef};
+use crate::store::atomic::write_atomic;
+use crate::store::boot::boot_id;
 use crate::store::fail::cannot;
 
 use super::store::{Hold, Store};
@@ -61,7 +64,14 @@ pub struct LayerRecord {
     pub devices: u64,
     /// Extended attributes that were left out.
     pub attributes: u64,
+    /// The boot in which it was unpacked, until it is old enough to be on disk for certain. A layer of another boot is
+    /// unpacked again: waiting for thousands of files to be written out would make every import as slow as the disk.
+    #[serde(default)]
+    pub boot: Option<String>,
 }
+
+/// By then the kernel has written everything out (`vm.dirty_expire_centisecs` is 30 seconds).
+const WRITTEN_OUT: Duration = Duration::from_secs(120);
 
 impl Store {
     /// What a reference stands for, with every layer unpacked.
@@ -103,7 +113,7 @@ impl Store {
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for (blob, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
             let folder = self.layer_dir(diff_id);
-            if !folder.is_dir() {
+            if !self.layer_ready(diff_id) {
                 self.begin()?.unpack_stored(blob, *diff_id).map_err(|failure| about(reference, failure))?;
             }
             layers.push(LayerDir { diff_id: *diff_id, path: folder.join("root") });
@@ -137,6 +147,44 @@ impl Store {
         check_layers(&manifest, &config)
             .map_err(|why| Failure::failed(format!("the image `{reference}` {why}")))?;
         Ok((manifest, config))
+    }
+
+    /// True when a layer is unpacked and whole. One that may have lost files in a crash of the host is put aside.
+    #[must_use]
+    pub fn layer_ready(&self, diff_id: &Digest) -> bool {
+        let folder = self.layer_dir(diff_id);
+        let path = folder.join("layer.json");
+        let Ok(found) = std::fs::metadata(&path) else {
+            // Without a record it is nothing of ours.
+            return folder.is_dir() && self.put_aside(diff_id).is_err();
+        };
+        let Some(mut record) = self.layer_record(diff_id) else { return self.put_aside(diff_id).is_err() };
+        match &record.boot {
+            None => true,
+            Some(boot) if boot == boot_id() => {
+                let old = found
+                    .modified()
+                    .ok()
+                    .and_then(|at| at.elapsed().ok())
+                    .is_some_and(|age| age > WRITTEN_OUT);
+                if old {
+                    record.boot = None;
+                    // Only tried again the next time.
+                    drop(serde_json::to_vec(&record).map(|bytes| write_atomic(&path, &bytes, 0o644)));
+                }
+                true
+            }
+            Some(_) => self.put_aside(diff_id).is_err(),
+        }
+    }
+
+    /// Takes an unpacked layer out of its name, so that a killed removal leaves no half that looks whole.
+    pub(super) fn put_aside(&self, diff_id: &Digest) -> Result<(), Failure> {
+        let (path, aside) =
+            (self.layer_dir(diff_id), self.ingest_dir().join(format!("old-{}", diff_id.hex())));
+        let mark = aside.with_extension("lock");
+        std::fs::write(&mark, "").map_err(|error| cannot("write", &mark, error))?;
+        std::fs::rename(&path, &aside).map_err(|error| cannot("remove", &path, error))
     }
 
     /// The record of an unpacked layer, if it is there.

@@ -145,6 +145,10 @@ impl Store {
         self.images_dir().join("blobs/sha256")
     }
 
+    pub(super) fn partial_dir(&self) -> PathBuf {
+        self.images_dir().join("partial")
+    }
+
     pub(super) fn quarantine_dir(&self) -> PathBuf {
         self.images_dir().join("quarantine")
     }

@@ -191,3 +191,6 @@ fn split(path: &[u8]) -> Result<Vec<&[u8]>, UnpackError> {
     }
     Ok(parts)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod digest;
 pub mod document;
+pub mod remote;
 
 use std::fmt;
 

@@ -58,7 +58,9 @@ fn import_with(env: &Env, name: &str, config: &Value) {
         fs::write(blobs.join(&hex), bytes).unwrap();
         (format!("sha256:{hex}"), bytes.len())
     };
-    let made = Command::new("tar").args(["-C", folder.to_str().unwrap(), "--owner=0", "--group=0", "-cf", "-", "."]).output();
+    let made = Command::new("tar")
+        .args(["-C", folder.to_str().unwrap(), "--owner=0", "--group=0", "-cf", "-", "."])
+        .output();
     let (layer, layer_size) = put(&made.unwrap().stdout);
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let config = json!({ "architecture": arch, "os": "linux", "config": config, "rootfs": { "type": "layers", "diff_ids": [layer] } });
@@ -110,14 +112,19 @@ fn the_config_is_honoured() {
     }
     assert!(!text.contains("evil"), "{text}");
     // What is typed counts more than what the image says.
-    let output = env.tripmine(["run", "app", "-e", "FROM_IMAGE=2", "-w", "/var", "--", "sh", "-c", "pwd; env"]);
+    let output =
+        env.tripmine(["run", "app", "-e", "FROM_IMAGE=2", "-w", "/var", "--", "sh", "-c", "pwd; env"]);
     assert!(output.ok(0).starts_with("/var\n") && output.stdout.contains("FROM_IMAGE=2"), "{output:?}");
 }
 
 #[test]
 fn the_images_user_is_honoured_and_hostile_values_are_refused() {
     let env = Env::new();
-    import_with(&env, "db", &json!({ "User": "db", "Cmd": ["/bin/sh", "-c", "id -u; id -g; touch ~/mine && stat -c %u ~/mine"] }));
+    import_with(
+        &env,
+        "db",
+        &json!({ "User": "db", "Cmd": ["/bin/sh", "-c", "id -u; id -g; touch ~/mine && stat -c %u ~/mine"] }),
+    );
     let output = env.tripmine(["run", "db"]);
     if is_root() {
         assert!(output.stderr.contains("the image's own user 77 is not used"), "{output:?}");
@@ -133,7 +140,8 @@ fn the_images_user_is_honoured_and_hostile_values_are_refused() {
         ("env", json!({ "Env": ["=x"], "Cmd": ["id"] }), "Env"),
     ] {
         // Refused when it comes in, or when it is launched: with its reason either way.
-        let folder = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| import_with(&env, name, &config)));
+        let folder =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| import_with(&env, name, &config)));
         if folder.is_ok() {
             env.tripmine(["run", name]).fails(125, part);
         }
@@ -157,7 +165,15 @@ fn links_of_an_image_lead_nowhere() {
     });
     env.tripmine(["machine", "create", "links", "-i", "links"]).ok(0);
     env.project("site");
-    let output = env.tripmine(["-m", "links", "site", "--", "sh", "-c", "pwd; touch here /tmp/x; ls -a ~; cat /etc/hostname; echo x > /dev/null"]);
+    let output = env.tripmine([
+        "-m",
+        "links",
+        "site",
+        "--",
+        "sh",
+        "-c",
+        "pwd; touch here /tmp/x; ls -a ~; cat /etc/hostname; echo x > /dev/null",
+    ]);
     assert!(output.ok(0).starts_with("/projects/site"), "{output:?}");
     assert!(!output.stdout.contains("secret"), "{output:?}");
     let left: Vec<_> = fs::read_dir(&canary).unwrap().flatten().map(|entry| entry.file_name()).collect();
@@ -195,7 +211,10 @@ fn a_home_is_seeded_from_the_machines_own_image() {
 fn a_running_cubes_image_is_not_collected() {
     let env = Env::new();
     import(&env, "small", |_| {});
-    let id = env.tripmine(["run", "small", "-d", "--", "sh", "-c", "while :; do cat /opt/mark > /tmp/seen; done"]).ok(0).to_owned();
+    let id = env
+        .tripmine(["run", "small", "-d", "--", "sh", "-c", "while :; do cat /opt/mark > /tmp/seen; done"])
+        .ok(0)
+        .to_owned();
     env.tripmine(["image", "rm", "--yes", "small"]);
     env.tripmine(["prune", "--yes"]);
     assert_eq!(env.tripmine(["exec", &id, "--", "cat", "/opt/mark"]).ok(0), "image");

@@ -1,18 +1,23 @@
 //! Bringing images in and handing them out, with a bar for whoever waits.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::ImportArgs;
+use super::{HowReached, ImportArgs};
 use crate::cli::ctx::Ctx;
 use crate::image::Store;
 use crate::image::export::{self, Target};
 use crate::image::helper::Limits;
 use crate::image::import::{self, ImportOptions};
 use crate::image::names::Entry;
-use crate::model::image::image_name;
+use crate::image::registry::client::{Client, ClientOptions};
+use crate::image::registry::{credentials, pull, push};
+use crate::model::image::remote::RemoteRef;
+use crate::model::image::{Digest, image_name};
 use crate::model::{Failure, ImageRef};
 use crate::store::usage::usage;
 
@@ -46,7 +51,7 @@ pub(super) fn import(mut store: Store, args: &ImportArgs, ctx: &Ctx) -> Result<(
         name: name.map_err(|error| Failure::usage(error.to_string()))?,
         tag: args.tag.clone(),
         compression: args.compress.map(Into::into),
-        machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
+        machine: machine(),
         now: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
     };
     let entries = if args.path == Path::new("-") {
@@ -63,6 +68,114 @@ pub(super) fn import(mut store: Store, args: &ImportArgs, ctx: &Ctx) -> Result<(
     };
     done("import", &entries, ctx);
     Ok(())
+}
+
+/// Where logins may lie, the first found wins: docker's and podman's places.
+fn login_files(ctx: &Ctx) -> Vec<PathBuf> {
+    let variable = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let mut files: Vec<PathBuf> = variable("REGISTRY_AUTH_FILE").into_iter().collect();
+    files.extend(variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")));
+    files.push(ctx.home.join(".config/containers/auth.json"));
+    files.push(variable("DOCKER_CONFIG").unwrap_or_else(|| ctx.home.join(".docker")).join("config.json"));
+    files
+}
+
+/// A bar for each blob on the way.
+struct Bars {
+    all: MultiProgress,
+    each: Mutex<BTreeMap<Digest, ProgressBar>>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        let hidden = !std::io::stderr().is_terminal();
+        let all = if hidden {
+            MultiProgress::with_draw_target(ProgressDrawTarget::hidden())
+        } else {
+            MultiProgress::new()
+        };
+        Self { all, each: Mutex::default() }
+    }
+
+    fn add(&self, digest: &Digest, length: u64, count: u64) {
+        let Ok(mut each) = self.each.lock() else { return };
+        let bar = each.entry(*digest).or_insert_with(|| self.all.add(bar(&digest.short(), Some(length))));
+        bar.inc(count);
+        if bar.position() >= length {
+            bar.finish();
+        }
+    }
+}
+
+fn client(remote: &RemoteRef, how: &HowReached, push: bool, ctx: &Ctx) -> Result<Client, Failure> {
+    let login = credentials::find(&login_files(ctx), remote)?;
+    let options = ClientOptions { plain_http: how.plain_http, proxy: how.proxy.clone(), login };
+    Client::new(remote, options, push)
+}
+
+fn remote(text: &str) -> Result<RemoteRef, Failure> {
+    RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))
+}
+
+pub(super) fn pull(
+    store: &Store,
+    text: &str,
+    name: Option<&str>,
+    how: &HowReached,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let entry = fetch(store, text, name, how, ctx)?;
+    done("pull", &[entry], ctx);
+    Ok(())
+}
+
+/// Pulls, and says nothing on standard output: what is launched speaks there.
+pub(in crate::cli) fn fetch(
+    store: &Store,
+    text: &str,
+    name: Option<&str>,
+    how: &HowReached,
+    ctx: &Ctx,
+) -> Result<crate::image::names::Entry, Failure> {
+    let remote = remote(text)?;
+    let name = name.map(image_name).transpose().map_err(|error| Failure::usage(error.to_string()))?;
+    let client = client(&remote, how, false, ctx)?;
+    let machine = machine();
+    let bars = Bars::new();
+    let progress = |digest: &Digest, length: u64, count: u64| bars.add(digest, length, count);
+    pull::pull(store, &client, &remote, name.as_deref(), &machine, &progress).map_err(|failure| Failure {
+        message: format!("cannot pull `{remote}`: {}", failure.message),
+        ..failure
+    })
+}
+
+pub(super) fn push(
+    store: &Store,
+    image: &str,
+    to: Option<&str>,
+    how: &HowReached,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let entry = store.find(&super::reference(image)?)?;
+    let target = remote(to.or(entry.name.as_deref()).unwrap_or(image))?;
+    if target.digest.is_some() {
+        return Err(Failure::usage("a push names a tag: the digest is the image's own"));
+    }
+    let client = client(&target, how, true, ctx)?;
+    let bars = Bars::new();
+    let progress = |digest: &Digest, length: u64, count: u64| bars.add(digest, length, count);
+    let digest = push::push(store, &client, &target, &entry, &progress).map_err(|failure| Failure {
+        message: format!("cannot push `{target}`: {}", failure.message),
+        ..failure
+    })?;
+    ctx.record("image push", &format!("{} {target}", entry.reference()), None);
+    ctx.out.line(digest.to_string());
+    ctx.out.note(format!("pushed `{}` to {target}", entry.reference()));
+    Ok(())
+}
+
+fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
 }
 
 fn done(act: &str, entries: &[Entry], ctx: &Ctx) {

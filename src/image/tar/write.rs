@@ -118,7 +118,7 @@ fn put(field: &mut [u8; 100], bytes: &[u8]) {
 /// The pax records that the plain header cannot hold.
 fn records(member: &Member, stored: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let plain = |text: &[u8]| text.len() <= 100 && text.is_ascii();
+    let plain = |text: &[u8]| text.len() <= 100 && text.is_ascii() && !text.contains(&0);
     if !plain(&member.path) && member.pieces.is_none() {
         record(&mut bytes, "path", &member.path);
     }
