@@ -25,7 +25,8 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
     } else {
         cube_ref::each(&args.cubes, |word| {
             // A keeper lives a moment longer than its cube.
-            let entry = crate::engine::changes::settled(&ctx.engine(), cube_ref::one(ctx, word, Prefer::Any)?)?;
+            let entry =
+                crate::engine::changes::settled(&ctx.engine(), cube_ref::one(ctx, word, Prefer::Any)?)?;
             if entry.live && !args.force { Err(running(&entry)) } else { Ok(entry) }
         })
     };
