@@ -50,6 +50,9 @@ impl Kind {
     }
 }
 
+/// Extended attributes: names and values, sorted.
+pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// An entry of a tree, as lstat(2), readlink(2) and listxattr(2) tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -71,8 +74,8 @@ pub struct Entry {
     pub target: Option<Vec<u8>>,
     /// Major and minor number of a device.
     pub device: Option<(u32, u32)>,
-    /// Names and values of its extended attributes, sorted, without overlayfs's own.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its extended attributes, without overlayfs's own.
+    pub xattrs: Attributes,
     /// File system and inode, when it has more than one name.
     pub hard_link: Option<(u64, u64)>,
 }

@@ -7,7 +7,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::plan::changes::{Entry, Kind};
+use crate::plan::changes::{Attributes, Entry, Kind};
 
 /// Extended attributes that overlayfs keeps for itself when it was mounted in a user namespace, and otherwise.
 const MARKS: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];
@@ -117,7 +117,7 @@ fn kind(stat: &Stat) -> Kind {
 }
 
 /// The extended attributes, sorted, and what those of overlayfs mean.
-fn attributes(fd: &OwnedFd) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Marks), Errno> {
+fn attributes(fd: &OwnedFd) -> Result<(Attributes, Marks), Errno> {
     // A descriptor that is only looked through has no attributes of its own; its path in /proc does.
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let (mut found, mut marks) = (Vec::new(), Marks::default());

@@ -198,7 +198,7 @@ mod tests {
         for name in ["dev/null", "dev/pts", "proc", "home/ann", "projects", "etc/resolv.conf"] {
             assert!(folder.join(name).exists(), "{name}");
         }
-        let bad = SkeletonUser { home: "/../x".into(), ..user };
+        let bad = SkeletonUser { home: "/../x".into(), ..user.clone() };
         assert!(make(base.path(), &Over { key: "l", user: &bad, ..over }).is_err());
     }
 }
