@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::env::{Env, PATIENCE, until};
+use crate::env::{Env, PATIENCE, is_root, skip, until};
+use crate::pty::Pty;
 
 /// Launches a cube that runs `script`, says when it is through, and goes on with `then`.
 fn running(env: &Env, options: &[&str], script: &str, then: &str) -> String {
@@ -122,4 +123,52 @@ fn shells_with_work_in_the_foreground_notice_nothing() {
     let states = env.tripmine(["exec", &id, "--", "cat", "/tmp/before", "/tmp/after"]);
     assert!(!states.ok(0).contains("Stopped"), "{}", states.stdout);
     env.tripmine(["kill", &id]).ok(0);
+}
+
+#[test]
+fn what_changed_in_the_hosts_own_folders_comes_along() {
+    if !is_root() {
+        return skip(
+            "what_changed_in_the_hosts_own_folders_comes_along",
+            "only root's cubes may write there",
+        );
+    }
+    let env = Env::new();
+    let script =
+        "printf '#!/bin/sh\\necho mine\\n' > /usr/bin/mytool && chmod 755 /usr/bin/mytool && rm /usr/bin/yes";
+    env.inside_with(&["--user", "root", "--keep", "box"], script).ok(0);
+    assert_eq!(env.tripmine(["changes", "box"]).ok(0), "A /usr/bin/mytool  20B\nD /usr/bin/yes");
+    env.tripmine(["image", "snapshot", "dev", "box"]).ok(0);
+    for (user, writes) in [("me", "no"), ("root", "yes")] {
+        let script = "mytool; test -e /usr/bin/yes || echo gone; test -e /usr/bin/env && touch /usr/x 2>/dev/null && echo yes || echo no";
+        let output = env.tripmine(["run", "dev", "--user", user, "--", "/bin/sh", "-c", script]);
+        assert_eq!(output.ok(0), format!("mine\ngone\n{writes}"), "{user}");
+    }
+    assert!(
+        std::path::Path::new("/usr/bin/yes").exists() && !std::path::Path::new("/usr/bin/mytool").exists()
+    );
+    env.tripmine(["rm", "--yes", "box"]).ok(0);
+}
+
+#[test]
+fn a_throwaway_that_changed_its_system_asks_on_a_terminal() {
+    let env = Env::new();
+    let mut pty = Pty::tripmine(&env, &["run", "host", "--", "/bin/sh", "-c", "echo hi > /etc/new"]);
+    pty.wait_for("[D]iscard?");
+    pty.type_text("s\r");
+    pty.wait_for("A /etc/new");
+    pty.type_text("k\r");
+    pty.wait_for("name of the image:");
+    pty.type_text("asked\r");
+    assert_eq!(pty.wait_exit(PATIENCE), 0);
+    assert_eq!(env.tripmine(["run", "asked", "--", "cat", "/etc/new"]).ok(0), "hi");
+    // The default drops it, a cube that changed nothing is not asked about, and neither is one without a terminal.
+    let mut pty = Pty::tripmine(&env, &["run", "host", "--", "/bin/sh", "-c", "echo hi > /etc/new"]);
+    pty.wait_for("[D]iscard?");
+    pty.type_text("\r");
+    assert_eq!(pty.wait_exit(PATIENCE), 0);
+    let mut pty = Pty::tripmine(&env, &["run", "host", "--", "true"]);
+    assert_eq!(pty.wait_exit(PATIENCE), 0);
+    assert!(!pty.shown().contains("iscard"));
+    env.inside("echo hi > /etc/new").ok(0);
 }
