@@ -1,14 +1,18 @@
 //! The command-line face: turns what a person typed into a request, and a reply into what they see.
 
+pub mod apply;
 pub mod args;
 pub mod attach;
+pub mod changes;
 pub mod completions;
 pub mod ctx;
 pub mod cube_ref;
 pub mod doctor;
 pub mod events;
 pub mod exec;
+pub mod exit_question;
 pub mod forward;
+pub mod image;
 pub mod inspect;
 pub mod kill;
 pub mod launch;

@@ -1,13 +1,17 @@
 //! One place that carries a request out, whichever face asked: looks up what planning needs, launches,
 //! and talks to keepers. Prints nothing, asks nothing.
 
+pub mod changes;
 pub mod client;
 pub mod environment;
 pub mod facts;
 pub mod forward;
 pub mod home;
+pub mod host_base;
+pub mod image_root;
 pub mod launch;
 mod secret;
+pub mod snapshot;
 
 use std::path::PathBuf;
 

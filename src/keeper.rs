@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod end;
 pub mod forward;
+pub mod ground;
 pub mod input;
 pub mod net;
 pub mod output;

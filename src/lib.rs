@@ -10,18 +10,20 @@
 //! | [`plan`] | the decisions; pure |
 //! | [`config`] | text ↔ model |
 //! | [`store`] | what lies on disk |
+//! | [`image`] | images: the store, import and export, registries |
 //! | [`host`] | the Linux edge: probes, system-call wrappers, cgroups, processes |
 //! | [`jail`] | inside the child: apply the plan, confine, then init |
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
 //! | [`gateway`] | a cube's network: policy per connection, names, proxy, relays |
 //! | [`engine`] | carries a Request out, whichever face asked |
 //! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
+//! | [`upper`] | reading what a cube changed, and taking it over |
 //! | [`cli`] | the command-line face |
 //!
 //! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
-//! term → model`; `store → model, config`; `host → model` and the plan's types; `jail → model, plan,
-//! host`; `gateway → model, plan`; `keeper → model, plan, host, store, jail, term,
-//! gateway`. `model`, `plan` and `term` touch no file,
+//! term → model`; `store → model, config`; `image → model, plan, store, host`; `host → model` and the plan's
+//! types; `jail → model, plan, host`; `gateway → model, plan`; `keeper → model, plan, host, image, store, jail, term,
+//! gateway, upper`. `model`, `plan` and `term` touch no file,
 //! process, socket, clock, environment or randomness.
 
 pub mod cli;
@@ -29,9 +31,11 @@ pub mod config;
 pub mod engine;
 pub mod gateway;
 pub mod host;
+pub mod image;
 pub mod jail;
 pub mod keeper;
 pub mod model;
 pub mod plan;
 pub mod store;
 pub mod term;
+pub mod upper;

@@ -1,4 +1,5 @@
-//! Picks the personality before any thread exists: face, keeper, or the probe of `verify-jail`. Nothing else.
+//! Picks the personality before any thread exists: face, keeper, the helpers that read uppers and archives, or the probe of
+//! `verify-jail`. Nothing else.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -12,7 +13,9 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
+        Some(tripmine::upper::helper::VERB) => tripmine::upper::helper::main(),
         Some(tripmine::plan::battery::PROBE_VERB) => tripmine::cli::probe_jail(&argv[2..]),
+        Some(tripmine::image::helper::HELPER_VERB) => tripmine::image::helper::main(argv.get(2)),
         _ => {
             // A keeper takes a moment to come up: it does so while the command line is read.
             match tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::fork_keeper) {

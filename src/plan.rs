@@ -3,14 +3,18 @@
 
 pub mod battery;
 pub mod built;
+pub mod changes;
+pub mod collect;
 pub mod diagnose;
 pub mod env;
 pub mod explain;
 pub mod facts;
 pub mod idmap;
+pub mod images;
 pub mod landlock;
 pub mod launch;
 pub mod layers;
+pub mod leaks;
 pub mod limits;
 pub mod mounts;
 pub mod net;

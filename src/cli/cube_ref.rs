@@ -77,6 +77,22 @@ pub fn only(ctx: &Ctx, word: Option<&str>) -> Result<CubeEntry, Failure> {
     }
 }
 
+/// The cube whose changes `word` names: a running one, an ended one, or the last one of a project that was under review.
+///
+/// # Errors
+/// As [`one`].
+pub fn changed(ctx: &Ctx, word: &str) -> Result<CubeEntry, Failure> {
+    let engine = ctx.engine();
+    let entry = match one(ctx, word, Prefer::Live) {
+        Ok(entry) => entry,
+        Err(failure) if failure.kind == FailureKind::Missing => {
+            crate::engine::changes::under_review(&engine, word)?.ok_or(failure)?
+        }
+        Err(failure) => return Err(failure),
+    };
+    crate::engine::changes::settled(&engine, entry)
+}
+
 /// Every running cube, oldest first.
 ///
 /// # Errors

@@ -3,12 +3,13 @@
 use super::args::Launch;
 use super::ctx::Ctx;
 use super::forward;
+use super::image::HowReached;
 use super::session::{self, Join, Outcome};
 use super::typed::typed;
 use crate::engine::launch::{self as engine, Waiting};
 use crate::keeper::protocol::Answer;
 use crate::model::sanitize::printable;
-use crate::model::{ExitReason, ExitRecord, Failure, Keep};
+use crate::model::{ExitReason, ExitRecord, Failure, FailureKind, ImageRef, Keep};
 use crate::plan::LaunchPlan;
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
@@ -32,6 +33,7 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
         return show(&planned.plan, launch.options.json, ctx);
     }
     engine.layout.ensure(ctx.uid)?;
+    get_image(launch, &typed, ctx)?;
     let waiting = match waiting {
         Some(waiting) => waiting,
         None => engine::start_keeper()?,
@@ -65,8 +67,44 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
     }
     let outcome =
         session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader })?;
+    if matches!(outcome, Outcome::Exited(_)) {
+        super::exit_question::ask(&plan, tty, ctx);
+    }
+    drop(client);
     let code = conclude(&outcome, plan.id.short(), ctx);
     Ok(code)
+}
+
+/// Brings the image in first, if that was asked for; never otherwise.
+fn get_image(launch: &Launch, typed: &crate::plan::Typed, ctx: &Ctx) -> Result<(), Failure> {
+    let options = &launch.options;
+    let always = match options.pull.as_deref() {
+        Some("always") => true,
+        Some("missing") => false,
+        _ => return Ok(()),
+    };
+    let image = match &typed.settings.image {
+        Some(image) => image.clone(),
+        None => {
+            let machine = typed.machine.clone().unwrap_or_else(|| ctx.default_machine());
+            let machine = crate::store::machines::load(&ctx.layout, &machine)?;
+            machine.settings.image.unwrap_or(ImageRef::Host)
+        }
+    };
+    if image == ImageRef::Host {
+        return Err(Failure::usage("`--pull`: `host` is built in, no registry has it"));
+    }
+    let store = crate::image::Store::open(&ctx.layout)?;
+    let missing = match store.find(&image) {
+        Ok(_) => false,
+        Err(failure) if failure.kind == FailureKind::Missing => true,
+        Err(failure) => return Err(failure),
+    };
+    if always || missing {
+        let how = HowReached { plain_http: options.plain_http, proxy: None };
+        super::image::transfer::fetch(&store, &image.to_string(), None, &how, ctx)?;
+    }
+    Ok(())
 }
 
 /// The key that leaves, as configured.

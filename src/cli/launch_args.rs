@@ -24,9 +24,17 @@ pub struct LaunchArgs {
     #[arg(short, long, value_name = "NAME", help_heading = WHERE)]
     pub machine: Option<String>,
 
-    /// Start from this image, this launch only; so far `host` is built
+    /// Start from this image, this launch only: `host`, NAME, NAME@N or a digest
     #[arg(short, long, value_name = "REF", help_heading = WHERE)]
     pub image: Option<String>,
+
+    /// Get the image from its registry first: always, or when it is missing [default: never]
+    #[arg(long, value_name = "never|missing|always", hide_possible_values = true, value_parser = words(&["never", "missing", "always"]), help_heading = WHERE)]
+    pub pull: Option<String>,
+
+    /// Reach the registry of `--pull` without encryption; only on this host itself
+    #[arg(long, help_heading = WHERE, hide_short_help = true, requires = "pull")]
+    pub plain_http: bool,
 
     /// Work on DIR/PROJECT, or on DIR itself without PROJECT, seen at /work
     ///
@@ -124,8 +132,8 @@ pub struct LaunchArgs {
     #[arg(long, help_heading = LIFE)]
     pub ephemeral: bool,
 
-    /// Hold the changes to the project for approval (not built yet)
-    #[arg(long, help_heading = LIFE, hide_short_help = true)]
+    /// Hold the changes to the project back until `tripmine apply`
+    #[arg(long, help_heading = LIFE)]
     pub review: bool,
 
     /// Leave it running and print its TripID

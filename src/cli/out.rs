@@ -189,6 +189,17 @@ impl Out {
             && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
+    /// Asks for a word; empty when nothing was typed or nobody answers.
+    #[must_use]
+    pub fn question(&self, question: &str) -> String {
+        let mut answer = String::new();
+        let text = format!("{} ", printable(question));
+        let heard = self.can_ask()
+            && io::stderr().lock().write_all(text.as_bytes()).is_ok()
+            && io::stdin().lock().read_line(&mut answer).is_ok();
+        if heard { answer.trim().to_owned() } else { String::new() }
+    }
+
     /// Lets the user pick one of several rows on the terminal: its index. `None` when there is no
     /// terminal or nothing was picked.
     #[must_use]

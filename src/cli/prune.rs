@@ -1,5 +1,5 @@
 //! `tripmine prune`: deletes for good what is left over: the trash, the records and logs of throwaways
-//! that ended long ago, and skeletons of `/etc` that no cube uses. Kept cubes stay.
+//! that ended long ago, skeletons of `/etc` that no cube uses, and what no image needs of the image store. Kept cubes stay.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -41,6 +41,7 @@ struct Doomed {
     bytes: u64,
     deletions: Vec<TrashRecord>,
     cubes: Vec<Ended>,
+    images: super::image::Swept,
 }
 
 /// A throwaway that has ended.
@@ -63,7 +64,8 @@ pub fn run(args: &PruneArgs, ctx: &Ctx) -> Result<(), Failure> {
     if args.dry_run {
         return show(&doomed, args.json, ctx);
     }
-    if !doomed.deletions.is_empty() || !doomed.cubes.is_empty() {
+    let images = doomed.images.blobs + doomed.images.layers > 0;
+    if !doomed.deletions.is_empty() || !doomed.cubes.is_empty() || images {
         ctx.out.confirm(&format!("delete {} for good?", doomed.text()), args.yes)?;
     }
     // Also when nothing is listed: an earlier purge may have been interrupted.
@@ -88,8 +90,17 @@ pub fn run(args: &PruneArgs, ctx: &Ctx) -> Result<(), Failure> {
             0
         }
     };
-    let done = format!("{}, {}", parts(purged.count, count), ByteSize::bytes(bytes));
-    if purged.count + count > 0 {
+    let images = match super::image::sweep(ctx, false) {
+        Ok(images) => images,
+        Err(failure) => {
+            failures.push(failure);
+            super::image::Swept::default()
+        }
+    };
+    bytes = bytes.saturating_add(images.bytes);
+    let layers = (images.blobs + images.layers) as u64;
+    let done = format!("{}, {}", parts(purged.count, count, layers), ByteSize::bytes(bytes));
+    if purged.count + count + layers > 0 {
         ctx.record("prune", &done, None);
     }
     if args.json {
@@ -99,12 +110,21 @@ pub fn run(args: &PruneArgs, ctx: &Ctx) -> Result<(), Failure> {
             count: u64,
             cubes: u64,
             skeletons: usize,
+            images: super::image::Swept,
             bytes: u64,
             failures: Vec<String>,
         }
         let failures = failures.iter().map(ToString::to_string).collect();
-        ctx.out.json(&Whole { version: 1, count: purged.count, cubes: count, skeletons, bytes, failures })?;
-    } else if purged.count + count == 0 {
+        ctx.out.json(&Whole {
+            version: 1,
+            count: purged.count,
+            cubes: count,
+            skeletons,
+            images,
+            bytes,
+            failures,
+        })?;
+    } else if purged.count + count + layers == 0 {
         ctx.out.note(if skeletons == 0 { "nothing to delete" } else { "deleted: unused system skeletons" });
     } else {
         ctx.out.note(format!("deleted for good: {done}"));
@@ -128,8 +148,9 @@ fn look(ctx: &Ctx, trash_before: Option<u64>, cubes_before: u64) -> Result<Doome
         }
     }
     let sizes = deletions.iter().map(|record| record.bytes).chain(ended.iter().map(|cube| cube.bytes));
-    let bytes = sizes.fold(0_u64, u64::saturating_add);
-    Ok(Doomed { version: 1, bytes, deletions, cubes: ended })
+    let images = super::image::sweep(ctx, true)?;
+    let bytes = sizes.fold(images.bytes, u64::saturating_add);
+    Ok(Doomed { version: 1, bytes, deletions, cubes: ended, images })
 }
 
 fn prune_skeletons(ctx: &Ctx) -> Result<usize, Failure> {
@@ -140,12 +161,13 @@ fn prune_skeletons(ctx: &Ctx) -> Result<usize, Failure> {
 
 impl Doomed {
     fn text(&self) -> String {
-        let parts = parts(self.deletions.len() as u64, self.cubes.len() as u64);
+        let layers = (self.images.blobs + self.images.layers) as u64;
+        let parts = parts(self.deletions.len() as u64, self.cubes.len() as u64, layers);
         format!("{parts}: {}", ByteSize::bytes(self.bytes))
     }
 }
 
-fn parts(deletions: u64, cubes: u64) -> String {
+fn parts(deletions: u64, cubes: u64, layers: u64) -> String {
     let some = |count: u64, one: &str, more: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -154,6 +176,7 @@ fn parts(deletions: u64, cubes: u64) -> String {
     let parts: Vec<String> = [
         some(deletions, "deletion", "deletions"),
         some(cubes, "record of an ended cube", "records of ended cubes"),
+        some(layers, "unused part of images", "unused parts of images"),
     ]
     .into_iter()
     .flatten()
@@ -175,13 +198,24 @@ fn show(doomed: &Doomed, json: bool, ctx: &Ctx) -> Result<(), Failure> {
             ByteSize::bytes(cube.bytes).to_string(),
         ]
     }));
+    if doomed.images.bytes > 0 {
+        let count = doomed.images.blobs + doomed.images.layers;
+        let what = vec!["-".to_owned(), "of images".to_owned(), format!("{count} parts")];
+        rows.push([what, vec!["-".to_owned(), ByteSize::bytes(doomed.images.bytes).to_string()]].concat());
+    }
     ctx.out.table(&["ID", "WHAT", "NAME", "SINCE", "SIZE"], &rows);
     if rows.is_empty() {
         ctx.out.note("nothing to delete");
     } else {
         ctx.out.note(format!("would delete {} for good", doomed.text()));
     }
-    let skeletons = usage(&ctx.layout.layers_dir());
+    let layers = ctx.layout.layers_dir();
+    let mut skeletons = crate::store::usage::Usage { complete: true, ..Default::default() };
+    for entry in std::fs::read_dir(&layers).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("host-") {
+            skeletons = skeletons.plus(usage(&entry.path()));
+        }
+    }
     if skeletons.files > 0 {
         ctx.out.note(format!("and what no cube uses of the system skeletons, at most {}", skeletons.text()));
     }

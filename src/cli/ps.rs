@@ -87,7 +87,7 @@ fn row(entry: &CubeEntry, now_unix_ms: u64) -> [String; 7] {
         Ok(record) => [
             id,
             record.name.as_ref().map_or_else(none, ToString::to_string),
-            record.machine.to_string(),
+            machine(record),
             record.project.as_deref().map_or_else(none, printable),
             state(record, entry.live),
             age(now_unix_ms.saturating_sub(record.created_unix_ms)),
@@ -96,6 +96,15 @@ fn row(entry: &CubeEntry, now_unix_ms: u64) -> [String; 7] {
         Err(error) => {
             [id, none(), none(), none(), "unreadable".into(), none(), printable(&error.to_string())]
         }
+    }
+}
+
+/// The machine, and the image that stood in for its own.
+fn machine(record: &CubeRecord) -> String {
+    if record.image_override {
+        format!("{} -i {}", record.machine, record.image)
+    } else {
+        record.machine.to_string()
     }
 }
 

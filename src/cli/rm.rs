@@ -24,7 +24,9 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
         (ended, Vec::new())
     } else {
         cube_ref::each(&args.cubes, |word| {
-            let entry = cube_ref::one(ctx, word, Prefer::Any)?;
+            // A keeper lives a moment longer than its cube.
+            let entry =
+                crate::engine::changes::settled(&ctx.engine(), cube_ref::one(ctx, word, Prefer::Any)?)?;
             if entry.live && !args.force { Err(running(&entry)) } else { Ok(entry) }
         })
     };
@@ -32,12 +34,12 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let kept: Vec<&CubeEntry> = found.iter().filter(|entry| is_kept(entry)).collect();
     if !kept.is_empty() {
         let size = kept.iter().fold(Usage { complete: true, ..Usage::default() }, |sum, entry| {
-            sum.plus(usage(&entry.path.join("system-copy")))
+            sum.plus(usage(&entry.path.join("system-copy"))).plus(usage(&entry.path.join("review/upper")))
         });
         let names: Vec<String> = kept.iter().map(|entry| cube_ref::shown(entry)).collect();
         let what = if kept.len() == 1 { "the kept cube" } else { "the kept cubes" };
         let question = format!(
-            "delete {what} {} with the changes to the system, for good: {}?",
+            "delete {what} {} with the changes that it holds, for good: {}?",
             names.join(", "),
             size.text()
         );
@@ -67,9 +69,10 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
     Ok(failures.iter().map(Failure::exit_code).max().unwrap_or(0))
 }
 
-/// A cube whose record cannot be read may be one that was kept.
+/// A cube whose record cannot be read may be one that was kept; one under review waits for a decision.
 fn is_kept(entry: &CubeEntry) -> bool {
     entry.record.as_ref().map_or(true, |record| record.keep == Keep::Durable)
+        || entry.path.join("review/upper").is_dir()
 }
 
 fn running(entry: &CubeEntry) -> Failure {

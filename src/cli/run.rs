@@ -9,8 +9,8 @@ use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::Verb;
 use super::{
-    attach, completions, doctor, events, exec, forward, inspect, kill, launch, logs, machine, man, ports,
-    project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
+    apply, attach, changes, completions, doctor, events, exec, forward, image, inspect, kill, launch, logs,
+    machine, man, ports, project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
 };
 use super::{net, proxy};
 use crate::config::Config;
@@ -153,12 +153,15 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Rm(args) => rm::run(args, ctx),
         Verb::Rename(args) => rename::run(args, ctx).map(done),
         Verb::Inspect(args) => inspect::run(args, ctx).map(done),
+        Verb::Changes(args) => changes::run(args, ctx).map(done),
+        Verb::Apply(args) => apply::run(args, ctx).map(done),
         Verb::Stats(args) => stats::run(args, ctx),
         Verb::Forward(args) => forward::run(args, ctx),
         Verb::Ports(args) => ports::run(args, ctx).map(done),
         Verb::Wait(args) => wait::run(args, ctx).map(done),
         Verb::Machine(args) => machine::run(args, ctx).map(done),
         Verb::Project(args) => project::run(args, ctx).map(done),
+        Verb::Image(args) => image::run(args, ctx),
         Verb::Undo(args) => undo::run(args, ctx).map(done),
         Verb::Prune(args) => prune::run(args, ctx).map(done),
         Verb::Doctor(args) => doctor_run(args, ctx),

@@ -74,6 +74,7 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
         },
         workdir: options.workdir.clone(),
         yes_really: options.yes_really,
+        runs_image: matches!(launch.target, Target::Image(_)),
     })
 }
 

@@ -3,9 +3,12 @@
 
 use clap::{Args, Subcommand};
 
+use super::apply::ApplyArgs;
+use super::changes::ChangesArgs;
 use super::doctor::DoctorArgs;
 use super::events::EventsArgs;
 use super::forward::ForwardArgs;
+use super::image::ImageArgs;
 use super::inspect::InspectArgs;
 use super::launch_args::LaunchArgs;
 use super::logs::LogsArgs;
@@ -78,6 +81,16 @@ pub enum Verb {
     /// Show everything about cubes, as JSON
     #[command(after_help = "Example:\n  tripmine inspect site")]
     Inspect(InspectArgs),
+    /// Show what a cube changed
+    #[command(
+        after_help = "Examples:\n  tripmine changes site            its system and, with --review, its project\n  tripmine changes --diff site src  how the texts in the project's src differ"
+    )]
+    Changes(ChangesArgs),
+    /// Take the changes of a review over into the project
+    #[command(
+        after_help = "Examples:\n  tripmine apply k7f            everything\n  tripmine apply k7f src a.txt  only these\n\nRefused where you changed the original since the cube was launched; --force puts the cube's side over yours.\n`tripmine rm` drops what was not taken over."
+    )]
+    Apply(ApplyArgs),
     /// Show what cubes take: CPU, memory, processes
     #[command(
         after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"
@@ -106,6 +119,11 @@ pub enum Verb {
         after_help = "Examples:\n  tripmine project create site   an empty folder beneath the projects root\n  tripmine project list\n  tripmine project rm site       into the trash; `tripmine undo` brings it back"
     )]
     Project(ProjectArgs),
+    /// Bring, list, name, check and hand out images
+    #[command(
+        after_help = "Examples:\n  tripmine image pull debian:12                  from Docker Hub\n  tripmine image import rootfs.tar.zst base      a root that you have made\n  tripmine image list\n  tripmine image tag base base-before-upgrade    another name\n  tripmine image export base oci-archive:b.tar   for podman, skopeo, umoci\n\nAn older image of a name stays as NAME@1, NAME@2 until `tripmine image rm`."
+    )]
+    Image(ImageArgs),
     /// Take the last deletion back
     #[command(
         after_help = "Examples:\n  tripmine undo          what was deleted last\n  tripmine undo --list   what can come back"

@@ -179,6 +179,7 @@ fn own_program() -> Result<MountPlan, Failure> {
             directory: false,
             target: PROBE.to_owned(),
             read_only: true,
+            review: None,
         })
     };
     look().map_err(|error| Failure::failed("cannot find tripmine's own program").because(&error))

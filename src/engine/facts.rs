@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Engine, environment, home};
+use super::{Engine, environment, home, image_root};
 use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, Layer, Machine, Name, RunAs, TripId};
+use crate::model::{Failure, FailureKind, ImageRef, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
     Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
     StreamKind, SubordinateIds,
@@ -34,7 +34,7 @@ pub fn gather(
     typed: &Typed,
     extra: Vec<MountPlan>,
     dry_run: bool,
-) -> Result<(Facts, Lock), Failure> {
+) -> Result<(Facts, Lock, Option<image_root::Found>), Failure> {
     let (settings, named) = environment::settings(|key| std::env::var(key).ok())?;
     let (machine, machine_origin) = match (&typed.machine, named, &engine.config.machine) {
         (Some(name), _, _) => (name.clone(), Origin::Flag),
@@ -61,18 +61,36 @@ pub fn gather(
         },
         None => new_id()?,
     };
+    let all = [
+        Some(&typed.settings),
+        Some(&settings),
+        project_file.as_ref(),
+        Some(&machine.settings),
+        Some(&engine.config.defaults),
+    ];
+    let image = match all.iter().flatten().find_map(|settings| settings.image.clone()) {
+        Some(reference) if reference != ImageRef::Host => Some(image_root::find(engine, &reference)?),
+        _ => None,
+    };
+    let seeds = seeds(engine, typed, &machine, image.as_ref())?;
+    let seeds: Vec<&Path> = seeds.iter().map(PathBuf::as_path).collect();
     let machine_home = if dry_run && !engine.layout.home(&machine.name).exists() {
         // Nothing is made: what the home will be is not there yet, and the plan only shows its place.
         FoundFile { path: engine.layout.home(&machine.name), identity: FileIdentity { dev: 0, ino: 0 } }
     } else {
-        found(&homes::ensure_seeded(&engine.layout, &machine.name, &[Path::new("/etc/skel")])?)?
+        found(&homes::ensure_seeded(&engine.layout, &machine.name, &seeds)?)?
     };
-    let user = if uid == 0 {
+    let mut user = if uid == 0 {
         SkeletonUser { uid: 0, gid: 0, name: "root".into(), home: "/root".into(), shell: shell.clone() }
     } else {
         let inside = crate::plan::idmap::login_name(&name).to_owned();
         let home = format!("/home/{inside}");
         SkeletonUser { uid, gid, name: inside, home, shell: shell.clone() }
+    };
+    let own_user = !all.iter().flatten().any(|settings| settings.user.is_some());
+    let image_facts = match &image {
+        Some(image) => Some(image_root::facts(engine, image, &mut user, machine.name.as_str(), own_user)?),
+        None => None,
     };
     let skeleton = skeleton::ensure(&engine.layout.layers_dir(), &user, machine.name.as_str())?;
     let wants_root = [&typed.settings, &settings, &machine.settings, &engine.config.defaults]
@@ -92,6 +110,7 @@ pub fn gather(
         machine,
         machine_origin,
         project_file,
+        image: image_facts,
         environment: settings,
         caller: Caller {
             uid,
@@ -123,7 +142,40 @@ pub fn gather(
         shell,
         landlock: landlock::rules,
     };
-    Ok((facts, lock))
+    Ok((facts, lock, image))
+}
+
+/// Where a fresh home comes from: the machine's own image. A launch with another one must not be the first, because the
+/// home would be that image's for good.
+fn seeds(
+    engine: &Engine,
+    typed: &Typed,
+    machine: &Machine,
+    image: Option<&image_root::Found>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let host = || vec![PathBuf::from("/etc/skel")];
+    let own = machine
+        .settings
+        .image
+        .clone()
+        .or_else(|| engine.config.defaults.image.clone())
+        .unwrap_or(ImageRef::Host);
+    let over = typed.settings.image.as_ref().is_some_and(|typed| *typed != own);
+    if !over || engine.layout.home(&machine.name).exists() {
+        return Ok(image.map_or_else(host, image_root::Found::seeds));
+    }
+    if typed.runs_image && own == ImageRef::Host {
+        return Ok(host());
+    }
+    Err(Failure::new(
+        FailureKind::Denied,
+        format!(
+            "the machine `{}` has no home yet: it is made at the first launch, from its own image `{own}`",
+            machine.name
+        ),
+    )
+    .hint("launch once without `-i`")
+    .hint(format!("`tripmine machine set-image {} IMAGE` makes the other image its own", machine.name)))
 }
 
 fn new_id() -> Result<TripId, Failure> {

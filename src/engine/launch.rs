@@ -26,6 +26,8 @@ pub struct Planned {
     pub plan: LaunchPlan,
     /// Whoever would change or remove the machine waits for this.
     pub lock: Lock,
+    /// The image is not collected while this lives; the keeper takes a hold of its own.
+    pub image: Option<crate::image::Hold>,
 }
 
 /// Looks up and resolves.
@@ -38,7 +40,7 @@ pub fn plan(
     extra: Vec<MountPlan>,
     dry_run: bool,
 ) -> Result<Planned, Failure> {
-    let (facts, lock) = facts::gather(engine, typed, extra, dry_run)?;
+    let (facts, lock, image) = facts::gather(engine, typed, extra, dry_run)?;
     let mut plan = resolve(typed, &facts)?;
     if plan.seccomp != SeccompProfile::Strict
         && let Some(project) = &plan.project
@@ -49,7 +51,7 @@ pub fn plan(
             ));
         }
     }
-    Ok(Planned { plan, lock })
+    Ok(Planned { plan, lock, image: image.map(|found| found.hold) })
 }
 
 /// A keeper that was started early and waits for its plan.
@@ -125,7 +127,9 @@ pub fn launch(
     let socket = cubes::socket_path(&engine.layout.run, &plan.id);
     let mut handed = plan.clone();
     super::secret::with_environment(&mut handed, |name| std::env::var(name).ok());
-    let launch = Launch { plan: handed, record: record(plan), mines, socket, attached, enter_again };
+    let hold = plan.image_digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
+    let hold = hold.map(|hex| engine.layout.locks_dir().join(format!("image-{hex}")));
+    let launch = Launch { plan: handed, hold, record: record(plan), mines, socket, attached, enter_again };
     hand_over(&waiting.face, mask, &fds, launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
@@ -202,6 +206,8 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
         project: plan.project.as_ref().map(|project| project.name.clone()),
         project_path: plan.project.as_ref().map(|project| project.path.clone()),
         image: plan.image.clone(),
+        image_digest: plan.image_digest.clone(),
+        image_override: plan.image_override,
         jail: plan.jail,
         net: plan.net.kind(),
         user: plan.user.run_as,

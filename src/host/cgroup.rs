@@ -150,3 +150,28 @@ pub fn remove(folders: &[PathBuf]) -> bool {
     }
     all
 }
+
+/// Holds all processes of the cgroup still, or lets them go on. False: only version 2 can (cgroups(7)).
+///
+/// # Errors
+/// The file cannot be written.
+pub fn freeze(plan: &CgroupPlan, still: bool) -> io::Result<bool> {
+    match plan {
+        // The folder holds init too, which is frozen with the rest: nothing may be asked of it meanwhile.
+        CgroupPlan::V2 { dir } => {
+            fs::write(dir.join("cgroup.freeze"), if still { "1" } else { "0" })?;
+            Ok(true)
+        }
+        CgroupPlan::V1 { .. } => Ok(false),
+    }
+}
+
+/// Every process of the cgroup is frozen.
+#[must_use]
+pub fn is_frozen(plan: &CgroupPlan) -> bool {
+    match plan {
+        CgroupPlan::V2 { dir } => fs::read_to_string(dir.join("cgroup.events"))
+            .is_ok_and(|text| text.lines().any(|line| line == "frozen 1")),
+        CgroupPlan::V1 { .. } => false,
+    }
+}

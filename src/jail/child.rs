@@ -67,9 +67,10 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     cgroup_namespace().at(Step::CgroupNs)?;
     rustix::system::sethostname(&prepared.hostname).at(Step::Hostname)?;
     crate::host::net::loopback_up().at(Step::Loopback)?;
-    let canary = mounts::enter_root(&prepared)?;
-    // From here on the keeper reads back what stands, beside us.
-    wire::send(control, Message::Mounted, &[]).at(Step::KeeperSync)?;
+    let mounts::Entered { canary, store } = mounts::enter_root(&prepared)?;
+    // From here on the keeper reads back what stands, beside us. With the uppers: soon nobody inside can open them.
+    wire::send(control, Message::Mounted, &[store.as_fd()]).at(Step::KeeperSync)?;
+    drop(store);
     let signals = init::signals()?;
     let filters = filters(control).at(Step::Seccomp)?;
     confine::confine(&prepared, &filters, canary)?;

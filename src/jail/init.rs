@@ -197,11 +197,35 @@ fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errn
 fn deliver(sessions: &[Session], number: u32, signal: i32) {
     // SAFETY: plain kill(2) with numbers; a wrong signal answers EINVAL, a vanished target ESRCH, and neither matters.
     unsafe {
-        if number == ALL_SESSIONS {
+        if number == ALL_SESSIONS && signal == libc::SIGCONT {
+            continue_all();
+        } else if number == ALL_SESSIONS {
             libc::kill(-1, signal);
         } else if let Some(session) = sessions.iter().find(|session| session.number == number) {
             // Each session leads its own process group.
             libc::kill(-session.pid, signal);
         }
+    }
+}
+
+/// Wakes everything, the youngest first: a shell that wakes before its child takes it for stopped.
+fn continue_all() {
+    let mut pids: Vec<i32> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid > 1)
+        .collect();
+    pids.sort_unstable_by(|a, b| b.cmp(a));
+    for pid in pids {
+        // SAFETY: plain kill(2) with a number of our own namespace; one that is gone does not matter.
+        unsafe {
+            libc::kill(pid, libc::SIGCONT);
+        }
+    }
+    // SAFETY: as above; whoever was missed.
+    unsafe {
+        libc::kill(-1, libc::SIGCONT);
     }
 }

@@ -193,8 +193,7 @@ fn open_in(root: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd, 
 /// bytes of an fsconfig(2) value go one by one as `lowerdir+` (Linux 6.8).
 fn overlay<'a>(
     lowers: impl Iterator<Item = &'a OwnedFd> + Clone,
-    upper: &CStr,
-    work: &CStr,
+    upper: Option<(&CStr, &CStr)>,
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -207,8 +206,10 @@ fn overlay<'a>(
             fsconfig_set_string(context.as_fd(), c"lowerdir+", FdPath::new(lower.as_fd(), c"").as_c_str())?;
         }
     }
-    fsconfig_set_string(context.as_fd(), c"upperdir", upper)?;
-    fsconfig_set_string(context.as_fd(), c"workdir", work)?;
+    if let Some((upper, work)) = upper {
+        fsconfig_set_string(context.as_fd(), c"upperdir", upper)?;
+        fsconfig_set_string(context.as_fd(), c"workdir", work)?;
+    }
     // Marks in user.* attributes: the only ones that a user namespace may write (overlayfs(5)).
     fsconfig_set_flag(context.as_fd(), c"userxattr")?;
     fsconfig_create(context.as_fd())?;
@@ -265,9 +266,16 @@ const PROC_MASKED_FILES: [&CStr; 9] = [
 /// Folders of /proc, likewise.
 const PROC_MASKED_FOLDERS: [&CStr; 3] = [c"proc/acpi", c"proc/scsi", c"proc/asound"];
 
-/// Builds the root and enters it. Returns a descriptor of a host folder that the cube must not be
-/// able to use: the canary for Landlock.
-pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
+/// What is left open of the root's making.
+pub(super) struct Entered {
+    /// A folder of the host that the cube must not be able to use: the canary for Landlock.
+    pub(super) canary: OwnedFd,
+    /// Where the uppers are, for the keeper: nothing inside names it any more.
+    pub(super) store: OwnedFd,
+}
+
+/// Builds the root and enters it.
+pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
     mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Step::Propagation)?;
 
     // Everything of the host is opened before the first mount covers it.
@@ -283,10 +291,20 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
         let opened = source_tree(&tree.source, Step::SystemTree, index)?;
         *system_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::SystemTree)? = Some(opened);
     }
+    // What layers of an image have in the system folders, one after the other.
+    let mut over_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    for (index, lower) in prepared.system.iter().flat_map(|tree| &tree.lowers).enumerate() {
+        *over_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::SystemTree)? =
+            Some(source_tree(lower, Step::SystemTree, index)?);
+    }
     let mut bind_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
+    let mut review = None;
     for (index, bind) in prepared.mounts.iter().enumerate() {
         let opened = source_tree(&bind.source, Step::Source, index)?;
         *bind_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::Source)? = Some(opened);
+        if let Some(source) = &bind.review {
+            review = Some(source_tree(source, Step::Source, index)?);
+        }
     }
     let disk = match &prepared.upper {
         Upper::Scratch => None,
@@ -311,7 +329,8 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
         .at(Step::Scratch)?;
     attach(scratch.as_fd(), staging.as_fd()).at(Step::Scratch)?;
     // Detached copies become usable as overlay layers only once they are attached somewhere.
-    stage(&lower_trees, scratch.as_fd()).at(Step::Lower)?;
+    stage(&lower_trees, b'l', scratch.as_fd()).at(Step::Lower)?;
+    stage(&over_trees, b'o', scratch.as_fd()).at(Step::SystemTree)?;
     let (upper_path, work_path) = match &disk {
         None => {
             for name in [c"upper", c"work"] {
@@ -325,18 +344,26 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
             (FdPath::new(disk.as_fd(), c"/upper"), FdPath::new(disk.as_fd(), c"/work"))
         }
     };
-    let root =
-        overlay(lower_trees.iter().flatten(), upper_path.as_c_str(), work_path.as_c_str(), NOSUID_NODEV)
-            .at(Step::Overlay)?;
+    let root = overlay(
+        lower_trees.iter().flatten(),
+        Some((upper_path.as_c_str(), work_path.as_c_str())),
+        NOSUID_NODEV,
+    )
+    .at(Step::Overlay)?;
     attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
         .at(Step::Overlay)?;
 
     let in_root = root.as_fd();
+    let mut used = 0;
     for (index, tree) in prepared.system.iter().enumerate() {
         let Some(opened) = &system_trees[index] else { continue };
         let target = open_in(in_root, &tree.target, DIRECTORY).at_index(Step::SystemTree, index)?;
-        if tree.writable {
-            writable_tree(opened, scratch.as_fd(), disk.as_ref(), index, target.as_fd())
+        let (first, count) = (used, tree.lowers.len());
+        used += count;
+        let above = &over_trees[first..first + count];
+        if tree.writable || count > 0 {
+            let disk = disk.as_ref().filter(|_| tree.writable);
+            overlaid_tree(opened, above, tree.writable, scratch.as_fd(), disk, index, target.as_fd())
                 .at_index(Step::SystemTree, index)?;
         } else {
             set_attributes(opened.as_fd(), NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)
@@ -352,7 +379,8 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     mkdirat(&scratch, c"run/lock", Mode::from(0o1777)).at(Step::Scratch)?;
     for (index, bind) in prepared.mounts.iter().enumerate() {
         let Some(opened) = &bind_trees[index] else { continue };
-        mount_bind(bind, opened.as_fd(), in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
+        let upper = bind.review.as_ref().and(review.as_ref());
+        mount_bind(bind, opened.as_fd(), upper, in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
     }
 
     rustix::process::fchdir(&root).at(Step::Pivot)?;
@@ -362,7 +390,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
     rustix::process::fchdir(&host_root).at(Step::Pivot)?;
     unmount(c".", UnmountFlags::DETACH).at(Step::Pivot)?;
     rustix::process::chdir(c"/").at(Step::Pivot)?;
-    Ok(host_root)
+    Ok(Entered { canary: host_root, store: disk.unwrap_or(scratch) })
 }
 
 /// The most lowers, system folders or mounts of one cube.
@@ -383,9 +411,9 @@ fn make_and_open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 /// Attaches the trees under short names in the scratch file system.
-fn stage(trees: &[Option<OwnedFd>], scratch: BorrowedFd<'_>) -> Result<(), Errno> {
+fn stage(trees: &[Option<OwnedFd>], head: u8, scratch: BorrowedFd<'_>) -> Result<(), Errno> {
     for (index, tree) in trees.iter().flatten().enumerate() {
-        let name = [b'l', letter(index / 26), letter(index), 0];
+        let name = [head, letter(index / 26), letter(index), 0];
         let name = CStr::from_bytes_with_nul(&name).map_err(|_| Errno::INVAL)?;
         attach(tree.as_fd(), make_and_open(scratch, name)?.as_fd())?;
     }
@@ -397,9 +425,12 @@ fn letter(index: usize) -> u8 {
     b"abcdefghijklmnopqrstuvwxyz"[index % 26]
 }
 
-/// An overlay over one host system folder, its changes in the upper.
-fn writable_tree(
+/// An overlay over one host system folder, with what layers have there above it and, if `writable`, its changes in the
+/// upper.
+fn overlaid_tree(
     lower: &OwnedFd,
+    above: &[Option<OwnedFd>],
+    writable: bool,
     scratch: BorrowedFd<'_>,
     disk: Option<&OwnedFd>,
     index: usize,
@@ -410,6 +441,11 @@ fn writable_tree(
     let name = |i: usize| CStr::from_bytes_with_nul(&names[i]).map_err(|_| Errno::INVAL);
     let place = make_and_open(scratch, name(0)?)?;
     attach(lower.as_fd(), place.as_fd())?;
+    let lowers = above.iter().flatten().chain(std::iter::once(lower));
+    if !writable {
+        let mount = overlay(lowers, None, NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        return attach(mount.as_fd(), target);
+    }
     let store = disk.map_or(scratch, AsFd::as_fd);
     let open = |name: &CStr| match make_and_open(store, name) {
         Err(Errno::EXIST) => open_in(store, name, DIRECTORY),
@@ -417,7 +453,7 @@ fn writable_tree(
     };
     let (upper, work) = (open(name(1)?)?, open(name(2)?)?);
     let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-    let mount = overlay(std::iter::once(lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+    let mount = overlay(lowers, Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
     attach(mount.as_fd(), target)
 }
 
@@ -511,6 +547,7 @@ fn dev(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>, devices: &[Option<OwnedFd>
 fn mount_bind(
     bind: &Bind,
     tree: BorrowedFd<'_>,
+    review: Option<&OwnedFd>,
     root: BorrowedFd<'_>,
     scratch: BorrowedFd<'_>,
     ephemeral_home: bool,
@@ -530,10 +567,29 @@ fn mount_bind(
                 (make_and_open(scratch, c"home-upper")?, make_and_open(scratch, c"home-work")?);
             let lower = open_in(scratch, c"home", DIRECTORY)?;
             let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-            let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+            let mount =
+                overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
             attach(mount.as_fd(), target.as_fd())
         };
         return cover().at_index(Step::Bind, index);
     }
+    if let Some(review) = review {
+        return under_review(tree, review, scratch, target.as_fd()).at_index(Step::Bind, index);
+    }
     attach(tree, target.as_fd()).at_index(Step::Bind, index)
+}
+
+/// An overlay over the project, its changes in a folder of the cube.
+fn under_review(
+    tree: BorrowedFd<'_>,
+    review: &OwnedFd,
+    scratch: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    attach(tree, make_and_open(scratch, c"reviewed")?.as_fd())?;
+    attach(review.as_fd(), make_and_open(scratch, c"review")?.as_fd())?;
+    let lower = open_in(scratch, c"reviewed", DIRECTORY)?;
+    let (upper, work) = (FdPath::new(review.as_fd(), c"/upper"), FdPath::new(review.as_fd(), c"/work"));
+    let mount = overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
+    attach(mount.as_fd(), target)
 }

@@ -80,6 +80,8 @@ pub struct Tree {
     pub target: CString,
     /// Overlay instead of a read-only bind.
     pub writable: bool,
+    /// What lies over it, topmost first.
+    pub lowers: Vec<Source>,
 }
 
 /// A folder or file of the user's.
@@ -95,6 +97,8 @@ pub struct Bind {
     pub read_only: bool,
     /// It is the home.
     pub home: bool,
+    /// The folder of the cube that holds its upper: the source itself is not written.
+    pub review: Option<Source>,
 }
 
 /// Why a plan could not be prepared.
@@ -141,8 +145,13 @@ pub fn mapped_folders(plan: &LaunchPlan) -> Vec<(&Path, Option<FileIdentity>)> {
     upper
         .into_iter()
         .chain(plan.root.lowers.iter().map(|lower| (lower.as_path(), None)))
-        .chain(plan.root.system.iter().map(|tree| (tree.path.as_path(), None)))
-        .chain(plan.mounts.iter().map(|mount| (mount.source.as_path(), Some(mount.identity))))
+        .chain(plan.root.system.iter().flat_map(|tree| {
+            std::iter::once(&tree.path).chain(&tree.lowers).map(|path| (path.as_path(), None))
+        }))
+        .chain(plan.mounts.iter().flat_map(|mount| {
+            let review = mount.review.as_deref().map(|dir| (dir, None));
+            std::iter::once((mount.source.as_path(), Some(mount.identity))).chain(review)
+        }))
         .collect()
 }
 
@@ -176,6 +185,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
             source: source(&tree.path, None)?,
             target: relative(&tree.path)?,
             writable: tree.writable,
+            lowers: tree.lowers.iter().map(|lower| source(lower, None)).collect::<Result<_, _>>()?,
         });
     }
     let mut mounts = Vec::with_capacity(plan.mounts.len());
@@ -186,6 +196,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
             directory: mount.directory,
             read_only: mount.read_only,
             home: mount.kind == crate::plan::launch::MountKind::Home,
+            review: mount.review.as_deref().map(|dir| source(dir, None)).transpose()?,
         });
     }
     let mut capabilities = CapabilitySet::empty();

@@ -31,7 +31,8 @@ pub enum Message {
     },
     /// Keeper → child: the seccomp programs, in a memfd.
     Filters,
-    /// Child → keeper: its namespaces, ids and mounts are as they will stay; read them back while it confines itself.
+    /// Child → keeper: its namespaces, ids and mounts are as they will stay; read them back while it confines itself. With
+    /// the folder that holds the uppers.
     Mounted,
     /// Keeper → child: they have been read; a sealed process could not be.
     Seen,

@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::output::{self, QUEUE, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
 use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
-use super::{end, forward, input, net, stats};
+use super::{end, forward, ground, input, net, stats};
 use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
-use crate::model::{EnvVar, ExitReason, ExitRecord, Keep};
+use crate::model::{CubeState, EnvVar, ExitReason, ExitRecord, Keep};
+use crate::plan::changes::Ground;
 use crate::store::log::Stream;
 
 type Queue = mpsc::Sender<Piece>;
@@ -35,7 +36,7 @@ pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
     say(&queue, welcome).await;
     if version == protocol::VERSION {
         let mut connection =
-            Connection { keeper, reader, queue, lagged, direct, viewer: None, held: Vec::new() };
+            Connection { keeper, reader, queue, lagged, direct, viewer: None, held: Vec::new(), froze: None };
         connection.serve().await;
         connection.leave().await;
     } else {
@@ -64,6 +65,7 @@ pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
         direct: [None, None, None],
         viewer: None,
         held: Vec::new(),
+        froze: None,
     };
     let forwards = connection.keeper.forwards.list();
     let started = Answer::Started { pid: 2, layers: Vec::new(), forwards };
@@ -85,6 +87,10 @@ async fn preamble(stream: &UnixStream) -> io::Result<(u8, [Option<OwnedFd>; 3])>
     let (version, mask) = protocol::parse_preamble(bytes).filter(|_| count == 8).ok_or_else(bad)?;
     let mut fds = fds.into_iter();
     Ok((version, [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None })))
+}
+
+fn refused(message: String) -> Answer {
+    Answer::Refused { message, hints: Vec::new() }
 }
 
 async fn say(queue: &Queue, answer: Answer) {
@@ -149,6 +155,8 @@ struct Connection {
     viewer: Option<u32>,
     /// Forwards that go with this connection.
     held: Vec<u32>,
+    /// It holds the cube still, under this number.
+    froze: Option<u32>,
 }
 
 impl Connection {
@@ -239,6 +247,25 @@ impl Connection {
                 self.wait_over().await;
                 return true;
             }
+            Ask::Ground => {
+                let answer = match self.direct[0]
+                    .take()
+                    .map(|socket| ground::hand_out(&self.keeper.opened, &socket))
+                {
+                    Some(Ok(())) => Answer::Ground(Box::new(Ground::of(&self.keeper.plan))),
+                    Some(Err(error)) => refused(format!("cannot pass the cube's upper layer: {error}")),
+                    None => refused("no socket came along".into()),
+                };
+                say(&self.queue, answer).await;
+            }
+            Ask::Freeze => {
+                let answer = self.freeze().await;
+                say(&self.queue, answer).await;
+            }
+            Ask::Thaw => {
+                self.thaw();
+                say(&self.queue, Answer::Done).await;
+            }
             Ask::Rename { name } => {
                 let answer = if self.keeper.plan.keep == Keep::Durable {
                     self.keeper.record.borrow_mut().name = Some(name);
@@ -295,11 +322,47 @@ impl Connection {
         true
     }
 
+    /// Who asks for it also ends it, at the latest by going.
+    async fn freeze(&mut self) -> Answer {
+        if self.keeper.frozen_by.get().is_some() {
+            return refused("the cube is held still already, by another command".into());
+        }
+        let number = self.keeper.number();
+        self.keeper.frozen_by.set(Some(number));
+        self.froze = Some(number);
+        match ground::freeze(&self.keeper).await {
+            Ok(()) => {
+                self.keeper.record.borrow_mut().state = CubeState::Frozen;
+                self.keeper.save();
+                Answer::Done
+            }
+            Err(message) => {
+                self.keeper.frozen_by.set(None);
+                self.froze = None;
+                refused(message)
+            }
+        }
+    }
+
+    fn thaw(&mut self) {
+        if self.froze.take().is_some() {
+            ground::thaw(&self.keeper);
+            self.keeper.frozen_by.set(None);
+            let mut record = self.keeper.record.borrow_mut();
+            if record.state == CubeState::Frozen {
+                record.state = CubeState::Running;
+                drop(record);
+                self.keeper.save();
+            }
+        }
+    }
+
     async fn leave(&mut self) {
         for id in std::mem::take(&mut self.held) {
             // Another client may have removed it.
             let _closed = forward::ask::close(&self.keeper, id).await;
         }
+        self.thaw();
         if let Some(id) = self.viewer.take() {
             self.keeper.viewers.borrow_mut().retain(|viewer| viewer.id != id);
             if self.keeper.writer.get() == Some(id) {

@@ -132,6 +132,7 @@ pub fn clean(keeper: &Keeper) {
     if keeper.plan.keep == Keep::Throwaway {
         let _removed = crate::store::remove::remove_tree(&keeper.dir.system_copy());
     }
+    super::ground::clean(&keeper.dir.path, &keeper.plan);
     if let Some(mines) = keeper.dir.path.parent()
         && keeper.plan.keep == Keep::Throwaway
     {

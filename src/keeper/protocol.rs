@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::net::{NetAnswer, NetAsk};
 use crate::model::{CubeRecord, EnvVar, ExitRecord, ForwardStatus, LayerStatus, Name, PortMap, TripId};
 use crate::plan::LaunchPlan;
+use crate::plan::changes::Ground;
 
 /// The version of this protocol. Another one is refused with a sentence that names both.
 pub const VERSION: u8 = 1;
@@ -135,6 +136,12 @@ pub enum Ask {
     Wait,
     /// Something about the net.
     Net(NetAsk),
+    /// Pass the uppers out, over the socket that came along as the first stream.
+    Ground,
+    /// Hold every process still until [`Ask::Thaw`], or until this connection ends.
+    Freeze,
+    /// Let them go on.
+    Thaw,
     /// Give a durable cube another name.
     Rename {
         /// The new one.
@@ -167,6 +174,9 @@ pub struct Launch {
     pub record: CubeRecord,
     /// The folder of all cubes.
     pub mines: PathBuf,
+    /// The lock that keeps the image from being collected.
+    #[serde(default)]
+    pub hold: Option<PathBuf>,
     /// Where the control socket goes.
     pub socket: PathBuf,
     /// The folder of a kept cube exists: enter it again.
@@ -218,6 +228,8 @@ pub enum Answer {
     Net(NetAnswer),
     /// State and figures.
     Status(Box<Status>),
+    /// Where the changes are; the descriptors are in the client's socket.
+    Ground(Box<Ground>),
     /// The entry (or the exec'd process) has ended.
     Exited(ExitRecord),
     /// The forward that was opened or closed.

@@ -157,6 +157,8 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         net: net::Net::default(),
         room: Notify::new(),
         forwards,
+        opened: jailed.opened,
+        frozen_by: Cell::new(None),
         socket_dir: launch.socket.parent().map(std::path::Path::to_path_buf).unwrap_or_default(),
         plan: launch.plan,
     });

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
+use super::ground::{self, Opened};
 use super::protocol::{self, Kind, Launch};
 use super::{net, readback};
 use crate::host::{cgroup, fdpass, fork, sys, userns};
@@ -81,6 +82,8 @@ pub struct Jailed {
     pub listener: UnixListener,
     /// Its network.
     pub net: net::Start,
+    /// For those who read the cube's changes.
+    pub opened: Opened,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -187,10 +190,13 @@ pub fn jail(
     let plan = &launch.plan;
     // What outlives a keeper that is killed is written down before it is made: a kept cube's upper, cgroups. Anything else
     // dies with the keeper, and its folder is made while the child works.
-    let outlives = matches!(plan.root.upper, UpperPlan::Disk { .. }) || plan.limits.cgroup.is_some();
+    let outlives = ground::outlives(plan) || plan.limits.cgroup.is_some();
     if outlives {
-        *known = Some(folder(launch, born)?);
+        let made = known.insert(folder(launch, born)?);
+        ground::write(&made.dir.path, plan)
+            .map_err(|error| NotStarted::new(format!("cannot prepare the cube's folder: {error}")))?;
     }
+    let held = launch.hold.as_deref().map(ground::hold).transpose().map_err(NotStarted::new)?;
     let pipes = send_plan(plan, born, direct)?;
     let net = net::begin(plan, born)?;
     // From here on the child works; what follows happens beside it.
@@ -204,10 +210,15 @@ pub fn jail(
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })?;
     let early = readback::early(plan, born.pid);
-    wait_for(Message::Mounted, plan, born)?;
+    let store = wait_for(Message::Mounted, plan, born)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| NotStarted::new("the cube's first process passed no upper"))?;
     let mut known = early;
     known.extend(readback::standing(plan, born.pid));
-    // Before the seal too: a sealed process's namespaces cannot be opened any more.
+    // Before the seal: whoever reads the uppers enters the user namespace, and a sealed process's cannot be opened any more.
+    let userns = std::fs::File::open(format!("/proc/{}/ns/user", born.pid))
+        .map_err(|error| NotStarted::new(format!("cannot open the cube's user namespace: {error}")))?;
     let (net, status) = net::finish(plan, net)?;
     known.extend(status);
     all_in_force(&known)?;
@@ -217,7 +228,8 @@ pub fn jail(
         .map_err(|error| NotStarted::new(format!("cannot read the layers in force back: {error}")))?;
     all_in_force(&layers)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
-    Ok(Jailed { born, layers, pipes, listener, net })
+    let opened = Opened { store, userns: userns.into(), held };
+    Ok(Jailed { born, layers, pipes, listener, net, opened })
 }
 
 /// Ends the child unless it has been taken out.
@@ -405,9 +417,9 @@ fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     })
 }
 
-fn wait_for(message: Message, plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+fn wait_for(message: Message, plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStarted> {
     match wire::receive(&born.init, RecvFlags::empty()) {
-        Ok(Some(received)) if received.message == message => Ok(()),
+        Ok(Some(received)) if received.message == message => Ok(received.fds),
         Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
         Ok(None) => Err(NotStarted::new("the cube's first process died while it built the jail")),
         Err(errno) => Err(NotStarted::new(format!("cannot hear the cube's first process: {errno}"))),

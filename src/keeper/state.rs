@@ -106,6 +106,10 @@ pub struct Keeper {
     pub over: watch::Sender<bool>,
     /// When it started.
     pub started: std::time::Instant,
+    /// For those who read the cube's changes.
+    pub opened: super::ground::Opened,
+    /// The connection that holds the cube still.
+    pub frozen_by: Cell<Option<u32>>,
     /// The folder of the control socket.
     pub socket_dir: std::path::PathBuf,
     /// Its net.

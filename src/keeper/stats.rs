@@ -21,6 +21,29 @@ pub fn usage(init: i32) -> Usage {
     usage
 }
 
+/// Every task of every process beneath `init`, but not itself, is stopped or dead.
+#[must_use]
+pub fn all_stopped(init: i32) -> bool {
+    let mut next = vec![init];
+    while let Some(pid) = next.pop() {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        for task in tasks.flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            next.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            if pid == init {
+                continue;
+            }
+            let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
+            let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+            // proc_pid_stat(5): stopped, zombie, dead.
+            if !matches!(state, Some('T' | 't' | 'Z' | 'X' | 'x')) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
 /// Adds one `/proc/PID/stat` line (proc_pid_stat(5)). The name in it may hold anything, so fields count from its last `)`.
 fn add(usage: &mut Usage, stat: &str) {
     let Some((_, rest)) = stat.rsplit_once(')') else { return };

@@ -114,6 +114,12 @@ pub struct CubeRecord {
     pub project_path: Option<PathBuf>,
     /// The image.
     pub image: ImageRef,
+    /// Its manifest's digest; none for `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// It was chosen for this launch only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_override: bool,
     /// The jail.
     pub jail: Jail,
     /// The network policy.

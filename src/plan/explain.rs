@@ -170,7 +170,11 @@ fn files(plan: &LaunchPlan, page: &mut Page) {
             MountKind::Extra => "extra",
             MountKind::Tool => "tool",
         };
-        let access = if mount.read_only { "read-only" } else { "read and write" };
+        let access = match (&mount.review, mount.read_only) {
+            (Some(_), _) => "changes are held until `tripmine apply`",
+            (None, true) => "read-only",
+            (None, false) => "read and write",
+        };
         let what = if mount.directory { "" } else { ", one file" };
         page.row(
             "mount",

@@ -6,7 +6,45 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::launch::{FileIdentity, LandlockPlan, LaunchPlan, MountPlan, Origin};
-use crate::model::{ByteSize, Layer, Machine, Settings, TripId};
+use crate::model::{ByteSize, EnvVar, Layer, Machine, Settings, TripId};
+
+/// A stored image, made ready to be a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its manifest's digest.
+    pub digest: String,
+    /// Its layers and what is laid over them, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// The host's own system folders lie beneath it: it was made of a cube on `host`.
+    pub on_host: bool,
+    /// What its layers have in the host's system folders, topmost first: laid over those.
+    pub over_system: Vec<(PathBuf, Vec<PathBuf>)>,
+    /// The shell in it.
+    pub shell: String,
+    /// Its `Env`.
+    pub env: Vec<EnvVar>,
+    /// Its `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// Its `Cmd`.
+    pub cmd: Vec<String>,
+    /// Its `WorkingDir`.
+    pub working_dir: Option<String>,
+    /// Its `User`, looked up in it; `None` for root or none.
+    pub user: Option<ImageUser>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// The user that an image wants to be run as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUser {
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// Its name, if it is a plain one.
+    pub name: Option<String>,
+}
 
 /// What the engine found before planning.
 #[derive(Debug, Clone)]
@@ -21,6 +59,8 @@ pub struct Facts {
     pub machine_origin: Origin,
     /// The project's own file, if it has one.
     pub project_file: Option<Settings>,
+    /// The stored image that is launched; `None` for `host`.
+    pub image: Option<ImageFacts>,
     /// The `TRIPMINE_*` variables.
     pub environment: Settings,
     /// Who launches.

@@ -97,6 +97,7 @@ mod tests {
             directory: true,
             target: target.to_owned(),
             read_only,
+            review: None,
         };
         LaunchPlan {
             id: TripId::from_parts(1, [0; 16]),
@@ -104,6 +105,8 @@ mod tests {
             machine: Name::default_machine(),
             project: None,
             image: ImageRef::parse("host").unwrap(),
+            image_digest: None,
+            image_override: false,
             jail: Jail::Container,
             forwards: Vec::new(),
             net: crate::model::net::NetPolicy::None,
@@ -129,8 +132,8 @@ mod tests {
                 lowers: Vec::new(),
                 upper: UpperPlan::Tmpfs { size: ByteSize::parse("1M").unwrap() },
                 system: vec![
-                    SystemTree { path: PathBuf::from("/usr"), writable: false },
-                    SystemTree { path: PathBuf::from("/lib"), writable: true },
+                    SystemTree { path: PathBuf::from("/usr"), writable: false, lowers: Vec::new() },
+                    SystemTree { path: PathBuf::from("/lib"), writable: true, lowers: Vec::new() },
                 ],
             },
             mounts: vec![mount("/projects/p", false), mount("/ro", true), mount("/opt", false)],

@@ -23,6 +23,12 @@ pub struct LaunchPlan {
     pub project: Option<ProjectPlan>,
     /// The image.
     pub image: ImageRef,
+    /// Its manifest's digest; none for `host`.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    /// It was chosen for this launch only, in the place of the machine's own.
+    #[serde(default)]
+    pub image_override: bool,
     /// The jail.
     pub jail: Jail,
     /// What it may reach.
@@ -172,6 +178,9 @@ pub struct SystemTree {
     /// False: a read-only bind. True: an overlay whose changes go to the upper (only useful when
     /// an id map makes the host's root appear as root inside).
     pub writable: bool,
+    /// What layers of an image on `host` have here, topmost first.
+    #[serde(default)]
+    pub lowers: Vec<PathBuf>,
 }
 
 /// A host folder or file seen inside.
@@ -190,6 +199,9 @@ pub struct MountPlan {
     pub target: String,
     /// No writing through it.
     pub read_only: bool,
+    /// Writing goes to an upper in this folder of the cube, and reaches the source only by `apply`.
+    #[serde(default)]
+    pub review: Option<PathBuf>,
 }
 
 /// What names a file whatever its path.
@@ -379,6 +391,8 @@ pub enum Origin {
     Machine,
     /// `config.toml`.
     Config,
+    /// The image.
+    Image,
     /// tripmine itself.
     BuiltIn,
 }
@@ -393,6 +407,7 @@ impl Origin {
             Self::ProjectFile => "project file",
             Self::Machine => "machine",
             Self::Config => "config",
+            Self::Image => "image",
             Self::BuiltIn => "built-in",
         }
     }

@@ -43,6 +43,7 @@ pub fn project(found: &FoundProject, by_mount: bool) -> Result<(ProjectPlan, Mou
         directory: true,
         target,
         read_only: false,
+        review: None,
     };
     Ok((plan, mount))
 }

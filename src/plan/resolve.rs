@@ -11,7 +11,7 @@ use super::launch::{
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
-use super::{idmap, layers, mounts, ports, reach, secrets, tighten};
+use super::{idmap, images, layers, mounts, ports, reach, secrets, tighten};
 use crate::model::sanitize::printable;
 use crate::model::{
     EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
@@ -51,6 +51,8 @@ pub struct Typed {
     pub workdir: Option<String>,
     /// `--yes-really`.
     pub yes_really: bool,
+    /// `tripmine run IMAGE`: the image is what is launched, not another one for the machine.
+    pub runs_image: bool,
 }
 
 /// Which project.
@@ -97,11 +99,17 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         (Origin::Config, &facts.config),
     ]);
     record.add("machine", &facts.machine.name, facts.machine_origin);
-    let chosen = choose(typed, &places, &mut record)?;
+    let chosen = choose(facts, &places, &mut record)?;
     let reach = reach::reach(&typed.settings, facts, &places, &mut record, &mut warnings)?;
 
-    let (user, poorer) = idmap::user(chosen.user, &facts.caller, facts.subordinate, facts.id_helpers);
+    let (mut user, poorer) = idmap::user(chosen.user, &facts.caller, facts.subordinate, facts.id_helpers);
     warnings.extend(poorer);
+    if let Some(image) = &facts.image {
+        warnings.extend(image.notes.iter().cloned());
+        if places.pick(|s| s.user).is_none() {
+            warnings.extend(images::run_as(image, &facts.caller, &mut user));
+        }
+    }
     let root = root(typed, facts, &places, &user, &mut warnings);
     let limits_input = LimitsInput {
         id: &facts.id,
@@ -127,6 +135,8 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         project,
         forwards,
         image: chosen.image,
+        image_digest: facts.image.as_ref().map(|image| image.digest.clone()),
+        image_override: chosen.image_override,
         jail: chosen.jail,
         layers: layers::required(&limits, reach.captured()),
         net: reach.policy,
@@ -154,30 +164,28 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
 /// The policy of a launch, checked to be built.
 struct Chosen {
     image: ImageRef,
+    image_override: bool,
     jail: Jail,
     user: RunAs,
     seccomp: SeccompProfile,
 }
 
-fn choose(typed: &Typed, places: &Places<'_>, record: &mut Record) -> Result<Chosen, Failure> {
+fn choose(facts: &Facts, places: &Places<'_>, record: &mut Record) -> Result<Chosen, Failure> {
     let image = places.pick_or(|s| s.image.clone(), ImageRef::Host);
     let jail = places.pick_or(|s| s.jail, Jail::Container);
     let user = places.pick_or(|s| s.user, RunAs::Me);
     let seccomp = places.pick_or(|s| s.seccomp, SeccompProfile::Default);
-    if image.value != ImageRef::Host {
+    if image.value != ImageRef::Host && facts.image.is_none() {
         return Err(not_built("image", &image, "the only image is `host`: this host's own system folders"));
     }
+    let image_override = image.origin == Origin::Flag
+        && facts.machine.settings.image.as_ref().unwrap_or(&ImageRef::Host) != &image.value;
     if jail.value != Jail::Container {
         return Err(not_built("jail", &jail, "use `--jail container`, the default"));
     }
-    for (flag, used) in [("--review", typed.review)] {
-        if used {
-            return Err(Failure::new(FailureKind::Unsupported, format!("`{flag}` is not built yet"))
-                .hint("launch without it"));
-        }
-    }
     Ok(Chosen {
         image: record.note("image", image),
+        image_override,
         jail: record.note("jail", jail),
         user: record.note("user", user),
         seccomp: record.note("seccomp", seccomp),
@@ -215,9 +223,18 @@ fn root(
             .map_or_else(|| limits::default_upper(facts.memory_total), |picked| picked.value.value);
         UpperPlan::Tmpfs { size }
     };
+    if let Some(image) = facts.image.as_ref().filter(|image| !image.on_host) {
+        return RootPlan { lowers: image.lowers.clone(), upper, system: Vec::new() };
+    }
     let writable = user.idmapped_mounts && user.run_as == RunAs::Root;
-    let system = facts.system.iter().map(|path| SystemTree { path: path.clone(), writable }).collect();
-    RootPlan { lowers: vec![facts.skeleton.clone()], upper, system }
+    let over = |path: &PathBuf| {
+        let all = facts.image.iter().flat_map(|image| image.over_system.iter());
+        all.filter(|(tree, _)| tree == path).flat_map(|(_, lowers)| lowers.iter().cloned()).collect()
+    };
+    let system = facts.system.iter();
+    let system = system.map(|path| SystemTree { path: path.clone(), writable, lowers: over(path) }).collect();
+    let above = facts.image.iter().flat_map(|image| image.lowers.iter().cloned());
+    RootPlan { lowers: above.chain([facts.skeleton.clone()]).collect(), upper, system }
 }
 
 fn folders(
@@ -235,11 +252,16 @@ fn folders(
         directory: true,
         target: user.home.clone(),
         read_only: false,
+        review: None,
     }];
     let mut project = None;
+    if typed.review && facts.project.is_none() {
+        return Err(Failure::usage("`--review` holds the changes to a project, and no project was named"));
+    }
     if let Some(found) = &facts.project {
         warnings.extend(guard.check(&found.path)?);
-        let (plan, mount) = mounts::project(found, typed.mount.is_some())?;
+        let (plan, mut mount) = mounts::project(found, typed.mount.is_some())?;
+        mount.review = typed.review.then(|| facts.cube_dir.join("review"));
         project = Some(plan);
         list.push(mount);
     }
@@ -280,18 +302,27 @@ fn entry(
     record: &mut Record,
 ) -> Result<EntryPlan, Failure> {
     let said = places.pick(|s| s.entry.clone().filter(|argv| !argv.is_empty()));
+    let of_image = match (&typed.what, &facts.image) {
+        (What::Entry(arguments), Some(image)) => images::command(image, arguments),
+        _ => None,
+    };
     let (argv, shell, origin) = match (&typed.what, said) {
+        (What::Entry(_), None) if of_image.is_some() => {
+            let argv = of_image.unwrap_or_default();
+            let shell = images::is_shell(&argv);
+            (argv, shell, Origin::Image)
+        }
         (What::Command(argv), _) if argv.is_empty() => {
             return Err(Failure::usage("`--` is followed by no command"));
         }
         (What::Command(argv), _) => (argv.clone(), false, Origin::Flag),
-        (What::Shell, _) => (vec![facts.shell.clone()], true, Origin::Flag),
+        (What::Shell, _) => (vec![shell_of(facts).to_owned()], true, Origin::Flag),
         (What::Entry(arguments), Some(said)) => {
             let argv = said.value.into_iter().chain(arguments.iter().cloned()).collect();
             (argv, false, said.origin)
         }
         (What::Entry(arguments), None) if arguments.is_empty() => {
-            (vec![facts.shell.clone()], true, Origin::BuiltIn)
+            (vec![shell_of(facts).to_owned()], true, Origin::BuiltIn)
         }
         (What::Entry(arguments), None) => {
             let first: String = arguments.concat().chars().take(40).collect();
@@ -307,7 +338,10 @@ fn entry(
     let cwd = match (&typed.workdir, project) {
         (Some(text), _) => mounts::workdir(text)?,
         (None, Some(project)) => project.target.clone(),
-        (None, None) => user.home.clone(),
+        (None, None) => match facts.image.as_ref().and_then(|image| image.working_dir.as_deref()) {
+            Some(text) if text != "/" => images::working_dir(text)?,
+            _ => user.home.clone(),
+        },
     };
     Ok(EntryPlan { argv, cwd, shell })
 }
@@ -327,12 +361,15 @@ fn environment(
         user: &user.name,
         home: &user.home,
         run_as: user.run_as,
-        shell: &facts.shell,
+        shell: shell_of(facts),
         terminal: matches!(stdio, StdioPlan::Pty { .. }),
         caller,
     });
-    let mut named: Vec<(Origin, Vec<EnvVar>)> =
-        places.weakest_first().map(|(origin, settings)| (origin, settings.env.clone())).collect();
+    let of_image = facts.image.as_ref().map(|image| (Origin::Image, images::variables(image)));
+    let mut named: Vec<(Origin, Vec<EnvVar>)> = of_image
+        .into_iter()
+        .chain(places.weakest_first().map(|(origin, settings)| (origin, settings.env.clone())))
+        .collect();
     let mut from_flags = Vec::new();
     for file in &facts.env_files {
         from_flags.extend(env::parse_file(file)?);
@@ -355,6 +392,11 @@ fn environment(
         }
     }
     Ok(merged)
+}
+
+/// The shell inside.
+fn shell_of(facts: &Facts) -> &str {
+    facts.image.as_ref().map_or(&facts.shell, |image| &image.shell)
 }
 
 /// Stands in until the rules of the finished plan are made.

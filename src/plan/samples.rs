@@ -15,6 +15,7 @@ pub(crate) fn facts() -> Facts {
         machine: Machine::new(Name::default_machine()),
         machine_origin: Origin::BuiltIn,
         project_file: None,
+        image: None,
         environment: Settings::default(),
         caller: Caller {
             uid: 1000,

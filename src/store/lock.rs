@@ -36,6 +36,14 @@ pub fn shared(layout: &Layout, name: &str) -> Result<Lock, Failure> {
     Ok(Lock { _file: file })
 }
 
+/// The file of the lock called `name`, not locked yet.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn file(layout: &Layout, name: &str) -> Result<File, Failure> {
+    Ok(open(layout, name)?.0)
+}
+
 /// The name of a machine's lock. Whoever changes the machine or its home holds it alone; a launch
 /// holds it shared until its cube is listed as live.
 #[must_use]
@@ -48,6 +56,7 @@ fn open(layout: &Layout, name: &str) -> Result<(File, std::path::PathBuf), Failu
     let path = folder.join(name);
     let open = || {
         File::options()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)

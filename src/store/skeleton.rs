@@ -8,6 +8,7 @@
 mod copy;
 mod key;
 mod made;
+pub mod over;
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -29,6 +30,7 @@ pub const PLACEHOLDER_HOSTNAME: &str = "cube";
 /// Skeletons that nobody used for this long may go, if no cube is older.
 const IDLE: Duration = Duration::from_secs(600);
 const PREFIX: &str = "host-";
+const PREFIXES: [&str; 2] = [PREFIX, over::PREFIX];
 const STAMP: &str = ".used";
 
 /// Empty files that a launch covers with the host's device nodes.
@@ -170,7 +172,9 @@ fn prune_before(
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) || name.starts_with(".host-"))
+        let Some(name) = name
+            .to_str()
+            .filter(|name| PREFIXES.iter().any(|prefix| name.trim_start_matches('.').starts_with(prefix)))
         else {
             continue;
         };
@@ -179,7 +183,7 @@ fn prune_before(
             continue;
         }
         // What begins with a dot was being made or removed when somebody died: we are alone here.
-        if name.starts_with(PREFIX) {
+        if !name.starts_with('.') {
             let (stamp, aside) = (stamp_path(&folder), layers.join(format!(".{name}{STAMP}")));
             if fs::rename(&stamp, &aside).is_ok() {
                 // Looked at after it was moved: who comes now finds no stamp and waits for the lock.

@@ -238,6 +238,11 @@ impl Sweep<'_> {
         if statat(&self.mines_fd, &upper, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             self.bury(&upper);
         }
+        // Changes that wait for a decision: only `rm` drops them.
+        let review = format!("{}/review/upper", record.id);
+        if statat(&self.mines_fd, &review, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return None;
+        }
         Some(record.exit.map_or(record.created_unix_ms, |exit| exit.ended_unix_ms))
     }
 

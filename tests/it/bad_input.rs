@@ -59,7 +59,8 @@ fn wrong_words_are_refused_by_name() {
         (&["--shell", "site", "--", "true"], usage, &["--shell"]),
         (&["-d"], usage, &["PROJECT"]),
         (&["forward", "x"], missing, &["not built"]),
-        (&["image", "list"], missing, &["not built"]),
+        (&["image", "show", "nope"], missing, &["nope", "image"]),
+        (&["apply", "nope"], missing, &["nope", "cube"]),
     ] {
         let output = env.tripmine(args);
         println!("{args:?}: {} {}", output.code, output.stderr.trim());

@@ -18,11 +18,13 @@ mod perl;
 mod pty;
 
 mod bad_input;
+mod changes;
 mod escape_files;
 mod escape_process;
 mod escape_syscalls;
 mod faults;
 mod forward;
+mod image_root;
 mod life;
 mod links;
 mod net_live;
@@ -31,6 +33,8 @@ mod net_policies;
 mod network;
 mod ports;
 mod resources;
+mod review;
+mod snapshot;
 mod terminal;
 mod verbs;
 

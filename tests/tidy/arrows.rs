@@ -14,11 +14,23 @@ const ARROWS: &[Row] = &[
     // Machines are kept as the text that people edit.
     ("store", &["model", "config"]),
     ("host", &["model", "plan::launch"]),
+    // Owners of unpacked files are mapped as a launch maps them.
+    ("image", &["model", "plan", "store", "host"]),
     ("jail", &["model", "host", "plan"]),
     ("gateway", &["model", "plan"]),
-    ("keeper", &["model", "plan", "host", "store", "jail", "term", "gateway"]),
-    ("engine", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "gateway"]),
-    ("cli", &["model", "plan", "term", "config", "store", "host", "jail", "keeper", "engine", "gateway"]),
+    ("upper", &["model", "plan", "host", "store"]),
+    ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "gateway", "upper"]),
+    (
+        "engine",
+        &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "gateway", "upper"],
+    ),
+    (
+        "cli",
+        &[
+            "model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "engine",
+            "gateway", "upper",
+        ],
+    ),
 ];
 
 const PURE: &[&str] = &["model", "plan", "term"];

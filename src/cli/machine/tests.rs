@@ -60,7 +60,6 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     for (line, kind) in [
         ("create work --jail microvm", FailureKind::Unsupported),
         ("create work --jail microvm", FailureKind::Unsupported),
-        ("create work --image dev", FailureKind::Unsupported),
         ("create work --memory lots", FailureKind::Usage),
         ("create work --net opne", FailureKind::Usage),
         ("create work -e A", FailureKind::Usage),

@@ -20,6 +20,8 @@ pub(crate) fn sample(age: u64) -> CubeRecord {
         project: Some("site".into()),
         project_path: None,
         image: ImageRef::Host,
+        image_digest: None,
+        image_override: false,
         jail: Jail::Container,
         net: NetPolicyKind::None,
         user: RunAs::Me,

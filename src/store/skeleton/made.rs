@@ -46,16 +46,12 @@ pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str
     let root_shell =
         ["/bin/bash", "/bin/sh"].into_iter().find(|shell| exists(root, shell)).unwrap_or("/bin/sh");
     let name = PLACEHOLDER_HOSTNAME;
-    let hosts = format!(
-        "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n\
-         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-    );
     let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
                     protocols: files\nservices: files\nethers: files\nrpc: files\n";
     for (file, text) in [
         ("passwd", passwd(user, root_shell)),
         ("group", group(user)),
-        ("hosts", hosts),
+        ("hosts", hosts()),
         ("hostname", format!("{name}\n")),
         ("resolv.conf", resolv_conf()),
         ("machine-id", format!("{}\n", machine_id(seed))),
@@ -68,6 +64,19 @@ pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str
         made.set_permissions(Permissions::from_mode(0o644))?;
     }
     symlink("/proc/self/mounts", etc.join("mtab"))
+}
+
+/// `/etc/resolv.conf` where there is no network.
+pub(super) const RESOLV: &str =
+    "# tripmine: a cube has no name server of its own unless its net policy gives one\n";
+
+/// `/etc/hosts`.
+pub(super) fn hosts() -> String {
+    let name = PLACEHOLDER_HOSTNAME;
+    format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+    )
 }
 
 fn passwd(user: &SkeletonUser, root_shell: &str) -> String {
@@ -97,7 +106,7 @@ fn group(user: &SkeletonUser) -> String {
 }
 
 /// Derived, so that it is the same at every launch of a machine and never the host's.
-fn machine_id(seed: &str) -> String {
+pub(super) fn machine_id(seed: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(b"tripmine machine-id\0");
     hash.update(seed.as_bytes());

@@ -1,0 +1,180 @@
+//! `tripmine image snapshot`: shows what goes in, asks where something looks like a secret, and makes the image.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::ctx::{self, Ctx};
+use crate::cli::cube_ref;
+use crate::engine::snapshot::{self, Draft};
+use crate::model::image::image_name;
+use crate::model::sanitize::printable_bytes;
+use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine, Name};
+use crate::store::cubes::{self, CubeEntry};
+use crate::store::machines;
+
+/// Lines of each kind that a person reads.
+const SHOWN: usize = 10;
+
+/// Arguments of `tripmine image snapshot`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct SnapshotArgs {
+    /// The image's name; what it named before stays as NAME@N
+    pub name: String,
+    /// The cube: a running one, or one that was kept
+    #[arg(required_unless_present = "machine", conflicts_with = "machine")]
+    pub cube: Option<String>,
+    /// The one cube that runs on this machine
+    #[arg(short, long, value_name = "NAME")]
+    pub machine: Option<String>,
+    /// Make a machine that starts from the image, otherwise like the cube's own
+    #[arg(long, value_name = "NAME")]
+    pub create_machine: Option<String>,
+    /// Let this machine start from the image
+    #[arg(long, value_name = "NAME", conflicts_with = "create_machine")]
+    pub update_machine: Option<String>,
+    /// Do not ask, even where something looks like a secret
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Print data as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// What failed, for a person; nothing was stored then.
+pub(in crate::cli) fn run(args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure> {
+    let name = image_name(&args.name).map_err(|error| Failure::usage(error.to_string()))?;
+    let target = Target::parse(args, ctx)?;
+    let engine = ctx.engine();
+    engine.layout.ensure(ctx.uid)?;
+    let entry = match (&args.cube, &args.machine) {
+        (Some(word), _) => cube_ref::changed(ctx, word)?,
+        (None, Some(machine)) => on_machine(ctx, &ctx::name(machine)?)?,
+        (None, None) => return Err(Failure::usage("name a cube, or a machine with `-m`")),
+    };
+    let draft = snapshot::draft(&engine, &entry)?;
+    if !args.json {
+        show(&draft, ctx);
+    }
+    confirm(&draft, args, ctx)?;
+    let reference = snapshot::commit(&draft, &name)?;
+    ctx.record("snapshot", &format!("{reference} of the cube {}", entry.id.short()), None);
+    let image = ImageRef::parse(&name).map_err(|error| Failure::failed(error.to_string()))?;
+    target.carry_out(&draft, &image, ctx)?;
+    if args.json {
+        return ctx.out.json(&json!({
+            "version": 1,
+            "image": reference,
+            "cube": entry.id,
+            "entries": draft.entries,
+            "bytes": draft.bytes,
+            "frozen_ms": draft.frozen.map(|time| time.as_secs_f64() * 1000.0),
+            "secrets": draft.secrets.iter().map(|(path, what)| json!({ "path": printable_bytes(path), "what": what })).collect::<Vec<_>>(),
+        }));
+    }
+    ctx.out.line(&reference);
+    Ok(())
+}
+
+/// The one running cube of a machine.
+fn on_machine(ctx: &Ctx, machine: &Name) -> Result<CubeEntry, Failure> {
+    let mut found: Vec<CubeEntry> = cubes::list(&ctx.layout.mines_dir())?
+        .into_iter()
+        .filter(|entry| entry.live && entry.record.as_ref().is_ok_and(|record| record.machine == *machine))
+        .collect();
+    match (found.pop(), found.len()) {
+        (Some(entry), 0) => Ok(entry),
+        (None, _) => {
+            Err(Failure::new(FailureKind::Missing, format!("no cube runs on the machine `{machine}`"))
+                .hint("`tripmine ps -a` lists kept ones too: name one"))
+        }
+        (Some(_), others) => {
+            Err(Failure::usage(format!("{} cubes run on the machine `{machine}`: name one", others + 1)))
+        }
+    }
+}
+
+fn show(draft: &Draft, ctx: &Ctx) {
+    let size = ByteSize::bytes(draft.bytes);
+    let frozen = draft
+        .frozen
+        .map(|time| format!("; the cube stood still for {:.1} ms", time.as_secs_f64() * 1000.0))
+        .unwrap_or_default();
+    ctx.out.note(format!("{} changes, {size}{frozen}", draft.entries));
+    for (path, size) in draft.largest.iter().take(SHOWN) {
+        ctx.out.note(format!("  {:>8}  /{}", ByteSize::bytes(*size).to_string(), printable_bytes(path)));
+    }
+    lines("left out", &draft.left_out, ctx);
+    lines("looks like a secret", &draft.secrets, ctx);
+}
+
+fn lines(what: &str, list: &[(Vec<u8>, String)], ctx: &Ctx) {
+    for (path, why) in list.iter().take(SHOWN) {
+        ctx.out.note(format!("  {what}: /{} ({why})", printable_bytes(path)));
+    }
+    if list.len() > SHOWN {
+        ctx.out.note(format!("  {what}: and {} more", list.len() - SHOWN));
+    }
+}
+
+/// A secret in an image goes wherever the image goes.
+fn confirm(draft: &Draft, args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure> {
+    let count = draft.secrets.len();
+    if count == 0 || args.yes {
+        return Ok(());
+    }
+    let files = if count == 1 { "file that looks like a secret" } else { "files that look like secrets" };
+    ctx.out.confirm(&format!("put {count} {files} into the image?"), false)
+}
+
+/// What a machine has to do with it.
+enum Target {
+    Nothing,
+    Create(Name),
+    Update(Name),
+}
+
+impl Target {
+    /// Found wanting before anything is copied.
+    fn parse(args: &SnapshotArgs, ctx: &Ctx) -> Result<Self, Failure> {
+        if let Some(text) = &args.create_machine {
+            let name = ctx::name(text)?;
+            if machines::exists(&ctx.layout, &name) {
+                return Err(Failure::new(FailureKind::Busy, format!("there is a machine `{name}` already"))
+                    .hint("`--update-machine` lets it start from the image"));
+            }
+            return Ok(Self::Create(name));
+        }
+        if let Some(text) = &args.update_machine {
+            let name = ctx::name(text)?;
+            machines::load(&ctx.layout, &name)?;
+            return Ok(Self::Update(name));
+        }
+        Ok(Self::Nothing)
+    }
+
+    fn carry_out(self, draft: &Draft, image: &ImageRef, ctx: &Ctx) -> Result<(), Failure> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Update(name) => {
+                machines::set_image(&ctx.layout, &name, image)?;
+                ctx.record("set-image", &format!("{name} {image}"), None);
+                ctx.out.note(format!("the machine `{name}` starts from it now"));
+                Ok(())
+            }
+            Self::Create(name) => {
+                let like = machines::load(&ctx.layout, &draft.ground.machine)?;
+                let mut settings = like.settings;
+                settings.image = Some(image.clone());
+                let machine =
+                    Machine { name: name.clone(), settings, projects: like.projects, colour: like.colour };
+                machines::create(&ctx.layout, &machine)?;
+                ctx.record("create", &format!("machine {name}"), None);
+                ctx.out.note(format!("the machine `{name}` starts from it, with a home of its own"));
+                Ok(())
+            }
+        }
+    }
+}

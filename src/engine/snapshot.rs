@@ -1,0 +1,249 @@
+//! A snapshot: a cube's changes to its system as a new layer on its image.
+//!
+//! In two steps, so that a person sees what goes in before anything is written: [`draft`] holds the cube still, copies its
+//! upper and lets it go on; [`commit`] packs the copy. A draft is a folder that only this process uses, under a lock;
+//! what a killed one leaves is cleared by the next.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::changes::Source;
+use super::{Engine, host_base};
+use crate::image::pack::{IdRule, PackOptions};
+use crate::image::{Layer, Ownership, ResolvedImage, Store};
+use crate::keeper::protocol::{Answer, Ask};
+use crate::model::image::document::architecture;
+use crate::model::image::{Compression, Digest, HistoryEntry, ImageConfig, Platform};
+use crate::model::{Failure, FailureKind, ImageRef};
+use crate::plan::changes::Ground;
+use crate::store::cubes::CubeEntry;
+use crate::store::lock::{self, Lock};
+use crate::upper::wire::{Bytes, Line, Want};
+
+/// Places that are never part of an image: what the launch makes anew, and projects.
+const LEFT_OUT: [&str; 9] =
+    ["proc", "sys", "dev", "projects", "work", "etc/resolv.conf", "etc/hosts", "etc/hostname", "etc/mtab"];
+/// Lines about what stays out or looks like a secret that are kept for a person.
+const KEPT_LINES: usize = 1000;
+
+/// What will go into the image.
+#[derive(Debug)]
+pub struct Draft {
+    /// What is known of the cube.
+    pub ground: Ground,
+    /// Entries, deletions included.
+    pub entries: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// The largest files: their path inside and their size, largest first.
+    pub largest: Vec<(Vec<u8>, u64)>,
+    /// What looks like a secret: path and what it is.
+    pub secrets: Vec<(Vec<u8>, String)>,
+    /// What cannot be in an image: path and why.
+    pub left_out: Vec<(Vec<u8>, String)>,
+    /// How long the cube was held still; `None` when it did not run.
+    pub frozen: Option<Duration>,
+    folder: Folder,
+}
+
+impl Draft {
+    fn hear(&mut self, line: Line) {
+        match line {
+            Line::Copied { entries, bytes } => (self.entries, self.bytes) = (entries, bytes),
+            Line::Large { path, size } => self.largest.push((path.0, size)),
+            Line::Secret { path, what } if self.secrets.len() < KEPT_LINES => {
+                self.secrets.push((path.0, what))
+            }
+            Line::LeftOut { path, why } if self.left_out.len() < KEPT_LINES => {
+                self.left_out.push((path.0, why))
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The folder of a draft, removed when it goes.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    store: Store,
+    _alone: Lock,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is cleared by the next snapshot.
+        let _removed = self.store.remove(&self.path);
+    }
+}
+
+/// Copies the changes of a cube. A running one is held still meanwhile.
+///
+/// # Errors
+/// It has no changes any more, cannot be held still or read, or the disk is full.
+pub fn draft(engine: &Engine, entry: &CubeEntry) -> Result<Draft, Failure> {
+    let (source, client) = Source::open(engine, entry)?;
+    let regions: Vec<_> = source.regions.iter().filter(|region| !region.project).cloned().collect();
+    if regions.is_empty() {
+        return Err(Failure::new(
+            FailureKind::Missing,
+            format!("the cube {} has ended, and the changes to its system went with it", entry.id.short()),
+        )
+        .hint("take the snapshot while it runs, or launch it with `--keep NAME`"));
+    }
+    let store = Store::open(&engine.layout)?;
+    let folder = folder(engine, store)?;
+    let target = open(&folder.path.join("upper"))?;
+    let mut draft = Draft {
+        ground: source.ground.clone(),
+        entries: 0,
+        bytes: 0,
+        largest: Vec::new(),
+        secrets: Vec::new(),
+        left_out: Vec::new(),
+        frozen: None,
+        folder,
+    };
+    let leave_out = LEFT_OUT.iter().map(|place| Bytes(place.as_bytes().to_vec())).collect();
+    let mut begun = None;
+    let mut client = client;
+    // One that has just ended, and is kept by its keeper for the question on exit, stands still already.
+    let runs = entry.record.as_ref().is_ok_and(|record| !record.state.is_over());
+    if let Some(client) = client.as_mut().filter(|_| runs) {
+        client.ask(&Ask::Freeze)?;
+        let asked = Instant::now();
+        match client.answer()? {
+            Answer::Done => begun = Some(asked),
+            other => return Err(super::client::unexpected(&other)),
+        }
+    }
+    let copied = source.ask(regions, Want::Copy { leave_out }, Some(target.as_fd()), &mut |line| {
+        draft.hear(line);
+        Ok(())
+    });
+    if let (Some(client), Some(begun)) = (&mut client, begun) {
+        // A keeper that is gone has let nobody waiting.
+        let _thawed = client.ask(&Ask::Thaw).and_then(|()| client.answer());
+        draft.frozen = Some(begun.elapsed());
+    }
+    copied?;
+    source.ask(Vec::new(), Want::Scan, Some(target.as_fd()), &mut |line| {
+        draft.hear(line);
+        Ok(())
+    })?;
+    draft.largest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    Ok(draft)
+}
+
+fn open(path: &std::path::Path) -> Result<OwnedFd, Failure> {
+    crate::upper::manifest::open_root(path)
+        .map_err(|errno| Failure::failed(format!("cannot open `{}`", path.display())).because(&errno))
+}
+
+/// A fresh folder for a draft; whatever an earlier one left is cleared.
+fn folder(engine: &Engine, store: Store) -> Result<Folder, Failure> {
+    let alone = lock::exclusive(&engine.layout, "snapshot")?;
+    let path = engine.layout.data.join("draft");
+    let fail =
+        |error: &std::io::Error| Failure::failed(format!("cannot make `{}`", path.display())).because(error);
+    if path.exists() {
+        store.remove(&path)?;
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path.join("upper")).map_err(|error| fail(&error))?;
+    fs::set_permissions(path.join("upper"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(|error| fail(&error))?;
+    Ok(Folder { path, store, _alone: alone })
+}
+
+/// Makes the image `name` of a draft; its reference.
+///
+/// # Errors
+/// The image beneath is gone, or writing failed: the store is as before.
+pub fn commit(draft: &Draft, name: &str) -> Result<String, Failure> {
+    let store = &draft.folder.store;
+    let base = base(store, &draft.ground)?;
+    let mut work = store.begin()?;
+    let upper = open(&draft.folder.path.join("upper"))?;
+    let ids = match store.ownership() {
+        Ownership::Root | Ownership::Mapped { .. } => IdRule::AsSeen,
+        Ownership::One => {
+            IdRule::One { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+        }
+    };
+    let options = PackOptions { ids, exclude: Vec::new(), empty: Vec::new(), upper: true };
+    let (blob, _) = work.pack(upper.as_fd(), &options, &mut |_| {})?;
+    let mut layers: Vec<Layer> = Vec::new();
+    let mut config = match &base {
+        Some(image) => {
+            for (descriptor, diff_id) in image.manifest.layers.iter().zip(&image.config.diff_ids) {
+                layers.push(work.stored(descriptor, *diff_id)?);
+            }
+            image.config.clone()
+        }
+        None => ImageConfig { platform: here(), ..ImageConfig::default() },
+    };
+    layers.push(work.layer(blob, Compression::None, None)?);
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let ground = &draft.ground;
+    let mut labels = vec![
+        ("dev.tripmine.source.cube", ground.id.to_string()),
+        ("dev.tripmine.source.machine", ground.machine.to_string()),
+        ("dev.tripmine.source.image", ground.image.to_string()),
+        ("dev.tripmine.source.time", now.clone()),
+        ("dev.tripmine.kind", "template".to_owned()),
+    ];
+    if let Some(project) = &ground.project {
+        labels.push(("dev.tripmine.source.project", project.clone()));
+    }
+    if let Some(digest) = &ground.image_digest {
+        labels.push(("dev.tripmine.source.digest", digest.clone()));
+    }
+    if on_host(base.as_ref()) {
+        labels.extend(host_base::labels());
+    }
+    for (key, value) in labels {
+        config.labels.insert(key.to_owned(), value);
+    }
+    config.created = Some(now.clone());
+    config.history.push(HistoryEntry {
+        created: Some(now),
+        created_by: Some("tripmine image snapshot".to_owned()),
+        comment: Some(format!("cube {} on {}", ground.id.short(), ground.machine)),
+        empty_layer: false,
+    });
+    let entry = work.image(&config, &layers, Some(name), &BTreeMap::new(), "snapshot")?;
+    Ok(entry.reference())
+}
+
+/// The image that the cube was launched from, by digest: its name may have moved on.
+fn base(store: &Store, ground: &Ground) -> Result<Option<ResolvedImage>, Failure> {
+    match (&ground.image, &ground.image_digest) {
+        (ImageRef::Host, _) => Ok(None),
+        (_, Some(digest)) => {
+            let digest = Digest::parse(digest)
+                .map_err(|error| Failure::failed("the cube's image has an odd digest").because(&error))?;
+            store.resolve_digest(&digest).map(Some)
+        }
+        (reference, None) => store.resolve(reference).map(Some),
+    }
+}
+
+fn on_host(base: Option<&ResolvedImage>) -> bool {
+    base.is_none_or(|image| image.config.labels.get(host_base::BASE).is_some_and(|base| base == "host"))
+}
+
+fn here() -> Platform {
+    let machine = rustix::system::uname();
+    let machine = machine.machine().to_string_lossy().into_owned();
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture(&machine).to_owned(),
+        ..Platform::default()
+    }
+}

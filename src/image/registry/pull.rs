@@ -1,0 +1,314 @@
+//! Pull: the manifest for this machine, then what is missing of it, several layers at once. A layer that was cut off goes
+//! on where it stopped, also in a later pull: its beginning waits in `images/partial`.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use super::super::blobs::{CHUNK, TempBlob, digest_of, digest_of_file};
+use super::super::import::oci::{self, Source};
+use super::super::ingest::Ingest;
+use super::super::names::Entry;
+use super::super::store::{Store, make};
+use super::client::{Asked, Client};
+use super::{Progress, STREAMS};
+use crate::model::Failure;
+use crate::model::image::document::{DOCUMENT_MAX, media};
+use crate::model::image::remote::RemoteRef;
+use crate::model::image::{Descriptor, Digest, ImageConfig, MediaType, short_name};
+use crate::store::fail::cannot;
+
+/// How often a connection may break without a byte of progress.
+const TRIES: usize = 4;
+
+const ACCEPT: &str = concat!(
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, ",
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+);
+
+/// Brings an image in under `name`, or what people call it.
+///
+/// # Errors
+/// The registry cannot be reached or refuses, or what it sends is not what was promised.
+pub fn pull(
+    store: &Store,
+    client: &Client,
+    remote: &RemoteRef,
+    name: Option<&str>,
+    machine: &str,
+    progress: Progress<'_>,
+) -> Result<Entry, Failure> {
+    let mut ingest = store.begin()?;
+    let source = Remote { client };
+    let (top, bytes) = source.top(remote)?;
+    let mut known = Known { inner: source, top: top.digest, bytes };
+    let (manifest, bytes) = oci::manifest(&mut known, &top, machine, 0)?;
+    let config = known.document(&manifest.config)?;
+    if digest_of(&config) != manifest.config.digest {
+        return Err(Failure::failed(format!(
+            "the config is not what its name says: {}",
+            manifest.config.digest
+        )));
+    }
+    let parsed = ImageConfig::parse(&config)
+        .map_err(|error| Failure::failed("its config is refused").because(&error))?;
+    super::super::layers::check_layers(&manifest, &parsed)
+        .map_err(|why| Failure::failed(format!("it {why}")))?;
+    layers(&mut ingest, client, &manifest.layers, &parsed.diff_ids, progress)?;
+    ingest.document(&config)?;
+    let own = remote.tag.as_ref().map(|tag| {
+        let whole = format!("{}/{}:{tag}", remote.registry, remote.repository);
+        short_name(&whole).to_owned()
+    });
+    ingest.manifest(&bytes, name.or(own.as_deref()), &format!("pulled from {remote}"))
+}
+
+/// Downloads on several threads; unpacks here, lowest first, as they arrive.
+fn layers(
+    ingest: &mut Ingest<'_>,
+    client: &Client,
+    layers: &[Descriptor],
+    diff_ids: &[Digest],
+    progress: Progress<'_>,
+) -> Result<(), Failure> {
+    let store = ingest.store();
+    let mut wanted: Vec<&Descriptor> = Vec::new();
+    for layer in layers {
+        let twice = wanted.iter().any(|other| other.digest == layer.digest);
+        if !twice && !store.has_blob(&layer.digest, layer.size) {
+            wanted.push(layer);
+        }
+    }
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (sender, arrived) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..STREAMS.min(wanted.len()) {
+            let (sender, wanted, next, stop) = (sender.clone(), &wanted, &next, &stop);
+            scope.spawn(move || {
+                while let Some(layer) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = download(store, client, layer, stop, progress);
+                    let failed = result.is_err();
+                    if sender.send((layer.digest, result)).is_err() || failed {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut waiting: Vec<(Digest, TempBlob)> = Vec::new();
+        let mut take = || -> Result<(), Failure> {
+            for (layer, diff_id) in layers.iter().zip(diff_ids) {
+                while !store.has_blob(&layer.digest, layer.size)
+                    && !waiting.iter().any(|(digest, _)| *digest == layer.digest)
+                {
+                    let (digest, result) = arrived
+                        .recv()
+                        .map_err(|_| Failure::failed(format!("the layer {} never came", layer.digest)))?;
+                    waiting.push((digest, result?));
+                }
+                match waiting.iter().position(|(digest, _)| *digest == layer.digest) {
+                    Some(at) => {
+                        let compression =
+                            layer.compression().map_err(|error| Failure::failed(error.to_string()))?;
+                        ingest.layer(waiting.swap_remove(at).1, compression, Some(*diff_id))?;
+                    }
+                    None => {
+                        ingest.stored(layer, *diff_id)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        let result = take();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Downloads a blob, from where an earlier attempt stopped.
+fn download(
+    store: &Store,
+    client: &Client,
+    layer: &Descriptor,
+    stop: &AtomicBool,
+    progress: Progress<'_>,
+) -> Result<TempBlob, Failure> {
+    let path = partial(store, &layer.digest)?;
+    let io = |error: std::io::Error| cannot("write", &path, error);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    // Two pulls of one layer take turns; the second finds it done.
+    file.lock().map_err(io)?;
+    let mut have = file.metadata().map_err(io)?.len();
+    if have > layer.size {
+        file.set_len(0).map_err(io)?;
+        have = 0;
+    }
+    progress(&layer.digest, layer.size, have);
+    let mut tries = 0;
+    while have < layer.size {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::failed("the pull was given up"));
+        }
+        match stream(client, layer, &mut file, have, stop, progress) {
+            Ok(now) if now > have => (have, tries) = (now, 0),
+            Ok(_) => tries += 1,
+            Err(failure) => {
+                let now = file.metadata().map_err(io)?.len();
+                tries = if now > have { 0 } else { tries + 1 };
+                have = now;
+                if tries >= TRIES || stop.load(Ordering::Relaxed) {
+                    return Err(failure.hint("what has come stays: the same pull goes on from there"));
+                }
+            }
+        }
+        if tries >= TRIES {
+            return Err(Failure::failed(format!("the layer {} ends early, again and again", layer.digest)));
+        }
+    }
+    let (digest, size) = digest_of_file(&mut file).map_err(io)?;
+    if digest != layer.digest || size != layer.size {
+        // It would only be wrong again.
+        std::fs::remove_file(&path).map_err(|error| cannot("remove", &path, error))?;
+        return Err(Failure::failed(format!(
+            "the layer {} is not what its name says: {digest}, {size} bytes of {}",
+            layer.digest, layer.size
+        )));
+    }
+    Ok(TempBlob { path, digest, size })
+}
+
+fn partial(store: &Store, digest: &Digest) -> Result<PathBuf, Failure> {
+    let folder = store.partial_dir();
+    make(&folder)?;
+    Ok(folder.join(digest.hex()))
+}
+
+/// One connection's worth of a blob; how long the file is now.
+fn stream(
+    client: &Client,
+    layer: &Descriptor,
+    file: &mut File,
+    have: u64,
+    stop: &AtomicBool,
+    progress: Progress<'_>,
+) -> Result<u64, Failure> {
+    let url = client.url(&format!("blobs/{}", layer.digest));
+    let range = format!("bytes={have}-");
+    let headers: &[(&str, &str)] = if have > 0 { &[("range", &range)] } else { &[] };
+    let response = client.ask(&Asked { method: "GET", url: &url, headers })?;
+    let io = |error: std::io::Error| Failure::failed("cannot write a layer").because(&error);
+    let mut at = match response.status().as_u16() {
+        206 => have,
+        // It sends all of it again.
+        200 => 0,
+        _ => return Err(client.refused("a layer", response)),
+    };
+    file.set_len(at).and_then(|()| file.seek(SeekFrom::Start(at))).map_err(io)?;
+    // A byte more than promised shows that it is more.
+    let mut reader = response.into_body().into_reader().take(layer.size.saturating_add(1) - at);
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = reader.read(&mut buffer).map_err(|error| {
+            Failure::failed(format!("the layer {} broke off", layer.digest)).because(&error)
+        })?;
+        if count == 0 || stop.load(Ordering::Relaxed) {
+            return Ok(at);
+        }
+        file.write_all(&buffer[..count]).map_err(io)?;
+        at += count as u64;
+        progress(&layer.digest, layer.size, count as u64);
+    }
+}
+
+/// Documents of a registry.
+struct Remote<'a> {
+    client: &'a Client,
+}
+
+impl Remote<'_> {
+    /// The document that a tag or digest names, whatever kind it is.
+    fn top(&self, remote: &RemoteRef) -> Result<(Descriptor, Vec<u8>), Failure> {
+        let url = self.client.url(&format!("manifests/{}", remote.reference()));
+        let response =
+            self.client.ask(&Asked { method: "GET", url: &url, headers: &[("accept", ACCEPT)] })?;
+        if response.status().as_u16() != 200 {
+            return Err(self.client.refused("the manifest", response));
+        }
+        let kind =
+            response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let kind = if MediaType::parse(kind).is_some() { kind } else { media::MANIFEST }.to_owned();
+        let bytes = whole(response)?;
+        let digest = digest_of(&bytes);
+        if remote.digest.is_some_and(|wanted| wanted != digest) {
+            return Err(Failure::failed(format!("{} sent another image: {digest}", remote.registry)));
+        }
+        Ok((Descriptor::new(&kind, digest, bytes.len() as u64), bytes))
+    }
+}
+
+fn whole(response: ureq::http::Response<ureq::Body>) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = response.into_body().into_reader().take(DOCUMENT_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::failed("a document broke off").because(&error))?;
+    if bytes.len() as u64 > DOCUMENT_MAX {
+        return Err(Failure::failed(format!("a document is longer than {DOCUMENT_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+impl Source for Remote<'_> {
+    fn named(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
+        Err(Failure::failed(format!("a registry has no `{name}`")))
+    }
+
+    fn document(&mut self, descriptor: &Descriptor) -> Result<Vec<u8>, Failure> {
+        let config = matches!(MediaType::parse(&descriptor.media_type), Some(MediaType::Config));
+        let kind = if config { "blobs" } else { "manifests" };
+        let url = self.client.url(&format!("{kind}/{}", descriptor.digest));
+        let headers: &[(&str, &str)] = if config { &[] } else { &[("accept", ACCEPT)] };
+        let response = self.client.ask(&Asked { method: "GET", url: &url, headers })?;
+        match response.status().as_u16() {
+            200 => whole(response),
+            _ => Err(self.client.refused("a document", response)),
+        }
+    }
+
+    fn blob(
+        &mut self,
+        _ingest: &mut Ingest<'_>,
+        descriptor: &Descriptor,
+        _each: &mut dyn FnMut(u64),
+    ) -> Result<TempBlob, Failure> {
+        Err(Failure::failed(format!("the layer {} is downloaded apart", descriptor.digest)))
+    }
+}
+
+/// A registry whose first document is there already: it need not be asked for twice.
+struct Known<'a> {
+    inner: Remote<'a>,
+    top: Digest,
+    bytes: Vec<u8>,
+}
+
+impl Source for Known<'_> {
+    fn named(&mut self, name: &str) -> Result<Vec<u8>, Failure> {
+        self.inner.named(name)
+    }
+
+    fn document(&mut self, descriptor: &Descriptor) -> Result<Vec<u8>, Failure> {
+        if descriptor.digest == self.top { Ok(self.bytes.clone()) } else { self.inner.document(descriptor) }
+    }
+
+    fn blob(
+        &mut self,
+        ingest: &mut Ingest<'_>,
+        descriptor: &Descriptor,
+        each: &mut dyn FnMut(u64),
+    ) -> Result<TempBlob, Failure> {
+        self.inner.blob(ingest, descriptor, each)
+    }
+}

@@ -1,0 +1,17 @@
+//! Reading what a cube changed, and taking it over.
+//!
+//! Owns the edge beneath [`crate::plan::changes`]: uppers and lowers as they lie on file systems, the helper process that
+//! reads them with the cube's own ids, what a project was before a review, and writing picked changes into it. Everything
+//! read here was chosen by a cube: no link is followed, no path leaves its root, and nothing is held in memory that grows
+//! with the tree.
+
+pub mod apply;
+pub mod copy;
+pub mod helper;
+pub mod ids;
+pub mod lowers;
+pub mod manifest;
+pub mod meta;
+pub mod read;
+pub mod text;
+pub mod wire;
