@@ -123,15 +123,16 @@ pub(super) fn unusual(port: Option<u16>) -> Seen {
 pub(super) fn changing() -> Seen {
     let mut found = Vec::new();
     if let Ok(socket) = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::empty(), None) {
-        // RTM_NEWLINK (16): request, acknowledge; loopback's number, flags off.
-        let mut down = vec![32, 0, 0, 0, 16, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        down.extend([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        // RTM_NEWLINK (16): request, acknowledge; loopback's number, to be switched on, which it is. That needs the same right as
+        // switching it off, and where this runs with that right, as in a test outside of any jail, the host must not suffer.
+        let mut on = vec![32, 0, 0, 0, 16, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        on.extend([0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
         let mut back = [0; 256];
-        let said = rustix::net::send(&socket, &down, SendFlags::empty())
+        let said = rustix::net::send(&socket, &on, SendFlags::empty())
             .and_then(|_| rustix::net::recv(&socket, &mut back[..], rustix::net::RecvFlags::DONTWAIT));
         let code = i32::from_ne_bytes([back[16], back[17], back[18], back[19]]);
         if said.is_ok() && code == 0 {
-            found.push("loopback can be switched off".to_owned());
+            found.push("the loopback device can be switched".to_owned());
         }
     }
     if socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::empty(), Some(netlink::NETFILTER))
