@@ -23,7 +23,6 @@ pub mod ps;
 pub mod rename;
 pub mod rm;
 pub mod run;
-pub mod session;
 pub mod stats;
 pub mod stop;
 pub mod sweep;

@@ -11,6 +11,7 @@ pub mod load;
 pub mod machine;
 pub mod project;
 pub mod settings;
+pub mod theme;
 mod tree;
 
 pub use error::ConfigError;

@@ -1,11 +1,16 @@
 //! One place that carries a request out, whichever face asked: looks up what planning needs, launches,
-//! and talks to keepers. Prints nothing, asks nothing.
+//! and talks to keepers. Asks nothing, and prints nothing but a joined cube's own output.
 
+pub mod carry;
 pub mod client;
+pub mod ending;
 pub mod environment;
 pub mod facts;
 pub mod home;
 pub mod launch;
+pub mod request;
+pub mod running;
+pub mod session;
 
 use std::path::PathBuf;
 

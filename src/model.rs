@@ -13,6 +13,7 @@ pub mod name;
 pub mod sanitize;
 pub mod trip_id;
 pub mod verbs;
+pub mod words;
 
 pub use bytes::ByteSize;
 pub use cube::{CubeRecord, CubeState, ExitReason, ExitRecord, Keep};

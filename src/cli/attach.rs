@@ -8,9 +8,9 @@ use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
 use super::launch;
 use super::launch_args::LaunchArgs;
-use super::session::{self, Join};
 use super::verb_args::AttachArgs;
 use crate::engine::client::unexpected;
+use crate::engine::session::{self, Join};
 use crate::engine::facts;
 use crate::host::tty;
 use crate::keeper::protocol::{Answer, Ask};
@@ -33,7 +33,7 @@ pub fn run(args: &AttachArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let (rows, cols) = tty::size(std::io::stdout()).or_else(|| tty::size(std::io::stdin())).unwrap_or((0, 0));
     client.ask(&Ask::Attach { rows, cols, write: !args.read_only, take_over: args.take_over })?;
     let (tty, writer) = match client.answer()? {
-        Answer::Attached { tty, writer } => (tty, writer),
+        Answer::Attached { tty, writer, .. } => (tty, writer),
         other => return Err(unexpected(&other)),
     };
     let leader = launch::leader(ctx);

@@ -2,11 +2,12 @@
 
 use super::args::Launch;
 use super::ctx::Ctx;
-use super::session::{self, Join, Outcome};
 use super::typed::typed;
+use crate::engine::ending::{code, ending};
 use crate::engine::launch::{self as engine, Waiting};
+use crate::engine::session::{self, Join, Outcome};
 use crate::model::sanitize::printable;
-use crate::model::{ExitReason, ExitRecord, Failure, Keep};
+use crate::model::{Failure, Keep};
 use crate::plan::LaunchPlan;
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
@@ -80,28 +81,6 @@ pub fn conclude(outcome: &Outcome, cube: &str, ctx: &Ctx) -> u8 {
             code(exit)
         }
     }
-}
-
-/// The code of an exit record as a process's exit code.
-#[must_use]
-pub fn code(exit: &ExitRecord) -> u8 {
-    u8::try_from(exit.code).unwrap_or(NOT_RUN)
-}
-
-/// One line for an end that the exit code alone does not explain.
-#[must_use]
-pub fn ending(exit: &ExitRecord) -> Option<String> {
-    let why = match &exit.reason {
-        ExitReason::Ended => return None,
-        ExitReason::Stopped => "the cube was stopped".to_owned(),
-        ExitReason::Timeout => "the cube was stopped: its time was up (`--timeout`)".to_owned(),
-        ExitReason::OutOfMemory(detail) => format!("the cube was ended: out of memory ({detail})"),
-        ExitReason::NotStarted(detail) => format!("error: {detail}"),
-        ExitReason::LayerMissing(layer) => format!("error: the layer `{layer}` is not in force"),
-        ExitReason::SetupFailed(detail) => format!("error: {detail}"),
-        ExitReason::KeeperLost => "error: the cube's keeper was lost, and the cube with it".to_owned(),
-    };
-    Some(printable(&why))
 }
 
 fn show(plan: &LaunchPlan, json: bool, ctx: &Ctx) -> Result<u8, Failure> {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::engine::client::{Client, Heard, refused};
+use super::client::{Client, Heard, refused};
 use crate::host::tty::{self, Raw, Signals};
 use crate::keeper::protocol::{Answer, Ask, Kind};
 use crate::model::{ExitRecord, Failure, FailureKind};
