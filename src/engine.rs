@@ -29,3 +29,15 @@ pub struct Engine {
     /// The effective user id.
     pub uid: u32,
 }
+
+/// How the menu was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Menu {
+    /// `-m`.
+    pub machine: Option<crate::model::Name>,
+    /// Line by line instead of the full screen.
+    pub plain: bool,
+}
+
+/// What shows the menu, handed to the command line: a face does not know the others.
+pub type ShowMenu = fn(&Engine, &Menu) -> Result<u8, crate::model::Failure>;

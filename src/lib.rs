@@ -32,3 +32,5 @@ pub mod model;
 pub mod plan;
 pub mod store;
 pub mod term;
+#[cfg(feature = "tui")]
+pub mod tui;

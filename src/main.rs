@@ -8,6 +8,11 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+#[cfg(feature = "tui")]
+const MENU: Option<tripmine::engine::ShowMenu> = Some(tripmine::tui::main);
+#[cfg(not(feature = "tui"))]
+const MENU: Option<tripmine::engine::ShowMenu> = None;
+
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let code = match argv.get(1).and_then(|word| word.to_str()) {
@@ -16,7 +21,7 @@ fn main() -> ExitCode {
         _ => {
             // A keeper takes a moment to come up: it does so while the command line is read.
             let waiting = tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::start_keeper);
-            tripmine::cli::run::main(argv, waiting.and_then(Result::ok))
+            tripmine::cli::run::main(argv, waiting.and_then(Result::ok), MENU)
         }
     };
     ExitCode::from(code)

@@ -8,7 +8,7 @@ use crate::engine::launch::{self as engine, Waiting};
 use crate::engine::session::{self, Join, Outcome};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, Keep};
-use crate::plan::LaunchPlan;
+use crate::plan::{LaunchPlan, Typed};
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
 use crate::term::LeaderKey;
@@ -27,12 +27,26 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
         let planned = engine::plan(&engine, &typed, Vec::new(), true)?;
         return show(&planned.plan, launch.options.json, ctx);
     }
+    carry_out(&typed, launch.options.json, ctx, waiting)
+}
+
+/// Launches what was typed, stays until the end unless detached, and gives the exit code.
+///
+/// # Errors
+/// Whatever kept the cube from starting.
+pub(super) fn carry_out(
+    typed: &Typed,
+    json: bool,
+    ctx: &Ctx,
+    waiting: Option<Waiting>,
+) -> Result<u8, Failure> {
+    let engine = ctx.engine();
     engine.layout.ensure(ctx.uid)?;
     let waiting = match waiting {
         Some(waiting) => waiting,
         None => engine::start_keeper()?,
     };
-    let planned = engine::plan(&engine, &typed, Vec::new(), false)?;
+    let planned = engine::plan(&engine, typed, Vec::new(), false)?;
     for warning in &planned.plan.warnings {
         ctx.out.note(format!("warning: {warning}"));
     }
@@ -42,7 +56,7 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
     if !attached {
         client.answer()?;
         drop(planned.lock);
-        announce(&plan, launch.options.json, ctx)?;
+        announce(&plan, json, ctx)?;
         return Ok(0);
     }
     // Live from here on: the keeper holds the cube's lock, so the machine's may go.
