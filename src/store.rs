@@ -15,5 +15,6 @@ pub mod projects;
 pub mod remove;
 pub mod skeleton;
 pub mod sweep;
+pub mod themes;
 pub mod trash;
 pub mod usage;

@@ -4,7 +4,7 @@
 //!
 //! Pure: `key`, `input`, `text`, `role`, `glyphs`, `look`, `world`, `model`, `rows`, `layout`, `keymap`, `command`,
 //! `acts`, `layer`, `sheet`, `msg`, `update`, `view`. Edge: `run`, `terminal`, `mailbox`, `survey`, `watch`, `viewer`,
-//! `work`, `join`, `themes`, `plain`.
+//! `work`, `join`, `plain`.
 
 mod acts;
 pub mod command;
@@ -27,7 +27,6 @@ pub mod sheet;
 mod survey;
 mod terminal;
 pub mod text;
-mod themes;
 pub mod update;
 pub mod view;
 mod viewer;
@@ -36,3 +35,6 @@ mod work;
 pub mod world;
 
 pub use run::main;
+
+#[cfg(test)]
+mod testing;

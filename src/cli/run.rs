@@ -7,10 +7,10 @@ use super::args::{self, Command, Stop};
 use super::ctx::{Ctx, Out};
 use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
-use super::verb_args::Verb;
+use super::verb_args::{TuiArgs, Verb};
 use super::{
-    attach, completions, doctor, events, exec, inspect, kill, launch, logs, machine, man, project, prune, ps,
-    rename, rm, stats, stop, undo, verify_jail, version, wait,
+    attach, completions, doctor, events, exec, init, inspect, kill, launch, logs, machine, man, project, prune, ps,
+    rename, rm, stats, stop, theme, undo, verify_jail, version, wait,
 };
 use crate::config::Config;
 use crate::config::load::load_config;
@@ -119,7 +119,10 @@ fn carry_out(
     match command {
         Command::Launch(launch) => launch::run(launch, ctx, waiting),
         Command::Menu { machine, plain } => menu(machine.as_deref(), *plain, show, ctx),
-        Command::Verb(verb) => verb_run(verb, ctx),
+        Command::Verb(verb) => match &**verb {
+            Verb::Tui(args) => tui(args, show, ctx),
+            verb => verb_run(verb, ctx),
+        },
     }
 }
 
@@ -143,11 +146,23 @@ fn menu(machine: Option<&str>, plain: bool, show: Option<ShowMenu>, ctx: &Ctx) -
     Ok(0)
 }
 
+/// The menu by its own name: without a terminal that is a mistake, and not the list of cubes.
+fn tui(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if !terminal && !args.plain {
+        return Err(Failure::usage("the menu needs a terminal").hint("`tripmine ps` lists the cubes"));
+    }
+    menu(args.machine.as_deref(), args.plain, show, ctx)
+}
+
 fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
     let done = |()| 0;
     match verb {
         // The grammar turns it into a launch.
         Verb::Run(_) => Err(Failure::usage("`run` is a launch")),
+        Verb::Tui(_) => Err(Failure::usage("`tui` is the menu")),
+        Verb::Init(args) => init::run(args, ctx),
+        Verb::Theme(args) => theme::run(args, ctx),
         Verb::Ps(args) => ps::run(args, ctx).map(done),
         Verb::Attach(args) => attach::run(args, ctx),
         Verb::Exec(args) => exec::run(args, ctx),

@@ -190,16 +190,39 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
 /// # Errors
 /// The text is no valid configuration, before or after.
 pub fn with_theme(file: &Path, text: &str, theme: &str) -> Result<String, ConfigError> {
+    with(file, text, &[("theme", theme)])
+}
+
+/// The text of `config.toml` with this projects root and this machine, everything else as it was. What it says already
+/// (or says by being silent) is not written.
+///
+/// # Errors
+/// The text is no valid configuration, before or after.
+pub fn with_start(file: &Path, text: &str, projects: &str, machine: &str) -> Result<String, ConfigError> {
+    let config = parse_config(file, text)?;
+    let mut changes = Vec::new();
+    if config.projects.as_deref() != Some(Path::new(projects)) {
+        changes.push(("projects", projects));
+    }
+    if config.machine.as_ref().map_or("default", Name::as_str) != machine {
+        changes.push(("machine", machine));
+    }
+    with(file, text, &changes)
+}
+
+fn with(file: &Path, text: &str, changes: &[(&str, &str)]) -> Result<String, ConfigError> {
     parse_config(file, text)?;
     let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
         Source { file, text }.error(&error.span().unwrap_or(0..0), error.message())
     })?;
-    let mut value = toml_edit::Value::from(theme);
-    if let Some(old) = document.get("theme").and_then(toml_edit::Item::as_value) {
-        // A comment behind the old value stays.
-        *value.decor_mut() = old.decor().clone();
+    for (key, value) in changes {
+        let mut value = toml_edit::Value::from(*value);
+        if let Some(old) = document.get(key).and_then(toml_edit::Item::as_value) {
+            // A comment behind the old value stays.
+            *value.decor_mut() = old.decor().clone();
+        }
+        document.insert(key, toml_edit::Item::Value(value));
     }
-    document.insert("theme", toml_edit::Item::Value(value));
     let changed = document.to_string();
     parse_config(file, &changed)?;
     Ok(changed)

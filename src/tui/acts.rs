@@ -220,7 +220,7 @@ pub(super) fn take_over(model: &mut Model) -> Effects {
 
 pub(super) fn enter(model: &mut Model) -> Effects {
     let Some(id) = cube_id(model) else { return Vec::new() };
-    model.layers.push(Layer::Terminal(Terminal { id: id.clone(), picture: None, writer: false, problem: None }));
+    model.layers.push(Layer::Terminal(Terminal { id: id.clone(), picture: None, writer: None, problem: None }));
     let area = super::view::terminal::area(&model.layout());
     vec![Effect::Enter { id, rows: area.height.max(1), cols: area.width.max(2), take_over: false }]
 }
@@ -435,6 +435,7 @@ fn commands(model: &Model, here: bool) -> Vec<PickItem> {
             title: command.title.to_owned(),
             about: command.about.to_owned(),
             key: model.keymap.keys(command),
+            cli: command.cli.to_owned(),
             disabled: elsewhere.or_else(|| command.check(model).err()),
         }
     };
@@ -458,6 +459,7 @@ pub(super) fn theme(model: &mut Model) -> Effects {
         title: name.clone(),
         about: String::new(),
         key: String::new(),
+        cli: String::new(),
         disabled: None,
     };
     let items: Vec<PickItem> = model.setup.themes.iter().map(item).collect();

@@ -18,6 +18,17 @@ use crate::store::cubes::{self, socket_path};
 use crate::store::{machines, projects};
 use crate::term::LeaderKey;
 
+/// How it was when the terminal came back.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// What to say.
+    pub(super) text: String,
+    /// The cube that was left running.
+    pub(super) runs_on: Option<TripId>,
+    /// The terminal is gone.
+    pub(super) hung_up: bool,
+}
+
 /// The key that leaves, as configured.
 pub(super) fn leader(engine: &Engine) -> Option<LeaderKey> {
     LeaderKey::parse_setting(&engine.config.leader.to_string()).ok().flatten()
@@ -33,7 +44,7 @@ fn say(text: &str) {
 ///
 /// # Errors
 /// What kept it from beginning, or broke it off.
-pub(super) fn join(engine: &Engine, request: &Request, leave: &dyn Fn()) -> Result<(String, bool), Failure> {
+pub(super) fn join(engine: &Engine, request: &Request, leave: &dyn Fn()) -> Result<Joined, Failure> {
     match request {
         Request::Launch(typed) => start(engine, typed, leave),
         Request::Attach { cube, take_over } => {
@@ -58,7 +69,7 @@ pub(super) fn join(engine: &Engine, request: &Request, leave: &dyn Fn()) -> Resu
 /// # Errors
 /// As [`join`].
 pub(super) fn start_plain(engine: &Engine, typed: &Typed) -> Result<String, Failure> {
-    start(engine, typed, &|| {}).map(|(text, _)| text)
+    start(engine, typed, &|| {}).map(|joined| joined.text)
 }
 
 /// An attach where no screen is up.
@@ -67,10 +78,10 @@ pub(super) fn start_plain(engine: &Engine, typed: &Typed) -> Result<String, Fail
 /// As [`join`].
 pub(super) fn attach_plain(engine: &Engine, cube: &TripId) -> Result<String, Failure> {
     let request = Request::Attach { cube: cube.clone(), take_over: false };
-    join(engine, &request, &|| {}).map(|(text, _)| text)
+    join(engine, &request, &|| {}).map(|joined| joined.text)
 }
 
-fn start(engine: &Engine, typed: &Typed, leave: &dyn Fn()) -> Result<(String, bool), Failure> {
+fn start(engine: &Engine, typed: &Typed, leave: &dyn Fn()) -> Result<Joined, Failure> {
     engine.layout.ensure(engine.uid)?;
     let waiting = launch::start_keeper()?;
     // What keeps it from starting is said on the screen.
@@ -100,7 +111,7 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>) {
     say(&format!("{what} {} on {}{place} · net {}{how}", plan.id.short(), plan.machine, plan.net));
 }
 
-fn attach(engine: &Engine, id: &TripId, take_over: bool, leave: &dyn Fn()) -> Result<(String, bool), Failure> {
+fn attach(engine: &Engine, id: &TripId, take_over: bool, leave: &dyn Fn()) -> Result<Joined, Failure> {
     let mut client = Client::connect(&socket_path(&engine.layout.run, id), [None, None, None])?;
     leave();
     let (cols, rows) = size();
@@ -122,7 +133,7 @@ fn attach(engine: &Engine, id: &TripId, take_over: bool, leave: &dyn Fn()) -> Re
     Ok(told(&outcome, id))
 }
 
-fn exec(engine: &Engine, id: &TripId, argv: &[String], leave: &dyn Fn()) -> Result<(String, bool), Failure> {
+fn exec(engine: &Engine, id: &TripId, argv: &[String], leave: &dyn Fn()) -> Result<Joined, Failure> {
     let caller = CallerEnv::new(
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
     );
@@ -140,15 +151,15 @@ fn exec(engine: &Engine, id: &TripId, argv: &[String], leave: &dyn Fn()) -> Resu
         Outcome::Exited(exit) => ended(exit, &crate::model::words::command(argv)),
         _ => String::new(),
     };
-    Ok((text, matches!(outcome, Outcome::Hangup)))
+    Ok(Joined { text, hung_up: matches!(outcome, Outcome::Hangup), runs_on: None })
 }
 
-/// What to say, and whether the terminal is gone.
-fn told(outcome: &Outcome, id: &TripId) -> (String, bool) {
+fn told(outcome: &Outcome, id: &TripId) -> Joined {
+    let joined = |text, runs_on, hung_up| Joined { text, runs_on, hung_up };
     match outcome {
-        Outcome::Left => (format!("cube {} runs on", id.short()), false),
-        Outcome::Hangup => (String::new(), true),
-        Outcome::Exited(exit) => (ended(exit, &format!("cube {}", id.short())), false),
+        Outcome::Left => joined(format!("cube {} runs on", id.short()), Some(id.clone()), false),
+        Outcome::Hangup => joined(String::new(), None, true),
+        Outcome::Exited(exit) => joined(ended(exit, &format!("cube {}", id.short())), None, false),
     }
 }
 

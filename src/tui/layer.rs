@@ -140,6 +140,8 @@ pub struct PickItem {
     pub about: String,
     /// Its key.
     pub key: String,
+    /// What does the same on the command line.
+    pub cli: String,
     /// Why it cannot be chosen now.
     pub disabled: Option<String>,
 }
@@ -152,14 +154,16 @@ impl Picker {
         if text.trim().is_empty() {
             return self.items.iter().collect();
         }
-        let mut search = super::rows::Search::new(text);
+        let (mut search, plain) = (super::rows::Search::new(text), text.trim().to_lowercase());
         let mut found: Vec<(u32, &PickItem)> = self
             .items
             .iter()
             .filter_map(|item| {
                 let by_id = search.look(&item.id).map(|(score, _)| score + 20);
-                let by_text = search.look(&format!("{} {}", item.title, item.about)).map(|(score, _)| score);
-                by_id.max(by_text).map(|score| (score, item))
+                let by_title = search.look(&item.title).map(|(score, _)| score);
+                // A sentence holds nearly any letters in some order: only what stands there counts.
+                let by_about = item.about.to_lowercase().contains(&plain).then_some(1);
+                by_id.max(by_title).max(by_about).map(|score| (score, item))
             })
             .collect();
         found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
@@ -261,8 +265,8 @@ pub struct Terminal {
     pub id: TripId,
     /// What it shows.
     pub picture: Option<Picture>,
-    /// This side types.
-    pub writer: bool,
+    /// This side types; `None` until that is known.
+    pub writer: Option<bool>,
     /// Why nothing can be seen.
     pub problem: Option<String>,
 }

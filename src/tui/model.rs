@@ -173,6 +173,8 @@ pub struct Model {
     pub peek: Option<Peek>,
     /// The cube that is being watched.
     pub watched: Option<String>,
+    /// A row that is selected as soon as it is seen.
+    pub expected: Option<(Pane, String)>,
     /// Sizes that were measured, by what.
     pub measured: BTreeMap<String, String>,
     /// Messages.
@@ -211,6 +213,7 @@ impl Model {
             samples: HashMap::new(),
             peek: None,
             watched: None,
+            expected: None,
             measured: BTreeMap::new(),
             notices: Vec::new(),
             log: Vec::new(),
@@ -294,6 +297,7 @@ impl Model {
     /// Tells something.
     pub fn tell(&mut self, loud: Loud, text: impl Into<String>, hints: Vec<String>) {
         let text = super::text::clean(&text.into());
+        let hints = hints.iter().map(|hint| super::text::clean(hint)).collect();
         self.notices.push(Notice { at_ms: self.now_ms, loud, text, hints, gone: false });
         if self.notices.len() > KEPT {
             self.notices.remove(0);

@@ -30,8 +30,8 @@ pub enum Msg {
     Planned(u64, Result<Planned, Failure>),
     /// A job has ended.
     Done(usize, Result<Done, Failure>),
-    /// The terminal was handed over, and is back.
-    Back(Result<String, Failure>),
+    /// The terminal was handed over, and is back: what to say, and the cube that was left running.
+    Back(Result<(String, Option<TripId>), Failure>),
     /// The user left the cube of the terminal layer.
     Left,
     /// Lines of a page.

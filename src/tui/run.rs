@@ -21,13 +21,14 @@ use super::view::{self, Zones};
 use super::viewer::{Mode, Viewer};
 use super::watch::{Watch, timespec};
 use super::work::{self, Filling};
-use super::{join, themes};
+use super::join::{self, Joined};
 use crate::engine::request::Request;
 use crate::engine::{Engine, Menu};
 use crate::host::tty::Signals;
 use crate::keeper::state::now_ms;
 use crate::model::{Failure, Name};
 use crate::store::cubes::socket_path;
+use crate::store::themes;
 use crate::term::{Action, Leader};
 
 /// Between two frames that only news want.
@@ -441,7 +442,7 @@ impl App<'_> {
         self.draw();
         let terminal = &self.terminal;
         let result = join::join(self.engine, request, &|| terminal.leave());
-        if let Ok((_, true)) = result {
+        if let Ok(Joined { hung_up: true, .. }) = result {
             self.hung_up = true;
             return;
         }
@@ -453,7 +454,7 @@ impl App<'_> {
         self.terminal.drop_input();
         self.decoder = Decoder::default();
         self.escape_since = None;
-        self.tell(Msg::Back(result.map(|(text, _)| text)));
+        self.tell(Msg::Back(result.map(|joined| (joined.text, joined.runs_on))));
         self.dirty = true;
     }
 

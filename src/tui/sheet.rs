@@ -12,7 +12,7 @@ use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 
 /// What a choice says when it leaves the matter to machine, project and configuration.
-pub const AS_SET: &str = "as the machine says";
+pub const AS_SET: &str = "as set";
 
 /// One field.
 #[derive(Debug, Clone)]

@@ -105,7 +105,9 @@ impl Terminal {
         let size = size();
         let area = Rect::new(0, 0, size.0, size.1);
         // No frame holds such a cell, so that every one differs.
-        self.shown = Buffer::filled(area, Cell::new("\u{1}"));
+        let mut strange = Cell::new("x");
+        strange.modifier = ratatui::style::Modifier::all();
+        self.shown = Buffer::filled(area, strange);
         self.next = Buffer::empty(area);
         self.cursor = None;
     }

@@ -10,7 +10,7 @@ use super::input::Input;
 use super::key::{Code, Key};
 use super::keymap::Meaning;
 use super::layer::{self, Layer};
-use super::model::{Loud, Model, Peek, TOAST_MS};
+use super::model::{Loud, Model, Pane, Peek, TOAST_MS};
 use super::msg::{Effect, Msg};
 use super::view::Zones;
 
@@ -35,10 +35,16 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
                 }
             }
             model.world = *world;
+            if let Some((pane, id)) = model.expected.clone()
+                && super::rows::rows(model, pane).iter().any(|row| row.id == id)
+            {
+                model.lists[pane.index()].selected = Some(id);
+                model.expected = None;
+            }
             let known: Vec<&str> = model.world.cubes.iter().map(|cube| cube.id.as_str()).collect();
             model.samples.retain(|id, _| known.contains(&id.as_str()));
             if first && model.world.cubes.iter().any(super::world::CubeItem::runs) && model.world.projects.is_empty() {
-                model.focus = super::model::Pane::Cubes;
+                model.focus = Pane::Cubes;
             }
             Vec::new()
         }
@@ -68,8 +74,18 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
         Msg::Done(number, result) => done(model, number, result),
         Msg::Back(result) => {
             match result {
-                Ok(text) if text.is_empty() => {}
-                Ok(text) => model.tell(Loud::Info, text, Vec::new()),
+                Ok((text, left)) => {
+                    if let Some(id) = left {
+                        // It is what one looks for when one is back.
+                        model.focus = Pane::Cubes;
+                        model.lists[Pane::Cubes.index()].selected = Some(id.as_str().to_owned());
+                        model.lists[Pane::Cubes.index()].filter.clear();
+                        model.expected = Some((Pane::Cubes, id.as_str().to_owned()));
+                    }
+                    if !text.is_empty() {
+                        model.tell(Loud::Info, text, Vec::new());
+                    }
+                }
                 Err(failure) => model.fail(&failure),
             }
             // What was watched before is watched anew.
@@ -144,9 +160,13 @@ fn done(
 /// What follows from how things are now: the cube that is selected is watched, what its detail wants is measured.
 fn follow(model: &mut Model) -> Vec<Effect> {
     let mut effects = Vec::new();
-    let busy = matches!(model.layers.last(), Some(Layer::Terminal(_)));
+    if matches!(model.layers.last(), Some(Layer::Terminal(_))) {
+        // The one that is typed into took the place of the one that was watched.
+        model.watched = None;
+        return effects;
+    }
     let wanted = match model.cube() {
-        Some(cube) if cube.runs() && !busy && model.layout().detail.is_some() => Some(cube.id.clone()),
+        Some(cube) if cube.runs() && model.layout().detail.is_some() => Some(cube.id.clone()),
         _ => None,
     };
     if wanted.as_ref().map(crate::model::TripId::as_str) != model.watched.as_deref() {
@@ -156,7 +176,7 @@ fn follow(model: &mut Model) -> Vec<Effect> {
         }
         effects.push(Effect::Watch(wanted));
     }
-    if let (super::model::Pane::Machines, Some(name)) = (model.focus, model.selected()) {
+    if let (Pane::Machines, Some(name)) = (model.focus, model.selected()) {
         let what = format!("home {name}");
         if !model.measured.contains_key(&what) {
             model.measured.insert(what.clone(), String::new());

@@ -25,6 +25,9 @@ mod life;
 mod links;
 mod network;
 mod resources;
+mod screen_cubes;
+mod screen_ends;
+mod screen_lists;
 mod terminal;
 mod verbs;
 

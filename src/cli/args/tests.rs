@@ -332,3 +332,24 @@ fn near_misses() {
     }
     assert_eq!(nearest(&"x".repeat(5000), verbs()), None);
 }
+
+/// What the screen says does the same is a command line that is understood.
+#[test]
+fn every_request_is_a_command_line() {
+    for request in crate::engine::request::tests::samples() {
+        let words = request.words();
+        let parsed = parse(argv(&words.iter().map(String::as_str).collect::<Vec<_>>()));
+        match (request.kind(), parsed) {
+            ("launch", Ok(Command::Launch(launch))) => {
+                let typed = crate::cli::typed::typed(&launch).expect("understood");
+                assert_eq!(crate::engine::request::Request::Launch(Box::new(typed)), request);
+            }
+            (kind, Ok(Command::Verb(verb))) => {
+                let shown = format!("{verb:?}").to_lowercase();
+                let first = kind.split(' ').next().unwrap_or_default();
+                assert!(shown.starts_with(first), "{kind}: {shown}");
+            }
+            (kind, other) => panic!("{kind}: `{words:?}` is {other:?}"),
+        }
+    }
+}

@@ -221,7 +221,7 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
     };
     if let Request::ProjectCreate { name, .. } | Request::MachineCreate { name, .. } = &request {
         // It is selected as soon as it is there.
-        model.list_mut().selected = Some(name.to_string());
+        model.expected = Some((model.focus, name.to_string()));
     }
     Ok(carry(model, request, None, "working"))
 }
@@ -418,7 +418,7 @@ pub(super) fn picture(model: &mut Model, id: &TripId, picture: &Result<Picture, 
 
 pub(super) fn writer(model: &mut Model, writes: bool) {
     if let Some(Layer::Terminal(terminal)) = model.layers.last_mut() {
-        terminal.writer = writes;
+        terminal.writer = Some(writes);
     }
 }
 

@@ -34,7 +34,8 @@ impl Brush<'_> {
         let mut x = area.x;
         for grapheme in fit(text, usize::from(area.width)).graphemes(true) {
             let wide = u16::try_from(width(grapheme)).unwrap_or(1);
-            if wide == 0 || x + wide > area.right() {
+            // What is not text was made so before; this is the last place where it could get through.
+            if wide == 0 || x + wide > area.right() || grapheme.chars().any(char::is_control) {
                 continue;
             }
             self.buffer[(x, area.y)].set_symbol(grapheme).set_style(style);

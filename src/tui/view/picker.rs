@@ -19,7 +19,7 @@ pub const fn size(screen: (u16, u16)) -> (u16, u16) {
 /// Entries that fit.
 #[must_use]
 pub fn height(screen: (u16, u16)) -> usize {
-    usize::from(size(screen).1.saturating_sub(5)).max(1)
+    usize::from(size(screen).1.saturating_sub(6)).max(1)
 }
 
 pub(super) fn draw(picker: &Picker, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
@@ -30,7 +30,7 @@ pub(super) fn draw(picker: &Picker, brush: &mut Brush<'_>, area: Rect, zones: &m
     brush.text(Rect { height: 1, ..inside }, Role::Key, glyph);
     let row = Rect { x: inside.x + 2, width: inside.width.saturating_sub(2), height: 1, ..inside };
     super::prompt::field(brush, row, &picker.field, true, zones);
-    let list = Rect { y: inside.y + 1, height: inside.height.saturating_sub(2), ..inside };
+    let list = Rect { y: inside.y + 1, height: inside.height.saturating_sub(3), ..inside };
     let keys = shown.iter().map(|item| width(&item.key)).max().unwrap_or(0);
     let names = shown.iter().map(|item| width(&item.title)).max().unwrap_or(0).min(24);
     for ((at, item), y) in shown.iter().enumerate().skip(picker.top).zip(list.y..list.bottom()) {
@@ -52,9 +52,11 @@ pub(super) fn draw(picker: &Picker, brush: &mut Brush<'_>, area: Rect, zones: &m
         }
         zones.add(row, Target::Item(at));
     }
-    // What is done is also a command: its name is shown so that it is learned.
+    // What is done is also a command: its name, and what does the same elsewhere, are shown so that they are learned.
     if let Some(item) = shown.get(picker.at) {
-        let text = format!(":{}", item.id);
-        brush.text(Rect { y: inside.bottom().saturating_sub(1), height: 1, ..inside }, Role::Dim, &text);
+        let last = |from_end| Rect { y: inside.bottom().saturating_sub(from_end), height: 1, ..inside };
+        brush.text(last(2), Role::Text, &item.about);
+        let cli = if item.cli.is_empty() { String::new() } else { format!("  {}", item.cli) };
+        brush.line(last(1), &vec![(Role::Accent, format!(":{}", item.id)), (Role::Dim, cli)]);
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn draw(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut
         brush.text(Rect { y, height: 1, ..inside }, Role::Accent, line);
     }
     let wide = inside.width >= 84;
-    let left = if wide { Rect { width: 40, ..body } } else { Rect { height: body.height.saturating_sub(5), ..body } };
+    let left = if wide { Rect { width: 40, ..body } } else { Rect { height: body.height.saturating_sub(5).max(body.height * 2 / 3), ..body } };
     let right = if wide {
         Rect { x: body.x + 42, width: body.width - 42, ..body }
     } else {

@@ -29,7 +29,15 @@ pub(super) fn draw(model: &Model, terminal: &Terminal, brush: &mut Brush<'_>, in
     let shown = model.world.cubes.iter().find(|cube| cube.id == terminal.id).map(|cube| cube.title());
     let title = vec![
         (Role::TitleFocus, format!("{} {}", terminal.id.short(), shown.unwrap_or_default())),
-        (Role::Dim, if terminal.writer { " · you type" } else { " · another types: only watching" }.to_owned()),
+        (
+            Role::Dim,
+            match terminal.writer {
+                None => "",
+                Some(true) => " · you type",
+                Some(false) => " · another types: only watching",
+            }
+            .to_owned(),
+        ),
     ];
     brush.frame(area, true, &title, "");
     match (&terminal.problem, &terminal.picture) {

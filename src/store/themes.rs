@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::config::load::read_text;
 use crate::config::theme::{BUILT_IN, RESERVED, Theme, built_in, parse_theme};
-use crate::store::layout::Layout;
+use super::layout::Layout;
 
 fn folder(layout: &Layout) -> PathBuf {
     layout.config.join("themes")
 }
 
 /// The names of all themes: built-in first, then the user's.
-pub(super) fn names(layout: &Layout) -> Vec<String> {
+#[must_use]
+pub fn names(layout: &Layout) -> Vec<String> {
     let mut names: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
     let entries = std::fs::read_dir(folder(layout)).into_iter().flatten().flatten();
     let mut own: Vec<String> = entries
@@ -28,7 +29,9 @@ fn plain(name: &str) -> bool {
     !name.is_empty() && name.len() < 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.')
 }
 
-fn text(layout: &Layout, name: &str) -> Option<(PathBuf, String)> {
+/// The text of the theme `name`, and the file it came from.
+#[must_use]
+pub fn text(layout: &Layout, name: &str) -> Option<(PathBuf, String)> {
     let file = folder(layout).join(format!("{name}.toml"));
     let own = (!RESERVED.contains(&name) && plain(name)).then(|| read_text(&file, true).ok().flatten()).flatten();
     own.map(|text| (file, text))
@@ -39,7 +42,7 @@ fn text(layout: &Layout, name: &str) -> Option<(PathBuf, String)> {
 ///
 /// # Errors
 /// There is none, or what is wrong with it, with file, line and column.
-pub(super) fn load(layout: &Layout, name: &str) -> Result<Theme, String> {
+pub fn load(layout: &Layout, name: &str) -> Result<Theme, String> {
     let shown = crate::model::sanitize::printable(name);
     let (file, own) = text(layout, name).ok_or_else(|| format!("there is no theme `{shown}`: t shows those there are"))?;
     let find = |parent: &str| match parent == name {
@@ -51,7 +54,8 @@ pub(super) fn load(layout: &Layout, name: &str) -> Result<Theme, String> {
 }
 
 /// The default theme, which cannot fail: a test holds it to that.
-pub(super) fn safe() -> Theme {
+#[must_use]
+pub fn safe() -> Theme {
     let text = built_in("default").unwrap_or_default();
     parse_theme("default", Path::new("default"), text, &|_| None).unwrap_or_else(|_| Theme {
         name: "default".into(),
@@ -65,11 +69,11 @@ pub(super) fn safe() -> Theme {
 ///
 /// # Errors
 /// The file cannot be read, understood or written.
-pub(super) fn keep(layout: &Layout, name: &str) -> Result<(), String> {
+pub fn keep(layout: &Layout, name: &str) -> Result<(), String> {
     let file = layout.config_file();
     let text = read_text(&file, true).map_err(|failure| failure.to_string())?.unwrap_or_default();
     let changed = crate::config::global::with_theme(&file, &text, name).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(&layout.config).map_err(|error| error.to_string())?;
     let real = file.canonicalize().unwrap_or(file);
-    crate::store::atomic::write_atomic(&real, changed.as_bytes(), 0o600).map_err(|error| error.to_string())
+    super::atomic::write_atomic(&real, changed.as_bytes(), 0o600).map_err(|error| error.to_string())
 }
