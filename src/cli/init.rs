@@ -108,7 +108,8 @@ fn check_host(ctx: &Ctx) -> bool {
     let words = if ready { "a cube can start here" } else { "no cube can start here yet" };
     ctx.out.note(format!("1  this host: {words}"));
     for finding in findings.iter().filter(|f| f.verdict != Verdict::Pass && f.matters != Matters::Later) {
-        ctx.out.note(format!("   {}: {} (without it: {})", finding.title, finding.found, finding.what_it_costs));
+        ctx.out
+            .note(format!("   {}: {} (without it: {})", finding.title, finding.found, finding.what_it_costs));
         for fix in &finding.fix {
             ctx.out.note(format!("     fix: {fix}"));
         }
@@ -127,7 +128,10 @@ fn proxies(ctx: &Ctx) {
     if found.is_empty() {
         ctx.out.note("4  the net: `none`, nothing is reached; no SOCKS5 proxy greets on the usual ports");
     } else {
-        ctx.out.note(format!("4  the net: `none`, nothing is reached; this greets as a SOCKS5 proxy: {}", found.join(", ")));
+        ctx.out.note(format!(
+            "4  the net: `none`, nothing is reached; this greets as a SOCKS5 proxy: {}",
+            found.join(", ")
+        ));
     }
 }
 
@@ -177,7 +181,12 @@ mod tests {
     fn what_is_written_is_shown_and_a_second_time_changes_nothing() {
         let (folder, mut ctx) = testing::ctx();
         let root = folder.path().join("code").to_string_lossy().into_owned();
-        let args = |yes| InitArgs { projects: Some(root.clone()), machine: Some("work".into()), yes, ..InitArgs::default() };
+        let args = |yes| InitArgs {
+            projects: Some(root.clone()),
+            machine: Some("work".into()),
+            yes,
+            ..InitArgs::default()
+        };
         assert_eq!(run(&args(false), &ctx).expect_err("nobody to ask").kind, FailureKind::Denied);
         assert!(!ctx.layout.config_file().exists(), "nothing was written");
         let _code = run(&args(true), &ctx).expect("written");

@@ -8,9 +8,9 @@ use crate::engine::launch::{self as engine, Waiting};
 use crate::engine::session::{self, Join, Outcome};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, Keep};
-use crate::plan::{LaunchPlan, Typed};
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
+use crate::plan::{LaunchPlan, Typed};
 use crate::term::LeaderKey;
 
 /// The exit code when tripmine itself could not run the cube.

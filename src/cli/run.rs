@@ -9,8 +9,8 @@ use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
 use super::verb_args::{TuiArgs, Verb};
 use super::{
-    attach, completions, doctor, events, exec, init, inspect, kill, launch, logs, machine, man, project, prune, ps,
-    rename, rm, stats, stop, theme, undo, verify_jail, version, wait,
+    attach, completions, doctor, events, exec, init, inspect, kill, launch, logs, machine, man, project,
+    prune, ps, rename, rm, stats, stop, theme, undo, verify_jail, version, wait,
 };
 use crate::config::Config;
 use crate::config::load::load_config;

@@ -66,7 +66,8 @@ pub fn run(args: &ThemeArgs, ctx: &Ctx) -> Result<u8, Failure> {
             Ok(0)
         }
         ThemeVerb::Show { name } => {
-            let theme = themes::load(&ctx.layout, name).map_err(|why| Failure::new(FailureKind::Config, why))?;
+            let theme =
+                themes::load(&ctx.layout, name).map_err(|why| Failure::new(FailureKind::Config, why))?;
             ctx.out.table(&["ROLE", "FG", "BG", "", "FOR"], &rows(&theme));
             Ok(0)
         }

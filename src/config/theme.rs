@@ -245,8 +245,7 @@ fn read_role(
     match &entry.node.value {
         // `role = "colour"` is the foreground alone.
         Value::Scalar(text) => {
-            paint.fg =
-                Some(colour_of(text, palette).map_err(|why| source.error(&entry.node.span, why))?);
+            paint.fg = Some(colour_of(text, palette).map_err(|why| source.error(&entry.node.span, why))?);
         }
         Value::Table(parts) => {
             for part in parts {
@@ -263,12 +262,20 @@ fn read_role(
                     }
                     (key, _) => {
                         let known = ["fg", "bg", "mods"];
-                        return Err(source.unknown(&part.key_span, format!("unknown key `{key}`"), key, &known));
+                        return Err(source.unknown(
+                            &part.key_span,
+                            format!("unknown key `{key}`"),
+                            key,
+                            &known,
+                        ));
                     }
                 }
             }
         }
-        other => return Err(source.error(&entry.node.span, format!("a role is a colour or a table, not {}", other.what()))),
+        other => {
+            return Err(source
+                .error(&entry.node.span, format!("a role is a colour or a table, not {}", other.what())));
+        }
     }
     sheet.roles.push((role, paint));
     Ok(())
@@ -279,7 +286,12 @@ fn modifier(source: &Source<'_>, node: &Node) -> Result<&'static str, ConfigErro
         return Err(source.error(&node.span, format!("an attribute is a word, not {}", node.value.what())));
     };
     MODS.iter().copied().find(|known| known == text).ok_or_else(|| {
-        source.unknown(&node.span, format!("`{text}` is no attribute: one of {}", MODS.join(", ")), text, &MODS)
+        source.unknown(
+            &node.span,
+            format!("`{text}` is no attribute: one of {}", MODS.join(", ")),
+            text,
+            &MODS,
+        )
     })
 }
 
@@ -296,12 +308,15 @@ fn colour_of(text: &str, palette: &BTreeMap<String, Colour>) -> Result<Colour, S
     if let Ok(index) = text.parse::<u8>() {
         return Ok(Colour::Index(index));
     }
-    let hex = text.strip_prefix('#').filter(|hex| hex.len() == 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    let hex =
+        text.strip_prefix('#').filter(|hex| hex.len() == 6 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
     if let Some(value) = hex.and_then(|hex| u32::from_str_radix(hex, 16).ok()) {
         let [_, red, green, blue] = value.to_be_bytes();
         return Ok(Colour::Rgb(red, green, blue));
     }
-    Err(format!("`{text}` is no colour: write a name of the palette, `red` … `bright-white`, 0 to 255, `#rrggbb` or `default`"))
+    Err(format!(
+        "`{text}` is no colour: write a name of the palette, `red` … `bright-white`, 0 to 255, `#rrggbb` or `default`"
+    ))
 }
 
 #[cfg(test)]

@@ -154,12 +154,17 @@ impl Engine {
     /// The records of the cubes that live now.
     #[must_use]
     pub fn live(&self) -> Vec<CubeRecord> {
-        let live = |entry: CubeEntry| entry.record.ok().filter(|record| entry.live && !record.state.is_over());
+        let live =
+            |entry: CubeEntry| entry.record.ok().filter(|record| entry.live && !record.state.is_over());
         cubes::list(&self.layout.mines_dir()).unwrap_or_default().into_iter().filter_map(live).collect()
     }
 
     fn cubes_on(&self, machine: &Name) -> Vec<String> {
-        self.live().iter().filter(|cube| cube.machine == *machine).map(|cube| cube.id.short().to_owned()).collect()
+        self.live()
+            .iter()
+            .filter(|cube| cube.machine == *machine)
+            .map(|cube| cube.id.short().to_owned())
+            .collect()
     }
 
     fn cubes_at(&self, project: &Path) -> Vec<String> {

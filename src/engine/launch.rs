@@ -241,7 +241,9 @@ pub fn again(record: &CubeRecord, root: &Path, shell: &str) -> Result<Typed, Fai
         ..Typed::default()
     };
     match (&record.project, &record.project_path) {
-        (Some(project), Some(path)) if *project == "." && path == root => typed.project = Some(ProjectRef::Root),
+        (Some(project), Some(path)) if *project == "." && path == root => {
+            typed.project = Some(ProjectRef::Root)
+        }
         (Some(project), Some(path)) if *path == root.join(project) => {
             let name = Name::parse(project).map_err(|error| Failure::usage(error.to_string()))?;
             typed.project = Some(ProjectRef::Named(name));

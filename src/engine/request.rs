@@ -195,7 +195,9 @@ fn launch_words(typed: &Typed) -> Vec<String> {
         ("--memory", limits.memory.map(|limit| mark(limit.value.to_string(), limit.required))),
         (
             "--cpus",
-            limits.cpus_milli.map(|limit| mark((f64::from(limit.value) / 1000.0).to_string(), limit.required)),
+            limits
+                .cpus_milli
+                .map(|limit| mark((f64::from(limit.value) / 1000.0).to_string(), limit.required)),
         ),
         ("--pids", limits.pids.map(|limit| mark(limit.value.to_string(), limit.required))),
         ("--disk", limits.disk.map(|limit| mark(limit.value.to_string(), limit.required))),

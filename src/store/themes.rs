@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::layout::Layout;
 use crate::config::load::read_text;
 use crate::config::theme::{BUILT_IN, RESERVED, Theme, built_in, parse_theme};
-use super::layout::Layout;
 
 fn folder(layout: &Layout) -> PathBuf {
     layout.config.join("themes")
@@ -26,16 +26,21 @@ pub fn names(layout: &Layout) -> Vec<String> {
 }
 
 fn plain(name: &str) -> bool {
-    !name.is_empty() && name.len() < 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && !name.starts_with('.')
+    !name.is_empty()
+        && name.len() < 64
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && !name.starts_with('.')
 }
 
 /// The text of the theme `name`, and the file it came from.
 #[must_use]
 pub fn text(layout: &Layout, name: &str) -> Option<(PathBuf, String)> {
     let file = folder(layout).join(format!("{name}.toml"));
-    let own = (!RESERVED.contains(&name) && plain(name)).then(|| read_text(&file, true).ok().flatten()).flatten();
-    own.map(|text| (file, text))
-        .or_else(|| built_in(name).map(|text| (PathBuf::from(format!("themes/{name}.toml")), text.to_owned())))
+    let own =
+        (!RESERVED.contains(&name) && plain(name)).then(|| read_text(&file, true).ok().flatten()).flatten();
+    own.map(|text| (file, text)).or_else(|| {
+        built_in(name).map(|text| (PathBuf::from(format!("themes/{name}.toml")), text.to_owned()))
+    })
 }
 
 /// The theme `name`.
@@ -44,7 +49,8 @@ pub fn text(layout: &Layout, name: &str) -> Option<(PathBuf, String)> {
 /// There is none, or what is wrong with it, with file, line and column.
 pub fn load(layout: &Layout, name: &str) -> Result<Theme, String> {
     let shown = crate::model::sanitize::printable(name);
-    let (file, own) = text(layout, name).ok_or_else(|| format!("there is no theme `{shown}`: t shows those there are"))?;
+    let (file, own) =
+        text(layout, name).ok_or_else(|| format!("there is no theme `{shown}`: t shows those there are"))?;
     let find = |parent: &str| match parent == name {
         // A theme of the user's may build upon the built-in one of its name.
         true => built_in(parent).map(str::to_owned),

@@ -150,12 +150,10 @@ mod tests {
         let mut screen = Screen::new(3, 12, 0);
         let _replies = screen.feed("\x1b[1;31mhi\x1b[0m 漢\r\n\x1b]0;t\x07e\u{301}\u{200d}x".as_bytes());
         let picture = screen.picture();
-        assert_eq!(picture.rows[0][0], ShownCell {
-            text: "h".into(),
-            bold: true,
-            fg: Ink::Index(1),
-            ..ShownCell::default()
-        });
+        assert_eq!(
+            picture.rows[0][0],
+            ShownCell { text: "h".into(), bold: true, fg: Ink::Index(1), ..ShownCell::default() }
+        );
         assert!(picture.rows[0][3].wide && picture.rows[0][4].text.is_empty());
         assert_eq!(picture.rows[1][0].text, "e\u{301}");
         assert_eq!((picture.rows[2].len(), picture.cursor), (0, Some((1, 2))));

@@ -1,8 +1,11 @@
-//! What the commands of the registry do to the model, and when they can be given.
+//! What the commands of the registry do to the model.
 
-use super::command::{COMMANDS, Enabled, Place};
+mod when;
+
+use super::command::{COMMANDS, Place};
 use super::layer::{
-    Choice, Confirm, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind, Terminal,
+    Choice, Confirm, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind,
+    Terminal,
 };
 use super::model::{Loud, Model, Pane};
 use super::msg::Effect;
@@ -14,104 +17,22 @@ use crate::model::{Name, TripId};
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 
+pub(super) use when::*;
+
 type Effects = Vec<Effect>;
 
-fn no(why: &str) -> Enabled {
-    Err(why.to_owned())
-}
-
-// When commands can be given.
-
-pub(super) fn has_row(model: &Model) -> Enabled {
-    if model.selected().is_some() { Ok(()) } else { no("there is nothing here") }
-}
-
-pub(super) fn has_last(model: &Model) -> Enabled {
-    if model.log.is_empty() { no("nothing was changed yet") } else { Ok(()) }
-}
-
-pub(super) fn can_repeat(model: &Model) -> Enabled {
-    match &model.last {
-        Some(Request::Launch(_) | Request::Attach { .. } | Request::Exec { .. }) => Ok(()),
-        Some(_) => no("the last change is not one to repeat"),
-        None => no("nothing was done yet"),
-    }
-}
-
-fn cube_with(model: &Model, good: impl Fn(&CubeItem) -> Enabled) -> Enabled {
-    model.cube().map_or_else(|| no("there is no cube here"), good)
-}
-
-pub(super) fn cube_runs(model: &Model) -> Enabled {
-    cube_with(model, |cube| if cube.runs() { Ok(()) } else { no("it has ended") })
-}
-
-pub(super) fn cube_ended(model: &Model) -> Enabled {
-    cube_with(model, |cube| if cube.live { no("it runs: stop it first") } else { Ok(()) })
-}
-
-pub(super) fn cube_kept(model: &Model) -> Enabled {
-    cube_with(model, |cube| if cube.kept() { Ok(()) } else { no("only a cube that is kept has a name") })
-}
-
-pub(super) fn has_terminal(model: &Model) -> Enabled {
-    cube_runs(model)?;
-    cube_with(model, |cube| {
-        if cube.good().is_some_and(|record| record.tty) { Ok(()) } else { no("it has no terminal: look at its log") }
-    })
-}
-
-pub(super) fn can_attach(model: &Model) -> Enabled {
-    cube_with(model, |cube| if cube.runs() || cube.kept() { Ok(()) } else { no("it has ended, and was not kept") })
-}
-
-pub(super) fn project_idle(model: &Model) -> Enabled {
-    let Some(project) = project(model) else { return no("there is no project here") };
-    let path = model.world.projects.iter().find(|item| item.name == project).map(|item| &item.path);
-    let uses = |cube: &&CubeItem| cube.runs() && cube.good().is_some_and(|r| r.project_path.as_ref() == path);
-    match model.world.cubes.iter().find(uses) {
-        Some(cube) => Err(format!("cube {} runs in it", cube.id.short())),
-        None => Ok(()),
-    }
-}
-
 fn machine(model: &Model) -> Option<Name> {
-    (model.focus == Pane::Machines).then(|| model.selected()).flatten().and_then(|name| Name::parse(&name).ok())
+    (model.focus == Pane::Machines)
+        .then(|| model.selected())
+        .flatten()
+        .and_then(|name| Name::parse(&name).ok())
 }
 
 fn project(model: &Model) -> Option<Name> {
-    (model.focus == Pane::Projects).then(|| model.selected()).flatten().and_then(|name| Name::parse(&name).ok())
-}
-
-pub(super) fn machine_good(model: &Model) -> Enabled {
-    let Some(name) = machine(model) else { return no("there is no machine here") };
-    match model.world.machines.iter().find(|item| item.name == name).map(|item| &item.machine) {
-        Some(Err(why)) => Err(why.clone()),
-        _ => Ok(()),
-    }
-}
-
-fn machine_idle(model: &Model) -> Enabled {
-    let Some(name) = machine(model) else { return no("there is no machine here") };
-    let on = |cube: &&CubeItem| cube.runs() && cube.good().is_some_and(|record| record.machine == name);
-    match model.world.cubes.iter().find(on) {
-        Some(cube) => Err(format!("cube {} runs on it", cube.id.short())),
-        None => Ok(()),
-    }
-}
-
-pub(super) fn machine_not_default(model: &Model) -> Enabled {
-    if machine(model) == Some(Name::default_machine()) {
-        return no("`default` always exists under this name");
-    }
-    machine_idle(model)
-}
-
-pub(super) fn machine_seeded(model: &Model) -> Enabled {
-    machine_idle(model)?;
-    let name = machine(model);
-    let seeded = model.world.machines.iter().any(|item| Some(&item.name) == name.as_ref() && item.seeded);
-    if seeded { Ok(()) } else { no("it has no home yet") }
+    (model.focus == Pane::Projects)
+        .then(|| model.selected())
+        .flatten()
+        .and_then(|name| Name::parse(&name).ok())
 }
 
 // Requests.
@@ -220,7 +141,12 @@ pub(super) fn take_over(model: &mut Model) -> Effects {
 
 pub(super) fn enter(model: &mut Model) -> Effects {
     let Some(id) = cube_id(model) else { return Vec::new() };
-    model.layers.push(Layer::Terminal(Terminal { id: id.clone(), picture: None, writer: None, problem: None }));
+    model.layers.push(Layer::Terminal(Terminal {
+        id: id.clone(),
+        picture: None,
+        writer: None,
+        problem: None,
+    }));
     let area = super::view::terminal::area(&model.layout());
     vec![Effect::Enter { id, rows: area.height.max(1), cols: area.width.max(2), take_over: false }]
 }
@@ -255,7 +181,13 @@ pub(super) fn command_page(model: &mut Model, verb: &'static str, words: &[&str]
 
 // Questions.
 
-fn confirm(model: &mut Model, title: String, lines: Vec<String>, choices: Vec<Choice>, measures: Option<String>) -> Effects {
+fn confirm(
+    model: &mut Model,
+    title: String,
+    lines: Vec<String>,
+    choices: Vec<Choice>,
+    measures: Option<String>,
+) -> Effects {
     let opened_ms = model.now_ms;
     let effects = measures.iter().cloned().map(Effect::Measure).collect();
     model.layers.push(Layer::Confirm(Confirm { title, lines, choices, opened_ms, measures }));
@@ -273,16 +205,32 @@ fn keep() -> Choice {
 pub(super) fn stop(model: &mut Model) -> Effects {
     let Some(cube) = model.cube() else { return Vec::new() };
     let (id, title) = (cube.id.clone(), cube.title());
-    let lost = if cube.kept() { "it is kept: what it changed stays" } else { "a throwaway: what it changed in its system vanishes" };
+    let lost = if cube.kept() {
+        "it is kept: what it changed stays"
+    } else {
+        "a throwaway: what it changed in its system vanishes"
+    };
     let lines = vec![lost.to_owned()];
-    confirm(model, format!("stop cube {} {title}?", id.short()), lines, vec![keep(), yes('y', "stop it", Request::Stop(id))], None)
+    confirm(
+        model,
+        format!("stop cube {} {title}?", id.short()),
+        lines,
+        vec![keep(), yes('y', "stop it", Request::Stop(id))],
+        None,
+    )
 }
 
 pub(super) fn kill(model: &mut Model) -> Effects {
     let Some(cube) = model.cube() else { return Vec::new() };
     let (id, title) = (cube.id.clone(), cube.title());
     let lines = vec!["its programs get no moment to end by themselves".to_owned()];
-    confirm(model, format!("kill cube {} {title}?", id.short()), lines, vec![keep(), yes('y', "kill it", Request::Kill(id))], None)
+    confirm(
+        model,
+        format!("kill cube {} {title}?", id.short()),
+        lines,
+        vec![keep(), yes('y', "kill it", Request::Kill(id))],
+        None,
+    )
 }
 
 pub(super) fn rm(model: &mut Model) -> Effects {
@@ -309,21 +257,39 @@ pub(super) fn project_rm(model: &mut Model) -> Effects {
     let machine = model.machine.clone();
     let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
     let choices = vec![keep(), yes('d', "delete it", Request::ProjectRemove { machine, name: name.clone() })];
-    confirm(model, format!("delete project {name} with everything in it?"), lines, choices, Some(format!("project {name}")))
+    confirm(
+        model,
+        format!("delete project {name} with everything in it?"),
+        lines,
+        choices,
+        Some(format!("project {name}")),
+    )
 }
 
 pub(super) fn machine_rm(model: &mut Model) -> Effects {
     let Some(name) = machine(model) else { return Vec::new() };
     let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
     let choices = vec![keep(), yes('d', "delete it", Request::MachineRemove(name.clone()))];
-    confirm(model, format!("delete machine {name} and its home?"), lines, choices, Some(format!("home {name}")))
+    confirm(
+        model,
+        format!("delete machine {name} and its home?"),
+        lines,
+        choices,
+        Some(format!("home {name}")),
+    )
 }
 
 pub(super) fn machine_reset_home(model: &mut Model) -> Effects {
     let Some(name) = machine(model) else { return Vec::new() };
     let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
     let choices = vec![keep(), yes('d', "delete it", Request::MachineResetHome(name.clone()))];
-    confirm(model, format!("delete the home of machine {name}?"), lines, choices, Some(format!("home {name}")))
+    confirm(
+        model,
+        format!("delete the home of machine {name}?"),
+        lines,
+        choices,
+        Some(format!("home {name}")),
+    )
 }
 
 // Prompts.
@@ -507,7 +473,8 @@ pub(super) fn notices(model: &mut Model) -> Effects {
 
 pub(super) fn copy(model: &mut Model) -> Effects {
     let Some(id) = model.selected() else { return Vec::new() };
-    let project = model.world.projects.iter().find(|item| model.focus == Pane::Projects && item.name.as_str() == id);
+    let project =
+        model.world.projects.iter().find(|item| model.focus == Pane::Projects && item.name.as_str() == id);
     vec![Effect::Copy(project.map_or(id, |project| project.path.to_string_lossy().into_owned()))]
 }
 

@@ -250,7 +250,9 @@ pub fn keys_page() -> String {
         ("Everywhere", Place::Everywhere),
     ];
     for (title, place) in places {
-        page.push_str(&format!("\n## {title}\n\n| key | command | what it does | on the command line |\n|---|---|---|---|\n"));
+        page.push_str(&format!(
+            "\n## {title}\n\n| key | command | what it does | on the command line |\n|---|---|---|---|\n"
+        ));
         for command in COMMANDS.iter().filter(|command| command.place == place) {
             let keys: Vec<String> = command.keys.iter().map(|keys| format!("`{keys}`")).collect();
             let cli = if command.cli.is_empty() { String::new() } else { format!("`{}`", command.cli) };
@@ -260,7 +262,12 @@ pub fn keys_page() -> String {
                 Tier::Lossy => " Asks, and says what would be lost.",
             };
             let built = if command.built { "" } else { " (not built yet)" };
-            page.push_str(&format!("| {} | `{}` | {}{asks}{built} | {cli} |\n", keys.join(" "), command.id, command.about));
+            page.push_str(&format!(
+                "| {} | `{}` | {}{asks}{built} | {cli} |\n",
+                keys.join(" "),
+                command.id,
+                command.about
+            ));
         }
     }
     page.push_str(

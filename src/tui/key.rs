@@ -124,7 +124,8 @@ impl FromStr for Key {
             }
         }
         let mut characters = rest.chars();
-        key.code = match (NAMED.iter().find(|(name, _)| *name == rest), characters.next(), characters.next()) {
+        key.code = match (NAMED.iter().find(|(name, _)| *name == rest), characters.next(), characters.next())
+        {
             (Some((_, code)), ..) => *code,
             (None, Some(only), None) if !only.is_control() => Code::Char(only),
             (None, Some('f'), Some(_)) => match rest[1..].parse() {
@@ -163,7 +164,9 @@ mod tests {
 
     #[test]
     fn keys_are_written_as_they_are_read() {
-        for text in ["a", "G", "?", "ctrl-d", "ctrl-]", "alt-x", "enter", "space", "f12", "pagedown", "-", "g g"] {
+        for text in
+            ["a", "G", "?", "ctrl-d", "ctrl-]", "alt-x", "enter", "space", "f12", "pagedown", "-", "g g"]
+        {
             assert_eq!(show_keys(&parse_keys(text).expect(text)), text);
         }
         for text in ["", "ctlr-x", "f0", "f99", "ab", "\x1b"] {

@@ -53,8 +53,11 @@ impl Keymap {
     #[must_use]
     pub fn look(&self, pane: Pane, keys: &[Key]) -> Meaning {
         let here = |place: Place| place == Place::Everywhere || place == Place::In(pane);
-        let mut fits: Vec<&(Vec<Key>, &'static Command)> =
-            self.bindings.iter().filter(|(bound, command)| here(command.place) && bound.starts_with(keys)).collect();
+        let mut fits: Vec<&(Vec<Key>, &'static Command)> = self
+            .bindings
+            .iter()
+            .filter(|(bound, command)| here(command.place) && bound.starts_with(keys))
+            .collect();
         fits.sort_by_key(|(_, command)| command.place == Place::Everywhere);
         match fits.iter().find(|(bound, _)| bound.len() == keys.len()) {
             Some((_, command)) => Meaning::Command(command),
@@ -78,8 +81,12 @@ mod tests {
     #[test]
     fn keys_can_be_changed_and_mistakes_do_not_lock_anybody_out() {
         let change = |id: &str, keys: &str| (id.to_owned(), keys.to_owned());
-        let (keymap, warnings) =
-            Keymap::new(&[change("quit", "Q"), change("help", "ctlr-h"), change("stop", "none"), change("qiut", "q")]);
+        let (keymap, warnings) = Keymap::new(&[
+            change("quit", "Q"),
+            change("help", "ctlr-h"),
+            change("stop", "none"),
+            change("qiut", "q"),
+        ]);
         let meaning = |keys: &str| keymap.look(Pane::Cubes, &parse_keys(keys).expect("keys"));
         assert!(matches!(meaning("Q"), Meaning::Command(command) if command.id == "quit"));
         assert_eq!(meaning("q"), Meaning::Nothing);

@@ -77,7 +77,8 @@ pub fn layout(size: (u16, u16), focus: Pane, counts: [usize; 4]) -> Layout {
 /// The four lists above one another. The one that has the keys gets what the others leave.
 fn stack(area: Rect, focus: Pane, counts: [usize; 4]) -> Vec<(Pane, Rect)> {
     let share = (area.height / 5).max(3);
-    let wanted = |pane: Pane| u16::try_from(counts[pane.index()]).unwrap_or(u16::MAX).max(1).saturating_add(2);
+    let wanted =
+        |pane: Pane| u16::try_from(counts[pane.index()]).unwrap_or(u16::MAX).max(1).saturating_add(2);
     let mut heights = Pane::ALL.map(|pane| wanted(pane).min(share).max(3));
     let others: u16 = Pane::ALL.iter().filter(|pane| **pane != focus).map(|pane| heights[pane.index()]).sum();
     heights[focus.index()] = area.height.saturating_sub(others);

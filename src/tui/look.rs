@@ -226,7 +226,8 @@ mod tests {
             (&[("TERM", "xterm"), ("NO_COLOR", "")], Depth::Sixteen),
             (&[("TERM", "dumb")], Depth::None),
         ] {
-            let look = |key: &str| variables.iter().find(|(name, _)| *name == key).map(|(_, v)| (*v).to_owned());
+            let look =
+                |key: &str| variables.iter().find(|(name, _)| *name == key).map(|(_, v)| (*v).to_owned());
             assert_eq!(Depth::of(look), depth, "{variables:?}");
         }
     }

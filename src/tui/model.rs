@@ -285,7 +285,8 @@ impl Model {
         for pane in Pane::ALL {
             let rows = self.rows(pane);
             let place = self.place(pane, &rows);
-            let height = self.layout().pane(pane).map_or(1, |area| usize::from(area.height.saturating_sub(2))).max(1);
+            let height =
+                self.layout().pane(pane).map_or(1, |area| usize::from(area.height.saturating_sub(2))).max(1);
             let list = &mut self.lists[pane.index()];
             list.at = place.unwrap_or(0);
             list.selected = place.map(|at| rows[at].id.clone());

@@ -29,7 +29,9 @@ pub(super) fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
     loop {
         let world = survey(engine, &machine);
         let entries = list(&world, &machine)?;
-        match ask("number, s NUMBER for a shell, x NUMBER to stop, n NAME for a new project, l to list again, q to leave: ")? {
+        match ask(
+            "number, s NUMBER for a shell, x NUMBER to stop, n NAME for a new project, l to list again, q to leave: ",
+        )? {
             None => return Ok(0),
             Some(answer) => match answered(engine, &machine, &entries, answer.trim()) {
                 Ok(true) => return Ok(0),
@@ -80,7 +82,12 @@ fn list(world: &World, machine: &Name) -> Result<Vec<Entry>, Failure> {
         let since = cube.good().map_or(0, |record| record.created_unix_ms);
         let time = age(now_ms().saturating_sub(since));
         let number = entries.len();
-        say(&format!("{number} attach cube {} {}, {} since {time}", cube.id.short(), cube.title(), cube.state().word()))?;
+        say(&format!(
+            "{number} attach cube {} {}, {} since {time}",
+            cube.id.short(),
+            cube.title(),
+            cube.state().word()
+        ))?;
     }
     if entries.is_empty() {
         say("nothing here yet: n NAME makes a project")?;
@@ -110,7 +117,9 @@ fn answered(engine: &Engine, machine: &Name, entries: &[Entry], answer: &str) ->
         }
         "s" => match entry(rest)? {
             Entry::Project(name) => say(&start_plain(engine, &launch(name, What::Shell))?)?,
-            Entry::Cube(_) => return Err(Failure::usage("a shell is for a project: the number alone attaches")),
+            Entry::Cube(_) => {
+                return Err(Failure::usage("a shell is for a project: the number alone attaches"));
+            }
         },
         "x" => match entry(rest)? {
             Entry::Cube(id) => {

@@ -81,11 +81,14 @@ pub fn count(model: &Model, pane: Pane) -> usize {
 #[must_use]
 pub fn rows(model: &Model, pane: Pane) -> Vec<Row> {
     let world = &model.world;
-    let running = |matches: &dyn Fn(&CubeItem) -> bool| {
-        match world.cubes.iter().filter(|cube| cube.runs() && matches(cube)).count() {
-            0 => None,
-            count => Some(format!("{count} running")),
-        }
+    let running = |matches: &dyn Fn(&CubeItem) -> bool| match world
+        .cubes
+        .iter()
+        .filter(|cube| cube.runs() && matches(cube))
+        .count()
+    {
+        0 => None,
+        count => Some(format!("{count} running")),
     };
     match pane {
         Pane::Machines => world
@@ -95,8 +98,10 @@ pub fn rows(model: &Model, pane: Pane) -> Vec<Row> {
                 let sign = if item.name == model.machine { Sign::Chosen } else { Sign::None };
                 let (note, bad) = match &item.machine {
                     Ok(machine) => {
-                        let of = |cube: &CubeItem| cube.good().is_some_and(|record| record.machine == item.name);
-                        let image = machine.settings.image.as_ref().map_or("host".into(), ToString::to_string);
+                        let of =
+                            |cube: &CubeItem| cube.good().is_some_and(|record| record.machine == item.name);
+                        let image =
+                            machine.settings.image.as_ref().map_or("host".into(), ToString::to_string);
                         (running(&of).unwrap_or_else(|| clean(&image)), false)
                     }
                     Err(_) => ("broken file".into(), true),
@@ -138,7 +143,11 @@ fn cube_row(model: &Model, cube: &CubeItem) -> Row {
         CubeState::Exited => Sign::Exited,
         _ => Sign::Starting,
     };
-    let doing = model.jobs.iter().find(|job| job.row.as_deref() == Some(id)).map(|job| format!("{}{}", job.verb, "…"));
+    let doing = model
+        .jobs
+        .iter()
+        .find(|job| job.row.as_deref() == Some(id))
+        .map(|job| format!("{}{}", job.verb, "…"));
     let state = doing.unwrap_or_else(|| match (&record.exit, cube.runs()) {
         (Some(exit), false) => format!("{} {}", record.state.word(), exit.code),
         _ => record.state.word().to_owned(),
@@ -204,7 +213,8 @@ mod tests {
 
     #[test]
     fn filters_are_fuzzy_and_can_say_no() {
-        let rows = || ["site", "webshop", "website"].map(|t| row(t, Sign::None, t.into(), "x".into())).to_vec();
+        let rows =
+            || ["site", "webshop", "website"].map(|t| row(t, Sign::None, t.into(), "x".into())).to_vec();
         for (filter, left) in [
             ("", "site webshop website"),
             ("site", "site website"),

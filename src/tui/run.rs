@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::input::{Decoder, Input};
+use super::join::{self, Joined};
 use super::keymap::Keymap;
 use super::layer::Layer;
 use super::look::{Depth, Look};
@@ -21,7 +22,6 @@ use super::view::{self, Zones};
 use super::viewer::{Mode, Viewer};
 use super::watch::{Watch, timespec};
 use super::work::{self, Filling};
-use super::join::{self, Joined};
 use crate::engine::request::Request;
 use crate::engine::{Engine, Menu};
 use crate::host::tty::Signals;
@@ -67,9 +67,11 @@ pub fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
     ])
     .map_err(|error| fail(&error))?;
     let (mailbox, inbox) = mailbox().map_err(|error| fail(&error))?;
-    let machine = menu.machine.clone().or_else(|| engine.config.machine.clone()).unwrap_or_else(Name::default_machine);
+    let machine =
+        menu.machine.clone().or_else(|| engine.config.machine.clone()).unwrap_or_else(Name::default_machine);
     // It looks while the rest is set up.
-    let watch = Watch::start(engine.clone(), machine.clone(), mailbox.clone()).map_err(|error| fail(&error))?;
+    let watch =
+        Watch::start(engine.clone(), machine.clone(), mailbox.clone()).map_err(|error| fail(&error))?;
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         // A thread's panic is caught and told on the screen; ours ends the screen.
@@ -222,7 +224,6 @@ impl App<'_> {
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => {
                 // Time has passed: what shows it may differ.
-                drop(fds);
                 self.tell(Msg::Tick);
                 self.dirty = true;
                 return Ok((false, false));
@@ -405,7 +406,9 @@ impl App<'_> {
                 self.theme(&name);
                 match themes::keep(&self.engine.layout, &name) {
                     Ok(()) => self.model.tell(Loud::Info, format!("theme {name}, from now on"), Vec::new()),
-                    Err(why) => self.model.tell(Loud::Warn, format!("the theme is not kept: {why}"), Vec::new()),
+                    Err(why) => {
+                        self.model.tell(Loud::Warn, format!("the theme is not kept: {why}"), Vec::new())
+                    }
                 }
             }
             Effect::Copy(text) => self.copy(&text),

@@ -7,7 +7,9 @@ use tui_input::Input as Field;
 
 use super::msg::Planned;
 use crate::engine::request::Request;
-use crate::model::{Failure, ImageRef, Jail, Limits, Name, NetPolicy, RunAs, SeccompProfile, Settings, limits};
+use crate::model::{
+    Failure, ImageRef, Jail, Limits, Name, NetPolicy, RunAs, SeccompProfile, Settings, limits,
+};
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 
@@ -46,7 +48,9 @@ impl SheetField {
     #[must_use]
     pub fn text(&self) -> &str {
         match &self.value {
-            Value::Choice { words, at } => words.get(*at).map_or("", |word| if word == AS_SET { "" } else { word }),
+            Value::Choice { words, at } => {
+                words.get(*at).map_or("", |word| if word == AS_SET { "" } else { word })
+            }
             Value::Text(field) => field.value(),
         }
     }
@@ -92,7 +96,12 @@ impl Sheet {
         Self {
             project,
             fields: vec![
-                field("machine", "machine", Value::Choice { words: names, at }, "where its home and policy come from"),
+                field(
+                    "machine",
+                    "machine",
+                    Value::Choice { words: names, at },
+                    "where its home and policy come from",
+                ),
                 field("image", "image", choice(&images), "this launch only"),
                 field("jail", "jail", choice(Jail::WORDS), "the kind of confinement"),
                 field("net", "net", choice(NetPolicy::WORDS), "what it may reach"),
@@ -147,7 +156,9 @@ impl Sheet {
                 let argv = shell_words::split(self.text("command"))
                     .map_err(|error| Failure::usage(format!("command: {error}")))?;
                 if argv.is_empty() {
-                    return Err(Failure::usage("command: nothing to run").hint("type it into the field `command`"));
+                    return Err(
+                        Failure::usage("command: nothing to run").hint("type it into the field `command`")
+                    );
                 }
                 What::Command(argv)
             }
@@ -230,7 +241,8 @@ mod tests {
     fn choices_become_the_launch_that_was_meant() {
         let name = |text: &str| Name::parse(text).expect("a name");
         let names = [name("default"), name("work")];
-        let mut sheet = Sheet::new(Some(ProjectRef::Named(name("site"))), &names[1], &names, &["host".into()]);
+        let mut sheet =
+            Sheet::new(Some(ProjectRef::Named(name("site"))), &names[1], &names, &["host".into()]);
         assert_eq!(sheet.command_line(), "tripmine -m work site");
         for (id, word) in [
             ("net", "none"),

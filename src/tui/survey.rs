@@ -61,7 +61,9 @@ pub(super) fn survey(engine: &Engine, machine: &Name) -> World {
 fn project(project: projects::Project) -> ProjectItem {
     let own = if project.link { Ok(None) } else { load_project(&project.path) };
     let (entry, problem) = match own {
-        Ok(settings) => (settings.and_then(|settings| settings.entry).map(|entry| clean(&command(&entry))), None),
+        Ok(settings) => {
+            (settings.and_then(|settings| settings.entry).map(|entry| clean(&command(&entry))), None)
+        }
         Err(failure) => (None, Some(clean(&failure.to_string()))),
     };
     ProjectItem {
@@ -99,7 +101,10 @@ pub(super) fn sweep(engine: &Engine) -> Vec<String> {
     };
     let mut told: Vec<String> = problems.iter().take(1).map(|failure| clean(&failure.to_string())).collect();
     if !lost.is_empty() {
-        told.push(format!("cleared away after keepers that were lost, with their cubes: {}", lost.join(", ")));
+        told.push(format!(
+            "cleared away after keepers that were lost, with their cubes: {}",
+            lost.join(", ")
+        ));
     }
     told
 }

@@ -125,7 +125,8 @@ pub(crate) fn model(columns: u16, rows: u16) -> Model {
     }
     model.samples.insert(id.clone(), samples);
     let mut screen = Screen::new(24, 80, 0);
-    let _replies = screen.feed("\x1b[1;32mready\x1b[0m on :8080\r\n\x1b[31mGET\x1b[0m /漢字 200\r\n$ ".as_bytes());
+    let _replies =
+        screen.feed("\x1b[1;32mready\x1b[0m on :8080\r\n\x1b[31mGET\x1b[0m /漢字 200\r\n$ ".as_bytes());
     model.peek = Some(Peek { id, picture: Ok(screen.picture()) });
     model.settle();
     model

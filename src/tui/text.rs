@@ -123,13 +123,24 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_they_say() {
         let marks = format!("e{}", "\u{301}".repeat(2000));
-        for name in ["plain", "漢字漢字漢字", "a\x1b[2Jb\nc", "x\u{202e}y\u{200d}z", &marks, "👩\u{200d}👩\u{200d}👧", ""] {
+        for name in [
+            "plain",
+            "漢字漢字漢字",
+            "a\x1b[2Jb\nc",
+            "x\u{202e}y\u{200d}z",
+            &marks,
+            "👩\u{200d}👩\u{200d}👧",
+            "",
+        ] {
             let name = clean(name);
             assert!(!name.chars().any(char::is_control), "{name:?}");
             for columns in 0..14 {
                 assert_eq!(width(&pad(&name, columns)), columns, "{name:?} in {columns}");
                 assert!(width(&fit_end(&name, columns)) <= columns, "{name:?} in {columns}");
-                assert!(wrap(&name, columns.max(2)).iter().all(|line| width(line) <= columns.max(2)), "{name:?}");
+                assert!(
+                    wrap(&name, columns.max(2)).iter().all(|line| width(line) <= columns.max(2)),
+                    "{name:?}"
+                );
             }
         }
         assert!(clean(&marks).len() < 20);

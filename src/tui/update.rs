@@ -43,7 +43,10 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
             }
             let known: Vec<&str> = model.world.cubes.iter().map(|cube| cube.id.as_str()).collect();
             model.samples.retain(|id, _| known.contains(&id.as_str()));
-            if first && model.world.cubes.iter().any(super::world::CubeItem::runs) && model.world.projects.is_empty() {
+            if first
+                && model.world.cubes.iter().any(super::world::CubeItem::runs)
+                && model.world.projects.is_empty()
+            {
                 model.focus = Pane::Cubes;
             }
             Vec::new()
@@ -257,7 +260,11 @@ fn interrupt(model: &mut Model) -> Vec<Effect> {
         model.tell(Loud::Info, "ctrl-c again leaves; what runs goes on running", Vec::new());
         return effects;
     }
-    if model.filtering { filter(model, Key::plain(Code::Esc)) } else { layers::press(model, Key::plain(Code::Esc)) }
+    if model.filtering {
+        filter(model, Key::plain(Code::Esc))
+    } else {
+        layers::press(model, Key::plain(Code::Esc))
+    }
 }
 
 /// Esc on the lists: one step back, never out.

@@ -81,7 +81,11 @@ pub fn draw(model: &Model, look: &Look, buffer: &mut Buffer) -> Zones {
             let text = format!("{columns}x{rows} needed · q leaves");
             let y = area.height / 2;
             let x = area.width.saturating_sub(u16::try_from(super::text::width(&text)).unwrap_or(0)) / 2;
-            brush.text(Rect { x, y, width: area.width.saturating_sub(x), height: 1 }.intersection(area), Role::Warn, &text);
+            brush.text(
+                Rect { x, y, width: area.width.saturating_sub(x), height: 1 }.intersection(area),
+                Role::Warn,
+                &text,
+            );
             zones.cursor = Some((0, y));
             look.finish(buffer);
             return zones;
@@ -105,9 +109,15 @@ pub fn draw(model: &Model, look: &Look, buffer: &mut Buffer) -> Zones {
                 Layer::Sheet(sheet) => sheet::draw(sheet, &mut brush, area, &mut zones),
                 Layer::Confirm(confirm) => confirm::draw(model, confirm, &mut brush, area, &mut zones),
                 Layer::Prompt(prompt) => prompt::draw(prompt, &mut brush, area, &mut zones),
-                Layer::Picker(picker) => picker::draw(picker, &mut brush, popup(area, picker::size(model.size)), &mut zones),
-                Layer::Page(shown) => page::draw(model, shown, &mut brush, page::area(model.size), &mut zones),
-                Layer::Terminal(terminal) => terminal::draw(model, terminal, &mut brush, terminal::area(&layout), &mut zones),
+                Layer::Picker(picker) => {
+                    picker::draw(picker, &mut brush, popup(area, picker::size(model.size)), &mut zones)
+                }
+                Layer::Page(shown) => {
+                    page::draw(model, shown, &mut brush, page::area(model.size), &mut zones)
+                }
+                Layer::Terminal(terminal) => {
+                    terminal::draw(model, terminal, &mut brush, terminal::area(&layout), &mut zones)
+                }
             }
         }
         toasts::draw(model, &mut brush, area);

@@ -37,15 +37,9 @@ enum Order {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Mode {
     /// Only seen; its screen, if it has a terminal.
-    Watch {
-        tty: bool,
-    },
+    Watch { tty: bool },
     /// Typed into.
-    Type {
-        rows: u16,
-        cols: u16,
-        take_over: bool,
-    },
+    Type { rows: u16, cols: u16, take_over: bool },
 }
 
 /// The thread's owner.
@@ -157,7 +151,9 @@ impl Session {
         };
         let (ask, mut sees) = match self.mode {
             Mode::Watch { tty } => (Ask::Attach { rows: 0, cols: 0, write: false, take_over: false }, tty),
-            Mode::Type { rows, cols, take_over } => (Ask::Attach { rows, cols, write: true, take_over }, true),
+            Mode::Type { rows, cols, take_over } => {
+                (Ask::Attach { rows, cols, write: true, take_over }, true)
+            }
         };
         // Who watches pipes would hold the cube back: of those only the figures are asked for.
         if sees && let Err(failure) = client.ask(&ask) {
@@ -182,7 +178,10 @@ impl Session {
             let next = asked.map_or(now, |at| at + FIGURES);
             let next = if dirty { next.min(drawn + FRAME) } else { next };
             let full = gulped >= GULP;
-            let mut fds = [PollFd::new(&self.bell, PollFlags::IN), PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(&self.bell, PollFlags::IN),
+                PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN),
+            ];
             let count = if full { 1 } else { 2 };
             let _woken = poll(&mut fds[..count], Some(&timespec(next.saturating_duration_since(now))));
             let heard = count == 2 && !fds[1].revents().is_empty();
@@ -243,7 +242,9 @@ impl Session {
     fn obey(&mut self, client: &mut Client, screen: &mut Screen) -> Result<bool, String> {
         loop {
             match self.orders.try_recv() {
-                Ok(Order::Input(bytes)) => client.send(Kind::Input, &bytes).map_err(|error| error.to_string())?,
+                Ok(Order::Input(bytes)) => {
+                    client.send(Kind::Input, &bytes).map_err(|error| error.to_string())?
+                }
                 Ok(Order::Resize(rows, cols)) => {
                     if let Mode::Type { rows: r, cols: c, .. } = &mut self.mode {
                         (*r, *c) = (rows, cols);

@@ -191,7 +191,12 @@ impl Lines {
         plain(line, &mut harmless);
         let text = without_colours(&String::from_utf8_lossy(&harmless));
         let mark = if stream == Stream::Err { "! " } else { "" };
-        self.done.push(PageLine { time: clock(time), mark, text: clean(&text.replace('\t', "    ")), loud: None });
+        self.done.push(PageLine {
+            time: clock(time),
+            mark,
+            text: clean(&text.replace('\t', "    ")),
+            loud: None,
+        });
     }
 }
 
@@ -213,7 +218,9 @@ pub(super) fn run(verb: &'static str, words: Vec<String>, mailbox: &Mailbox) -> 
     let stop = Arc::clone(&filling.0);
     let body = move || {
         let printed = || -> Result<Vec<u8>, Failure> {
-            let fail = |error: &std::io::Error| Failure::failed(format!("cannot run `tripmine {verb}`")).because(error);
+            let fail = |error: &std::io::Error| {
+                Failure::failed(format!("cannot run `tripmine {verb}`")).because(error)
+            };
             let mut child = Command::new(environment::own_program()?)
                 .arg(verb)
                 .args(&words)
@@ -235,7 +242,11 @@ pub(super) fn run(verb: &'static str, words: Vec<String>, mailbox: &Mailbox) -> 
         let lines = match printed() {
             Ok(bytes) => String::from_utf8_lossy(&bytes).lines().take(PAGE_MAX).map(plain_line).collect(),
             Err(failure) => {
-                vec![PageLine { text: clean(&failure.to_string()), loud: Some(Loud::Error), ..PageLine::default() }]
+                vec![PageLine {
+                    text: clean(&failure.to_string()),
+                    loud: Some(Loud::Error),
+                    ..PageLine::default()
+                }]
             }
         };
         if !stop.load(Ordering::Relaxed) {
@@ -257,7 +268,8 @@ mod tests {
     #[test]
     fn logs_become_harmless_lines() {
         let mut lines = Lines::default();
-        let record = |stream, data: &[u8]| LogRecord { unix_ms: 3_661_000, stream, data: data.to_vec(), dropped: 0 };
+        let record =
+            |stream, data: &[u8]| LogRecord { unix_ms: 3_661_000, stream, data: data.to_vec(), dropped: 0 };
         lines.take(&record(Stream::Out, b"one\ntw"));
         lines.take(&record(Stream::Err, b"\x1b[31mbad\x1b[0m\x1b]52;c;x\x07\n"));
         lines.take(&record(Stream::Out, b"o\n10%\r50%\rdone\r\n\xff\x9b2J\tend"));

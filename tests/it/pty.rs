@@ -114,18 +114,14 @@ impl Pty {
 
     /// Waits until the screen no longer shows `text`.
     pub(crate) fn wait_gone(&self, text: &str) {
-        drop(self.wait(&format!("no {text}"), PATIENCE, |seen| !seen.screen.text().join("\n").contains(text)));
+        drop(
+            self.wait(&format!("no {text}"), PATIENCE, |seen| !seen.screen.text().join("\n").contains(text)),
+        );
     }
 
     /// How many bytes have come.
     pub(crate) fn total(&self) -> u64 {
         self.seen.0.lock().unwrap().total
-    }
-
-    /// Closes the terminal without a signal: only the device says so.
-    pub(crate) fn vanish(&mut self) {
-        self.writer = None;
-        self.master = None;
     }
 
     /// Waits until so many bytes have come.

@@ -160,7 +160,10 @@ fn logs_are_read_searched_and_harmless() {
     screen.type_text("qq");
     assert_eq!(screen.wait_exit(PATIENCE), 0);
     let raw = String::from_utf8_lossy(&screen.raw()).into_owned();
-    assert!(!raw.contains("\x1b]0;PWN") && !raw.contains("\x1b]52;c;eA"), "a sequence of a cube reached the terminal");
+    assert!(
+        !raw.contains("\x1b]0;PWN") && !raw.contains("\x1b]52;c;eA"),
+        "a sequence of a cube reached the terminal"
+    );
     stop_all(&env);
 }
 
@@ -176,7 +179,8 @@ fn a_flood_delays_no_key() {
     screen.wait_shown("flood");
     let mut delays: Vec<Duration> = (0..20)
         .map(|turn| {
-            let (key, shown) = if turn % 2 == 0 { ("?", "help: cubes") } else { ("\x1bq".get(..1).unwrap(), "x stop") };
+            let (key, shown) =
+                if turn % 2 == 0 { ("?", "help: cubes") } else { ("\x1bq".get(..1).unwrap(), "x stop") };
             let begun = Instant::now();
             screen.type_text(key);
             screen.wait_shown(shown);

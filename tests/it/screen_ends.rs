@@ -1,5 +1,8 @@
 //! The ends of the screen: however it goes, the terminal is as it was, nothing spins, and cubes live on.
 
+use std::io::Read;
+
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use rustix::process::Signal;
 
 use crate::env::{Env, PATIENCE, signal, until};
@@ -33,12 +36,33 @@ fn a_terminal_that_vanishes_ends_it() {
     screen.wait_shown("1 machines");
     screen.hang_up();
     screen.wait_exit(PATIENCE);
-    // And one that vanishes without a word, as when a parent ignores the signal for us.
-    let binary = env.binary().to_str().unwrap().to_owned();
-    let mut screen = Pty::start(&env, std::path::Path::new("/bin/sh"), &["-c", &format!("trap '' HUP; exec {binary}")]);
-    screen.wait_shown("1 machines");
-    screen.vanish();
-    screen.wait_exit(PATIENCE);
+}
+
+/// A terminal that vanishes without a word, as when a parent has the signal ignored for us: nothing spins.
+#[test]
+fn a_terminal_that_vanishes_without_a_signal_ends_it() {
+    let env = Env::new();
+    let size = PtySize { rows: 30, cols: 120, pixel_width: 0, pixel_height: 0 };
+    let pair = native_pty_system().openpty(size).unwrap();
+    let mut command = CommandBuilder::new("/bin/sh");
+    command.args(["-c", &format!("trap '' HUP; exec {}", env.binary().to_str().unwrap())]);
+    command.env_clear();
+    for (key, value) in env.variables() {
+        command.env(key, value);
+    }
+    command.cwd(&env.home);
+    let mut child = pair.slave.spawn_command(command).unwrap();
+    drop(pair.slave);
+    let mut reader = pair.master.try_clone_reader().unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while !seen.windows(8).any(|part| part == b"machines") {
+        let count = reader.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended before it was seen");
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    // Every end of it but the program's own is closed now.
+    drop((reader, pair.master));
+    until("it ends", PATIENCE, || child.try_wait().unwrap().is_some());
 }
 
 #[test]
@@ -85,7 +109,9 @@ fn a_damaged_terminal_is_mended() {
     screen.wait_shown("site");
     screen.type_text("S");
     screen.wait_for(":/projects/site");
-    screen.type_text("printf '\\033[?1049h\\033[?1000h\\033[?25l\\033(0\\033[5;10rqqq\\033[41m'; echo done-$((1+1))\r");
+    screen.type_text(
+        "printf '\\033[?1049h\\033[?1000h\\033[?25l\\033(0\\033[5;10rqqq\\033[41m'; echo done-$((1+1))\r",
+    );
     screen.wait_bytes(screen.total() + 1);
     screen.type_text("\x1dd");
     screen.wait_shown("runs on");
@@ -93,6 +119,8 @@ fn a_damaged_terminal_is_mended() {
     screen.wait_shown("enter attach");
     screen.type_text("q");
     assert_eq!(screen.wait_exit(PATIENCE), 0);
-    assert!(screen.screen(|screen| !screen.modes().alternate && !screen.modes().mouse && screen.modes().cursor_visible));
+    assert!(screen.screen(|screen| !screen.modes().alternate
+        && !screen.modes().mouse
+        && screen.modes().cursor_visible));
     env.tripmine(["stop", "--all", "-t", "0"]).ok(0);
 }

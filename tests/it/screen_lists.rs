@@ -25,7 +25,11 @@ fn projects_are_made_removed_and_brought_back() {
     screen.wait_shown("is back");
     assert!(env.projects.join("shop").is_dir());
     screen.type_text("@");
-    for line in ["tripmine project create -m default shop", "tripmine project rm -m default --yes shop", "tripmine undo"] {
+    for line in [
+        "tripmine project create -m default shop",
+        "tripmine project rm -m default --yes shop",
+        "tripmine undo",
+    ] {
         screen.wait_shown(line);
     }
     screen.type_text("qq");
@@ -118,7 +122,9 @@ fn without_colour_what_is_selected_still_shows() {
         .collect();
     assert!(codes.contains(&"7"), "nothing is reversed");
     let coloured = |code: &&str| {
-        code.starts_with("38") || code.starts_with("48") || code.parse::<u8>().is_ok_and(|n| matches!(n, 30..=37 | 40..=47 | 90..=107))
+        code.starts_with("38")
+            || code.starts_with("48")
+            || code.parse::<u8>().is_ok_and(|n| matches!(n, 30..=37 | 40..=47 | 90..=107))
     };
     assert_eq!(codes.iter().find(|code| coloured(code)), None, "a colour was sent");
 }

@@ -110,7 +110,10 @@ fn the_last_of_t_and_no_t_wins() {
 #[test]
 fn the_menu() {
     for (words, machine) in [(&[][..], None), (&["-m", "work"], Some("work"))] {
-        assert_eq!(parse(argv(words)), Ok(Command::Menu { machine: machine.map(str::to_owned), plain: false }));
+        assert_eq!(
+            parse(argv(words)),
+            Ok(Command::Menu { machine: machine.map(str::to_owned), plain: false })
+        );
     }
     assert_eq!(parse(Vec::new()), Ok(Command::Menu { machine: None, plain: false }));
 }
@@ -289,7 +292,10 @@ fn hostile_arguments() {
         other => panic!("{other:?}"),
     };
     assert_eq!(failure.message, "argument 1 is not UTF-8: `a\\xff\\u{1b}[2J`");
-    assert_eq!(parse(vec![OsString::from_vec(vec![0xff])]), Ok(Command::Menu { machine: None, plain: false }));
+    assert_eq!(
+        parse(vec![OsString::from_vec(vec![0xff])]),
+        Ok(Command::Menu { machine: None, plain: false })
+    );
     let failure = refused(&["--\x1b]0;pwn\x07", "x"]);
     assert!(!failure.message.contains('\x1b'), "{failure:?}");
     let long = "x".repeat(100_000);

@@ -24,11 +24,16 @@ fn mistakes_are_told_with_their_place() {
     let circle = |_: &str| Some("inherits = \"x\"".to_owned());
     let error = parse_theme("x", Path::new("x.toml"), "inherits = \"x\"", &circle).expect_err("a circle");
     assert!(error.to_string().contains("circle"), "{error}");
-    let theme = parse("inherits = \"default\"\n[palette]\nsea = \"#0a0b0c\"\n[roles]\naccent = \"sea\"\ntxet = \"red\"")
-        .expect("usable");
+    let theme = parse(
+        "inherits = \"default\"\n[palette]\nsea = \"#0a0b0c\"\n[roles]\naccent = \"sea\"\ntxet = \"red\"",
+    )
+    .expect("usable");
     assert_eq!(theme.roles["accent"].fg, Some(Colour::Rgb(10, 11, 12)));
     assert_eq!(theme.roles["ok"].fg, Some(Colour::Index(2)), "inherited");
-    assert!(theme.warnings[0].contains("x.toml:6:1: unknown role `txet` (did you mean `text`?)"), "{theme:?}");
+    assert!(
+        theme.warnings[0].contains("x.toml:6:1: unknown role `txet` (did you mean `text`?)"),
+        "{theme:?}"
+    );
 }
 
 /// WCAG's relative luminance.
@@ -48,9 +53,15 @@ fn built_in_themes_are_whole_and_can_be_read() {
         assert_eq!(theme.roles.len(), ROLES.len(), "{name}");
         let Some(Colour::Rgb(r, g, b)) = theme.roles["text"].bg else {
             let own = |paint: &Paint| {
-                [paint.fg, paint.bg].iter().flatten().all(|c| matches!(c, Colour::Default | Colour::Index(0..16)))
+                [paint.fg, paint.bg]
+                    .iter()
+                    .flatten()
+                    .all(|c| matches!(c, Colour::Default | Colour::Index(0..16)))
             };
-            assert!(theme.roles.values().all(own), "{name} has no ground of its own: only the terminal's colours");
+            assert!(
+                theme.roles.values().all(own),
+                "{name} has no ground of its own: only the terminal's colours"
+            );
             continue;
         };
         let ground = luminance(r, g, b);

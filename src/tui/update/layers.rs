@@ -52,7 +52,8 @@ pub(super) fn press(model: &mut Model, key: Key) -> Effects {
     match next {
         Next::Stay(effects) => {
             // What the key opened lies above.
-            let at = model.layers.iter().position(|above| opened_by(above, &layer)).unwrap_or(model.layers.len());
+            let at =
+                model.layers.iter().position(|above| opened_by(above, &layer)).unwrap_or(model.layers.len());
             model.layers.insert(at, layer);
             effects
         }
@@ -86,8 +87,12 @@ fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key
                 }
             };
         }
-        (Code::Up | Code::BackTab, _) | (Code::Char('p'), true) => sheet.at = sheet.at.checked_sub(1).unwrap_or(last),
-        (Code::Down | Code::Tab, _) | (Code::Char('n'), true) => sheet.at = if sheet.at == last { 0 } else { sheet.at + 1 },
+        (Code::Up | Code::BackTab, _) | (Code::Char('p'), true) => {
+            sheet.at = sheet.at.checked_sub(1).unwrap_or(last)
+        }
+        (Code::Down | Code::Tab, _) | (Code::Char('n'), true) => {
+            sheet.at = if sheet.at == last { 0 } else { sheet.at + 1 }
+        }
         (Code::PageDown, _) | (Code::Char('d'), true) => sheet.top += 5,
         (Code::PageUp, _) => sheet.top = sheet.top.saturating_sub(5),
         _ => {
@@ -141,11 +146,15 @@ fn ask(sheet: &mut super::super::sheet::Sheet) -> Effects {
 }
 
 fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
+    if key.code == Code::Esc {
+        // To leave it is never wrong.
+        return Next::Close(Vec::new());
+    }
     if model.now_ms < confirm.opened_ms + DEAF_MS {
         return Next::Stay(Vec::new());
     }
     match key.code {
-        Code::Esc | Code::Enter | Code::Char('q') => Next::Close(Vec::new()),
+        Code::Enter | Code::Char('q') => Next::Close(Vec::new()),
         Code::Char(typed) if !key.ctrl && !key.alt => {
             let Some(choice) = confirm.choices.iter().find(|choice| choice.key == typed) else {
                 return Next::Stay(Vec::new());
@@ -204,7 +213,9 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
     let request = match kind {
         PromptKind::MachineCreate => Request::MachineCreate { name: name()?, edits: Vec::new() },
         PromptKind::MachineRename(old) => Request::MachineRename { name: old.clone(), new: name()? },
-        PromptKind::MachineEdit(name) => Request::MachineEdit { name: name.clone(), edits: vec![setting(text)?] },
+        PromptKind::MachineEdit(name) => {
+            Request::MachineEdit { name: name.clone(), edits: vec![setting(text)?] }
+        }
         PromptKind::ProjectCreate => Request::ProjectCreate { machine: model.machine.clone(), name: name()? },
         PromptKind::CubeRename(cube) => Request::Rename { cube: cube.clone(), name: name()? },
         PromptKind::Exec(cube) => {
@@ -228,24 +239,29 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
 
 /// `net=none`, `memory=512M`, `entry=make run`, `env.KEY=value`; nothing after the sign takes it away.
 fn setting(text: &str) -> Result<Edit, Failure> {
-    let how = || Failure::usage("write key=value: `net=none`, `memory=512M`, `entry=make run`, `env.KEY=value`");
+    let how =
+        || Failure::usage("write key=value: `net=none`, `memory=512M`, `entry=make run`, `env.KEY=value`");
     let (key, value) = text.split_once('=').ok_or_else(how)?;
     let (key, value) = (key.trim(), value.trim());
     if value.is_empty() {
         return Ok(Edit::Unset(key.to_owned()));
     }
     if let Some(variable) = key.strip_prefix("env.") {
-        let variable = crate::model::EnvVar::new(variable, value).map_err(|error| Failure::usage(error.to_string()))?;
+        let variable =
+            crate::model::EnvVar::new(variable, value).map_err(|error| Failure::usage(error.to_string()))?;
         return Ok(Edit::Env(variable));
     }
     if key == "entry" {
-        return Ok(Edit::Entry(shell_words::split(value).map_err(|error| Failure::usage(error.to_string()))?));
+        return Ok(Edit::Entry(
+            shell_words::split(value).map_err(|error| Failure::usage(error.to_string()))?,
+        ));
     }
     let known = crate::config::machine::machine_keys();
     match known.iter().find(|known| **known == key) {
         Some(key) => Ok(Edit::Set { key, value: value.to_owned() }),
         None => {
-            let near = crate::config::error::nearest(key, &known).map(|near| format!(" (did you mean `{near}`?)"));
+            let near =
+                crate::config::error::nearest(key, &known).map(|near| format!(" (did you mean `{near}`?)"));
             let key = crate::model::sanitize::printable(key);
             Err(Failure::usage(format!("`{key}` is no setting{}", near.unwrap_or_default())))
         }
@@ -314,8 +330,13 @@ fn page_key(model: &mut Model, page: &mut Page, key: Key) -> Next {
         (Code::Char('n'), false) => find(page, true, height),
         (Code::Char('N'), false) => find(page, false, height),
         (Code::Char('y'), false) => {
-            let text: Vec<&str> =
-                page.lines.iter().skip(page.top.min(end)).take(height).map(|line| line.text.as_str()).collect();
+            let text: Vec<&str> = page
+                .lines
+                .iter()
+                .skip(page.top.min(end))
+                .take(height)
+                .map(|line| line.text.as_str())
+                .collect();
             return Next::Stay(vec![Effect::Copy(text.join("\n"))]);
         }
         (Code::Char('/'), false) => {

@@ -70,8 +70,13 @@ impl Brush<'_> {
 
     /// A style over a place, the text stays.
     pub fn wash(&mut self, area: Rect, role: Role) {
-        let style = self.look.style(role);
-        self.buffer.set_style(area.intersection(self.buffer.area), style);
+        let area = area.intersection(self.buffer.area);
+        let mut style = self.look.style(role);
+        if matches!(role, Role::Selection | Role::SelectionIdle) {
+            // What is dim elsewhere would be hard to read on another ground.
+            style = style.remove_modifier(ratatui::style::Modifier::DIM);
+        }
+        self.buffer.set_style(area, style);
     }
 
     /// Empties a place.

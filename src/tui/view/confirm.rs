@@ -50,7 +50,11 @@ pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area
         y += 1;
     }
     // The command that says the same.
-    let command = confirm.choices.iter().find_map(|choice| choice.request.as_ref()).map(|request| request.command_line());
+    let command = confirm
+        .choices
+        .iter()
+        .find_map(|choice| choice.request.as_ref())
+        .map(|request| request.command_line());
     if let Some(command) = command.filter(|_| y < inside.bottom()) {
         brush.text(Rect { y: inside.bottom() - 1, height: 1, ..inside }, Role::Dim, &command);
     }

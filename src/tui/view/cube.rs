@@ -63,10 +63,22 @@ fn facts(model: &Model, cube: &CubeItem, record: &CubeRecord, width: usize) -> V
     if let Some(why) = record.exit.as_ref().filter(|_| !cube.runs()).and_then(ending) {
         lines.extend(wrap(&why, width).into_iter().take(3).map(|text| line(Role::Error, text)));
     }
-    let place = record.project.as_deref().map(|project| format!(" {glyphs} {}", clean(project))).unwrap_or_default();
-    lines.push(labelled("on", Role::Text, format!("{} {glyphs} image {}{place}", record.machine, clean(&record.image.to_string()))));
+    let place =
+        record.project.as_deref().map(|project| format!(" {glyphs} {}", clean(project))).unwrap_or_default();
+    lines.push(labelled(
+        "on",
+        Role::Text,
+        format!("{} {glyphs} image {}{place}", record.machine, clean(&record.image.to_string())),
+    ));
     lines.push(labelled("runs", Role::Text, fit(&clean(&command(&record.argv)), width.saturating_sub(10))));
-    lines.push(labelled("confined", Role::Text, format!("{} {glyphs} net {} {glyphs} user {} {glyphs} seccomp {}", record.jail, record.net, record.user, record.seccomp)));
+    lines.push(labelled(
+        "confined",
+        Role::Text,
+        format!(
+            "{} {glyphs} net {} {glyphs} user {} {glyphs} seccomp {}",
+            record.jail, record.net, record.user, record.seccomp
+        ),
+    ));
     lines
 }
 
@@ -97,7 +109,11 @@ fn badge(brush: &Brush<'_>, record: &CubeRecord, width: u16) -> Vec<Line> {
             Enforcement::Partial(_) => (Role::Partial, glyphs.partial),
             Enforcement::None(_) => (Role::Missing, glyphs.missing),
         };
-        let why = if status.enforcement.is_full() { String::new() } else { format!("({}) ", clean(status.enforcement.detail())) };
+        let why = if status.enforcement.is_full() {
+            String::new()
+        } else {
+            format!("({}) ", clean(status.enforcement.detail()))
+        };
         let text = format!("{sign}{} {why}", status.layer.word());
         let wide = super::super::text::width(&text);
         if used + wide > usize::from(width) && row.len() > 1 {
@@ -120,12 +136,16 @@ fn plots(model: &Model, cube: &CubeItem, brush: &Brush<'_>, width: u16) -> Vec<L
     let most = samples.memory.iter().copied().max().unwrap_or(0);
     let mut lines = vec![
         plot(brush, "cpu", &cpu, &samples.cpu, 100.max(samples.cpu.iter().copied().max().unwrap_or(0)), room),
-        plot(brush, "memory", &memory, &samples.memory, most.max(1), room),
+        plot(brush, "memory", &memory, &samples.memory, (most + most / 4).max(1), room),
     ];
     if let Some(usage) = &samples.last {
         let others = samples.viewers.saturating_sub(1);
         let watch = if others > 0 { format!(" · {others} attached") } else { String::new() };
-        lines.push(labelled("inside", Role::Text, format!("{} processes, {} threads{watch}", usage.processes, usage.threads)));
+        lines.push(labelled(
+            "inside",
+            Role::Text,
+            format!("{} processes, {} threads{watch}", usage.processes, usage.threads),
+        ));
     }
     lines
 }
@@ -136,8 +156,8 @@ fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => ByteSize::bytes(bytes).to_string(),
         10_240..1_048_576 => format!("{}K", bytes / 1024),
-        1_048_576..1_073_741_824 => format!("{}.{}M", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20),
-        _ => format!("{}.{}G", bytes >> 30, (bytes % (1 << 30)) * 10 >> 30),
+        1_048_576..1_073_741_824 => format!("{}.{}M", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
+        _ => format!("{}.{}G", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30),
     }
 }
 
@@ -163,13 +183,18 @@ fn plot(brush: &Brush<'_>, label: &str, number: &str, values: &[u64], most: u64,
 fn peek(model: &Model, cube: &CubeItem, record: &CubeRecord, brush: &mut Brush<'_>, area: Rect) {
     let across = brush.look.glyphs.border[4];
     let shown = model.peek.as_ref().filter(|peek| peek.id == cube.id.as_str());
-    let title = match shown.and_then(|peek| peek.picture.as_ref().ok()).and_then(|picture| picture.title.clone()) {
-        Some(title) => format!("terminal: {title}"),
-        None => "terminal".to_owned(),
-    };
+    let title =
+        match shown.and_then(|peek| peek.picture.as_ref().ok()).and_then(|picture| picture.title.clone()) {
+            Some(title) => format!("terminal: {title}"),
+            None => "terminal".to_owned(),
+        };
     let title = fit(&title, usize::from(area.width).saturating_sub(6));
     let rest = usize::from(area.width).saturating_sub(super::super::text::width(&title) + 4);
-    let rule = vec![(Role::Border, across.repeat(2)), (Role::Title, format!(" {title} ")), (Role::Border, across.repeat(rest))];
+    let rule = vec![
+        (Role::Border, across.repeat(2)),
+        (Role::Title, format!(" {title} ")),
+        (Role::Border, across.repeat(rest)),
+    ];
     brush.line(Rect { height: 1, ..area }, &rule);
     let inside = Rect { y: area.y + 1, height: area.height - 1, ..area };
     match shown.map(|peek| &peek.picture) {

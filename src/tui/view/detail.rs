@@ -60,7 +60,12 @@ fn first_steps(model: &Model, brush: &mut Brush<'_>, area: Rect) {
         step("2", "make a project", format!("{} {}", key("projects"), key("project-create"))),
         step("3", "launch it: a throwaway cube", "enter".into()),
         Line::new(),
-        vec![(Role::Dim, "all keys  ".into()), (Role::Key, key("help")), (Role::Dim, "   any command  ".into()), (Role::Key, key("palette"))],
+        vec![
+            (Role::Dim, "all keys  ".into()),
+            (Role::Key, key("help")),
+            (Role::Dim, "   any command  ".into()),
+            (Role::Key, key("palette")),
+        ],
         line(Role::Dim, "`tripmine init` sets the projects root and the default machine"),
     ];
     brush.lines(area, &lines);
@@ -132,7 +137,11 @@ fn machine(model: &Model, item: &MachineItem, width: usize) -> Vec<Line> {
         Ok(machine) => {
             let mut lines = settings(&machine.settings);
             if let Some(projects) = &machine.projects {
-                lines.push(labelled("projects", Role::Text, fit_end(&clean(&projects.to_string_lossy()), room)));
+                lines.push(labelled(
+                    "projects",
+                    Role::Text,
+                    fit_end(&clean(&projects.to_string_lossy()), room),
+                ));
             }
             lines
         }
@@ -156,9 +165,17 @@ fn project(model: &Model, item: &ProjectItem, width: usize) -> Vec<Line> {
     let room = width.saturating_sub(10);
     let link = if item.link { " (a link)" } else { "" };
     let mut lines = vec![
-        labelled("folder", Role::Text, format!("{}{link}", fit_end(&item.shown, room.saturating_sub(link.len())))),
+        labelled(
+            "folder",
+            Role::Text,
+            format!("{}{link}", fit_end(&item.shown, room.saturating_sub(link.len()))),
+        ),
         labelled("inside", Role::Text, format!("/projects/{}", item.name)),
-        labelled("changed", Role::Text, format!("{} ago", age(model.now_ms.saturating_sub(item.modified_ms)))),
+        labelled(
+            "changed",
+            Role::Text,
+            format!("{} ago", age(model.now_ms.saturating_sub(item.modified_ms))),
+        ),
         match &item.entry {
             Some(entry) => labelled("entry", Role::Strong, entry.clone()),
             None => labelled("entry", Role::Dim, "that of the machine, else a shell"),
@@ -168,7 +185,8 @@ fn project(model: &Model, item: &ProjectItem, width: usize) -> Vec<Line> {
     if let Some(problem) = &item.problem {
         lines.extend(wrap(problem, width).into_iter().map(|text| line(Role::Error, text)));
     }
-    let here = |cube: &CubeItem| cube.good().is_some_and(|record| record.project_path.as_ref() == Some(&item.path));
+    let here =
+        |cube: &CubeItem| cube.good().is_some_and(|record| record.project_path.as_ref() == Some(&item.path));
     lines.extend(cubes(model, here));
     lines
 }
@@ -189,7 +207,11 @@ fn image(model: &Model, id: &str, width: usize) -> Vec<Line> {
     let names: Vec<String> =
         model.world.machines.iter().filter(used).map(|item| item.name.to_string()).collect();
     lines.push(Line::new());
-    lines.push(labelled("machines", Role::Text, if names.is_empty() { "none".into() } else { names.join(" ") }));
+    lines.push(labelled(
+        "machines",
+        Role::Text,
+        if names.is_empty() { "none".into() } else { names.join(" ") },
+    ));
     lines.extend(cubes(model, |cube| cube.good().is_some_and(|record| record.image.to_string() == id)));
     lines
 }

@@ -3,8 +3,8 @@
 use ratatui::layout::Rect;
 
 use super::super::command::{COMMANDS, Place};
-use super::super::keymap::Meaning;
 use super::super::key::show_keys;
+use super::super::keymap::Meaning;
 use super::super::layer::{Layer, PageKind};
 use super::super::model::Model;
 use super::super::role::Role;
@@ -14,7 +14,8 @@ use super::{Target, Zones};
 pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let mut x = area.x + 1;
     let mut button = |brush: &mut Brush<'_>, key: &str, word: &str, target: Option<Target>| {
-        let wide = u16::try_from(super::super::text::width(key) + super::super::text::width(word) + 1).unwrap_or(0);
+        let wide =
+            u16::try_from(super::super::text::width(key) + super::super::text::width(word) + 1).unwrap_or(0);
         if x + wide > area.right() {
             return;
         }
@@ -54,12 +55,21 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut
 }
 
 fn layer_hints(model: &Model, layer: &Layer) -> Vec<(String, &'static str)> {
-    let list = |pairs: &[(&str, &'static str)]| pairs.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect();
+    let list =
+        |pairs: &[(&str, &'static str)]| pairs.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect();
     match layer {
-        Layer::Sheet(_) => list(&[("enter", "launch"), ("up/down", "field"), ("left/right", "change"), ("pagedown", "plan"), ("esc", "back")]),
+        Layer::Sheet(_) => list(&[
+            ("enter", "launch"),
+            ("up/down", "field"),
+            ("left/right", "change"),
+            ("pagedown", "plan"),
+            ("esc", "back"),
+        ]),
         Layer::Confirm(_) => list(&[("esc", "leave it")]),
         Layer::Prompt(_) => list(&[("enter", "done"), ("esc", "back")]),
-        Layer::Picker(_) => list(&[("enter", "choose"), ("up/down", "move"), ("type", "search"), ("esc", "back")]),
+        Layer::Picker(_) => {
+            list(&[("enter", "choose"), ("up/down", "move"), ("type", "search"), ("esc", "back")])
+        }
         Layer::Page(page) => {
             let mut hints: Vec<_> =
                 list(&[("esc", "back"), ("/", "search"), ("n/N", "next"), ("w", "wrap"), ("y", "copy")]);

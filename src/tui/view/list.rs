@@ -96,7 +96,11 @@ fn draw_row(brush: &mut Brush<'_>, area: Rect, row: &Row, selected: bool, focuse
     for (at, character) in (0u32..).zip(title.chars()) {
         let role = if row.found.contains(&at) { Role::Match } else { role };
         let mut text = [0; 4];
-        x += brush.text(Rect { x, width: area.right().saturating_sub(x), ..area }, role, character.encode_utf8(&mut text));
+        x += brush.text(
+            Rect { x, width: area.right().saturating_sub(x), ..area },
+            role,
+            character.encode_utf8(&mut text),
+        );
     }
     let wide = u16::try_from(width(&note)).unwrap_or(0);
     let at = area.right().saturating_sub(wide + 1);
@@ -118,5 +122,9 @@ fn empty(model: &Model, brush: &mut Brush<'_>, pane: Pane, area: Rect) {
         Pane::Machines => "no machines",
         Pane::Images => "no images",
     };
-    brush.text(Rect { x: area.x + 1, width: area.width.saturating_sub(1), height: 1.min(area.height), ..area }, Role::Dim, text);
+    brush.text(
+        Rect { x: area.x + 1, width: area.width.saturating_sub(1), height: 1.min(area.height), ..area },
+        Role::Dim,
+        text,
+    );
 }

@@ -6,8 +6,8 @@ use super::super::layer::{Page, PageKind};
 use super::super::model::{Loud, Model};
 use super::super::role::Role;
 use super::super::text::{pad, wrap};
-use super::boxes::Brush;
 use super::Zones;
+use super::boxes::Brush;
 
 /// Where a page is drawn.
 #[must_use]
@@ -42,7 +42,8 @@ pub(super) fn draw(_model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rec
     let search = page.search.to_lowercase();
     let mut y = inside.y;
     for line in page.lines.iter().skip(top) {
-        let time = if page.times && !line.time.is_empty() { format!("{}  ", line.time) } else { String::new() };
+        let time =
+            if page.times && !line.time.is_empty() { format!("{}  ", line.time) } else { String::new() };
         let role = match line.loud {
             None | Some(Loud::Info) => Role::Text,
             Some(Loud::Warn) => Role::Warn,

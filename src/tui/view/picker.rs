@@ -35,7 +35,8 @@ pub(super) fn draw(picker: &Picker, brush: &mut Brush<'_>, area: Rect, zones: &m
     let names = shown.iter().map(|item| width(&item.title)).max().unwrap_or(0).min(24);
     for ((at, item), y) in shown.iter().enumerate().skip(picker.top).zip(list.y..list.bottom()) {
         let row = Rect { y, height: 1, ..list };
-        let (title, about) = if item.disabled.is_some() { (Role::Disabled, Role::Disabled) } else { (Role::Text, Role::Dim) };
+        let (title, about) =
+            if item.disabled.is_some() { (Role::Disabled, Role::Disabled) } else { (Role::Text, Role::Dim) };
         let mut line = Vec::new();
         if keys > 0 {
             line.push((Role::Key, format!("{}  ", pad(&item.key, keys))));

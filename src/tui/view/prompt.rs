@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use super::super::layer::Prompt;
 use super::super::role::Role;
 use super::super::text::{pad, width};
-use super::boxes::{Brush, popup};
 use super::Zones;
+use super::boxes::{Brush, popup};
 
 pub(super) fn draw(prompt: &Prompt, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let place = popup(area, (64.min(area.width), 5));
@@ -22,7 +22,13 @@ pub(super) fn draw(prompt: &Prompt, brush: &mut Brush<'_>, area: Rect, zones: &m
 }
 
 /// A field that is typed into, scrolled so that its cursor can be seen.
-pub(super) fn field(brush: &mut Brush<'_>, area: Rect, field: &tui_input::Input, focused: bool, zones: &mut Zones) {
+pub(super) fn field(
+    brush: &mut Brush<'_>,
+    area: Rect,
+    field: &tui_input::Input,
+    focused: bool,
+    zones: &mut Zones,
+) {
     let room = usize::from(area.width).saturating_sub(1);
     let skip = field.visual_scroll(room);
     let mut used = 0;

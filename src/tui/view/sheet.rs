@@ -25,7 +25,11 @@ pub(super) fn draw(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut
         brush.text(Rect { y, height: 1, ..inside }, Role::Accent, line);
     }
     let wide = inside.width >= 84;
-    let left = if wide { Rect { width: 40, ..body } } else { Rect { height: body.height.saturating_sub(5).max(body.height * 2 / 3), ..body } };
+    let left = if wide {
+        Rect { width: 40, ..body }
+    } else {
+        Rect { height: body.height.saturating_sub(5).max(body.height * 2 / 3), ..body }
+    };
     let right = if wide {
         Rect { x: body.x + 42, width: body.width - 42, ..body }
     } else {
@@ -77,14 +81,18 @@ fn plan(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, wide: bool) {
     match &sheet.plan {
         None => lines.push((Role::Dim, "planning…".into())),
         Some(Err(failure)) => {
-            lines.extend(wrap(&format!("cannot launch: {failure}"), room).into_iter().map(|line| (Role::Error, line)));
+            lines.extend(
+                wrap(&format!("cannot launch: {failure}"), room).into_iter().map(|line| (Role::Error, line)),
+            );
             for hint in &failure.hints {
                 lines.extend(wrap(&format!("hint: {hint}"), room).into_iter().map(|line| (Role::Text, line)));
             }
         }
         Some(Ok(planned)) => {
             for warning in &planned.warnings {
-                lines.extend(wrap(&format!("warning: {warning}"), room).into_iter().map(|line| (Role::Warn, line)));
+                lines.extend(
+                    wrap(&format!("warning: {warning}"), room).into_iter().map(|line| (Role::Warn, line)),
+                );
             }
             if wide {
                 // Warnings stand above already.
@@ -103,7 +111,11 @@ fn plan(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, wide: bool) {
             // A plan's line: its label, then what it says.
             Some((label, rest)) => {
                 let used = brush.text(row, Role::Dim, label);
-                brush.text(Rect { x: row.x + used, width: row.width.saturating_sub(used), ..row }, Role::Text, rest);
+                brush.text(
+                    Rect { x: row.x + used, width: row.width.saturating_sub(used), ..row },
+                    Role::Text,
+                    rest,
+                );
             }
             None => {
                 brush.text(row, *role, line);

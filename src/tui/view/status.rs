@@ -24,10 +24,15 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect) {
     let wide = u16::try_from(width(&right)).unwrap_or(0).min(area.width);
     let at = area.right() - wide;
     brush.line(Rect { width: area.width.saturating_sub(wide + 2), ..area }, &left);
-    brush.text(Rect { x: at, width: wide, ..area }, if runs > 0 { Role::Running } else { Role::Status }, &right);
+    brush.text(
+        Rect { x: at, width: wide, ..area },
+        if runs > 0 { Role::Running } else { Role::Status },
+        &right,
+    );
     if let Some(job) = model.jobs.last() {
         let frame = glyphs.spinner[model.frame % glyphs.spinner.len()];
-        let more = if model.jobs.len() > 1 { format!(" and {} more", model.jobs.len() - 1) } else { String::new() };
+        let more =
+            if model.jobs.len() > 1 { format!(" and {} more", model.jobs.len() - 1) } else { String::new() };
         let text = format!("{frame} {}…{more}", job.verb);
         let wide = u16::try_from(width(&text)).unwrap_or(0);
         let x = area.x + (area.width.saturating_sub(wide)) / 2;

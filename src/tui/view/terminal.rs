@@ -23,8 +23,19 @@ fn outer(layout: &Layout) -> Rect {
     })
 }
 
-pub(super) fn draw(model: &Model, terminal: &Terminal, brush: &mut Brush<'_>, inside: Rect, zones: &mut Zones) {
-    let area = Rect::new(inside.x.saturating_sub(1), inside.y.saturating_sub(1), inside.width + 2, inside.height + 2);
+pub(super) fn draw(
+    model: &Model,
+    terminal: &Terminal,
+    brush: &mut Brush<'_>,
+    inside: Rect,
+    zones: &mut Zones,
+) {
+    let area = Rect::new(
+        inside.x.saturating_sub(1),
+        inside.y.saturating_sub(1),
+        inside.width + 2,
+        inside.height + 2,
+    );
     brush.clear(area);
     let shown = model.world.cubes.iter().find(|cube| cube.id == terminal.id).map(|cube| cube.title());
     let title = vec![

@@ -72,8 +72,12 @@ fn press(model: &mut Model, keys: &str) {
 }
 
 fn planned(model: &mut Model) {
-    let lines = ["cube          01m85w951n9mdh4eaae3nne1_f83ehj7", "jail          container: the kernel is shared"];
-    let plan = Planned { lines: lines.map(str::to_owned).to_vec(), warnings: vec!["the swap is not limited".into()] };
+    let lines =
+        ["cube          01m85w951n9mdh4eaae3nne1_f83ehj7", "jail          container: the kernel is shared"];
+    let plan = Planned {
+        lines: lines.map(str::to_owned).to_vec(),
+        warnings: vec!["the swap is not limited".into()],
+    };
     for number in 0..9 {
         let _effects = update(model, Msg::Planned(number, Ok(plan.clone())), &Zones::default());
     }
@@ -107,7 +111,8 @@ fn scenes_look_as_they_did() {
             same(&format!("{scene}-{size}"), &text(&drawn(&model, &look("default", false, Depth::True))));
         }
     }
-    for (scene, keys) in SCENES.iter().filter(|(scene, _)| ["cubes", "sheet", "stop", "help"].contains(scene)) {
+    for (scene, keys) in SCENES.iter().filter(|(scene, _)| ["cubes", "sheet", "stop", "help"].contains(scene))
+    {
         let mut model = model(80, 24);
         press(&mut model, keys);
         planned(&mut model);
@@ -132,9 +137,19 @@ fn an_empty_world_teaches() {
 #[test]
 fn nothing_hostile_is_drawn_at_any_size() {
     for look in [look("default", false, Depth::True), look("nord", true, Depth::Sixteen)] {
-        for (columns, rows) in
-            [(1, 1), (10, 3), (39, 9), (40, 10), (59, 15), (60, 16), (80, 24), (99, 20), (100, 20), (200, 60), (500, 200)]
-        {
+        for (columns, rows) in [
+            (1, 1),
+            (10, 3),
+            (39, 9),
+            (40, 10),
+            (59, 15),
+            (60, 16),
+            (80, 24),
+            (99, 20),
+            (100, 20),
+            (200, 60),
+            (500, 200),
+        ] {
             for (scene, keys) in SCENES {
                 let mut model = model(columns, rows);
                 press(&mut model, keys);
@@ -151,7 +166,10 @@ fn nothing_hostile_is_drawn_at_any_size() {
                             "{scene} at {columns}x{rows}: {symbol:?}"
                         );
                         let wide = u16::try_from(width(symbol)).expect("narrow");
-                        assert!(x + wide.max(1) <= columns, "{scene} at {columns}x{rows}: {symbol:?} sticks out");
+                        assert!(
+                            x + wide.max(1) <= columns,
+                            "{scene} at {columns}x{rows}: {symbol:?} sticks out"
+                        );
                         x += wide.max(1);
                     }
                 }

@@ -29,7 +29,9 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect) {
             .map(|line| (role, line))
             .collect();
         for hint in notice.hints.iter().take(2) {
-            lines.extend(wrap(&format!("hint: {hint}"), usize::from(room)).into_iter().take(2).map(|l| (Role::Dim, l)));
+            lines.extend(
+                wrap(&format!("hint: {hint}"), usize::from(room)).into_iter().take(2).map(|l| (Role::Dim, l)),
+            );
         }
         let wide = lines.iter().map(|(_, line)| width(line)).max().unwrap_or(0);
         let wide = u16::try_from(wide).unwrap_or(room).min(room) + 4;
@@ -41,7 +43,11 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect) {
         brush.clear(place);
         let inside = brush.frame(place, notice.loud == Loud::Error, &Vec::new(), "");
         for ((role, line), y) in lines.iter().zip(inside.y..inside.bottom()) {
-            brush.text(Rect { x: inside.x + 1, y, width: inside.width.saturating_sub(1), height: 1 }, *role, line);
+            brush.text(
+                Rect { x: inside.x + 1, y, width: inside.width.saturating_sub(1), height: 1 },
+                *role,
+                line,
+            );
         }
         y += tall;
     }
