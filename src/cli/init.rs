@@ -135,12 +135,19 @@ fn proxies(ctx: &Ctx) {
     }
 }
 
-/// RFC 1928: version 5, one method, "no authentication"; a proxy answers version 5 and a method.
 fn greets(address: SocketAddr) -> bool {
-    let greet = || -> io::Result<[u8; 2]> {
-        let mut stream = TcpStream::connect_timeout(&address, GREETING)?;
+    let connect = || -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&address, GREETING)?;
         stream.set_read_timeout(Some(GREETING))?;
         stream.set_write_timeout(Some(GREETING))?;
+        Ok(stream)
+    };
+    connect().is_ok_and(is_socks)
+}
+
+/// RFC 1928: version 5, one method, "no authentication"; a proxy answers version 5 and a method.
+fn is_socks(mut stream: impl Read + Write) -> bool {
+    let mut greet = || -> io::Result<[u8; 2]> {
         stream.write_all(&[5, 1, 0])?;
         let mut answer = [0; 2];
         stream.read_exact(&mut answer)?;
@@ -175,7 +182,7 @@ fn write(file: &Path, before: &str, after: &str, ctx: &Ctx) -> Result<(), Failur
 mod tests {
     use super::*;
     use crate::cli::ctx::testing;
-    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn what_is_written_is_shown_and_a_second_time_changes_nothing() {
@@ -202,18 +209,13 @@ mod tests {
     #[test]
     fn only_what_greets_is_a_proxy() {
         for (answer, is) in [(&[5, 0][..], true), (&[5, 0xff], true), (b"HT", false), (&[], false)] {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-            let address = listener.local_addr().expect("bound");
-            let answer = answer.to_vec();
-            let server = std::thread::spawn(move || {
-                let (mut stream, _) = listener.accept().expect("a client");
-                let mut greeting = [0; 3];
-                stream.read_exact(&mut greeting).expect("a greeting");
-                assert_eq!(greeting, [5, 1, 0]);
-                stream.write_all(&answer).expect("written");
-            });
-            assert_eq!(greets(address), is);
-            server.join().expect("served");
+            let (ours, mut its) = UnixStream::pair().expect("a pair");
+            its.write_all(answer).expect("written");
+            its.shutdown(std::net::Shutdown::Write).expect("shut");
+            assert_eq!(is_socks(ours), is, "{answer:?}");
+            let mut greeting = [0; 3];
+            its.read_exact(&mut greeting).expect("a greeting");
+            assert_eq!(greeting, [5, 1, 0]);
         }
     }
 }
