@@ -360,11 +360,7 @@ pub(super) fn previous_pane(model: &mut Model) -> Effects {
 }
 
 pub(super) fn move_by(model: &mut Model, by: isize) -> Effects {
-    let rows = model.rows(model.focus);
-    if let (Some(at), Some(last)) = (model.place(model.focus, &rows), rows.len().checked_sub(1)) {
-        let to = at.saturating_add_signed(by).min(last);
-        model.list_mut().selected = Some(rows[to].id.clone());
-    }
+    model.step(by);
     Vec::new()
 }
 

@@ -236,21 +236,36 @@ impl Model {
         &mut self.lists[self.focus.index()]
     }
 
-    /// The rows of a list, narrowed by its filter.
+    /// The ids of the rows of a list, narrowed by its filter.
     #[must_use]
-    pub fn rows(&self, pane: Pane) -> Vec<Row> {
-        rows::narrowed(rows::rows(self, pane), &self.lists[pane.index()].filter)
+    pub fn ids(&self, pane: Pane) -> Vec<String> {
+        let filter = &self.lists[pane.index()].filter;
+        if filter.trim().is_empty() {
+            return rows::ids(self, pane).into_iter().map(str::to_owned).collect();
+        }
+        rows::narrowed(rows::rows(self, pane), filter).into_iter().map(|row| row.id).collect()
     }
 
-    /// The place of the selected row among `rows`.
+    /// How many rows a list shows, and at most `count` of them, from its first drawn one on.
     #[must_use]
-    pub fn place(&self, pane: Pane, rows: &[Row]) -> Option<usize> {
+    pub fn window(&self, pane: Pane, count: usize) -> (usize, Vec<Row>) {
         let list = &self.lists[pane.index()];
-        let found = list.selected.as_ref().and_then(|id| rows.iter().position(|row| row.id == *id));
-        found.or_else(|| (!rows.is_empty()).then(|| list.at.min(rows.len() - 1)))
+        if list.filter.trim().is_empty() {
+            return (rows::count(self, pane), rows::some(self, pane, list.top, count));
+        }
+        let rows = rows::narrowed(rows::rows(self, pane), &list.filter);
+        (rows.len(), rows.into_iter().skip(list.top).take(count).collect())
     }
 
-    /// The id of the selected row of the list that has the keys.
+    /// The place of the selected row among `ids`.
+    #[must_use]
+    fn place(&self, pane: Pane, ids: &[String]) -> Option<usize> {
+        let list = &self.lists[pane.index()];
+        let found = list.selected.as_ref().and_then(|id| ids.iter().position(|known| known == id));
+        found.or_else(|| (!ids.is_empty()).then(|| list.at.min(ids.len() - 1)))
+    }
+
+    /// The id of the selected row of the list that has the keys, as it was settled last.
     #[must_use]
     pub fn selected(&self) -> Option<String> {
         self.selected_in(self.focus)
@@ -259,8 +274,16 @@ impl Model {
     /// The id of the selected row of a list.
     #[must_use]
     pub fn selected_in(&self, pane: Pane) -> Option<String> {
-        let rows = self.rows(pane);
-        self.place(pane, &rows).map(|at| rows[at].id.clone())
+        self.lists[pane.index()].selected.clone()
+    }
+
+    /// Selects the row that lies `by` rows further down in the list that has the keys, or the last on the way.
+    pub fn step(&mut self, by: isize) {
+        let ids = self.ids(self.focus);
+        if let (Some(at), Some(last)) = (self.place(self.focus, &ids), ids.len().checked_sub(1)) {
+            let to = at.saturating_add_signed(by).min(last);
+            self.list_mut().selected = ids.into_iter().nth(to);
+        }
     }
 
     /// The selected cube, if the cubes have the keys.
@@ -282,15 +305,16 @@ impl Model {
 
     /// After a change: the selection points at a row, and that row can be seen.
     pub fn settle(&mut self) {
+        let layout = self.layout();
         for pane in Pane::ALL {
-            let rows = self.rows(pane);
-            let place = self.place(pane, &rows);
+            let ids = self.ids(pane);
+            let place = self.place(pane, &ids);
             let height =
-                self.layout().pane(pane).map_or(1, |area| usize::from(area.height.saturating_sub(2))).max(1);
+                layout.pane(pane).map_or(1, |area| usize::from(area.height.saturating_sub(2))).max(1);
             let list = &mut self.lists[pane.index()];
             list.at = place.unwrap_or(0);
-            list.selected = place.map(|at| rows[at].id.clone());
-            let last = rows.len().saturating_sub(height);
+            list.selected = place.map(|at| ids[at].clone());
+            let last = ids.len().saturating_sub(height);
             list.top = list.top.clamp((list.at + 1).saturating_sub(height), list.at).min(last);
         }
     }

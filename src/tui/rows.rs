@@ -77,9 +77,27 @@ pub fn count(model: &Model, pane: Pane) -> usize {
     }
 }
 
+/// The ids of all rows of a list, unfiltered. Cheap, where rows are not.
+#[must_use]
+pub fn ids(model: &Model, pane: Pane) -> Vec<&str> {
+    let world = &model.world;
+    match pane {
+        Pane::Machines => world.machines.iter().map(|item| item.name.as_str()).collect(),
+        Pane::Projects => world.projects.iter().map(|item| item.name.as_str()).collect(),
+        Pane::Cubes => world.cubes.iter().map(|cube| cube.id.as_str()).collect(),
+        Pane::Images => world.images.iter().map(|image| image.name.as_str()).collect(),
+    }
+}
+
 /// All rows of a list.
 #[must_use]
 pub fn rows(model: &Model, pane: Pane) -> Vec<Row> {
+    some(model, pane, 0, usize::MAX)
+}
+
+/// At most `count` rows of a list, from `from` on.
+#[must_use]
+pub fn some(model: &Model, pane: Pane, from: usize, count: usize) -> Vec<Row> {
     let world = &model.world;
     let running = |matches: &dyn Fn(&CubeItem) -> bool| match world
         .cubes
@@ -94,6 +112,8 @@ pub fn rows(model: &Model, pane: Pane) -> Vec<Row> {
         Pane::Machines => world
             .machines
             .iter()
+            .skip(from)
+            .take(count)
             .map(|item| {
                 let sign = if item.name == model.machine { Sign::Chosen } else { Sign::None };
                 let (note, bad) = match &item.machine {
@@ -113,6 +133,8 @@ pub fn rows(model: &Model, pane: Pane) -> Vec<Row> {
         Pane::Projects => world
             .projects
             .iter()
+            .skip(from)
+            .take(count)
             .map(|item| {
                 let of = |cube: &CubeItem| {
                     cube.good().is_some_and(|record| record.project_path.as_ref() == Some(&item.path))
@@ -122,10 +144,12 @@ pub fn rows(model: &Model, pane: Pane) -> Vec<Row> {
                 row(item.name.as_str(), Sign::None, item.name.to_string(), note)
             })
             .collect(),
-        Pane::Cubes => world.cubes.iter().map(|cube| cube_row(model, cube)).collect(),
+        Pane::Cubes => world.cubes.iter().skip(from).take(count).map(|cube| cube_row(model, cube)).collect(),
         Pane::Images => world
             .images
             .iter()
+            .skip(from)
+            .take(count)
             .map(|image| row(&image.name, Sign::None, image.name.clone(), image.about.clone()))
             .collect(),
     }

@@ -70,9 +70,9 @@ fn a_filter_narrows_and_gives_the_selection_back() {
     assert_eq!((model.filtering, model.selected().as_deref()), (false, Some("site")));
     // It is remembered by its list, and esc shows all again with the same row selected.
     press(&mut model, "3 2");
-    assert_eq!(model.rows(Pane::Projects).len(), 1);
+    assert_eq!(model.ids(Pane::Projects).len(), 1);
     press(&mut model, "esc");
-    assert_eq!((model.rows(Pane::Projects).len(), model.selected().as_deref()), (4, Some("site")));
+    assert_eq!((model.ids(Pane::Projects).len(), model.selected().as_deref()), (4, Some("site")));
     // Letters that are keys elsewhere are letters here.
     press(&mut model, "/ q X");
     assert_eq!((model.quit, model.list().filter.as_str(), model.layers.len()), (None, "qX", 0));

@@ -28,7 +28,7 @@ pub(super) fn tabs(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut
 pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, pane: Pane, area: Rect, zones: &mut Zones) {
     let focused = model.focus == pane;
     let list = &model.lists[pane.index()];
-    let rows = model.rows(pane);
+    let (narrowed, rows) = model.window(pane, usize::from(area.height));
     let all = count(model, pane);
     let mut title: Line = vec![
         (Role::Key, format!("{} ", pane.index() + 1)),
@@ -41,20 +41,19 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, pane: Pane, area: Rect,
     if focused && model.filtering || !list.filter.is_empty() {
         title.push((Role::Match, format!(" /{}", list.filter)));
     }
-    let place = model.place(pane, &rows);
-    let note = match (place, rows.len() == all) {
-        (Some(at), true) if rows.len() > 1 => format!("{} of {all}", at + 1),
-        (_, false) => format!("{} of {all}", rows.len()),
-        _ => String::new(),
+    let note = match narrowed == all {
+        true if all > 1 => format!("{} of {all}", list.at + 1),
+        false => format!("{narrowed} of {all}"),
+        true => String::new(),
     };
     let inside = brush.frame(area, focused && model.layers.is_empty(), &title, &note);
     zones.add(area, Target::Pane(pane));
     if rows.is_empty() {
         empty(model, brush, pane, inside);
     }
-    for (row, y) in rows.iter().skip(list.top).zip(inside.y..inside.bottom()) {
+    for (row, y) in rows.iter().zip(inside.y..inside.bottom()) {
         let at = Rect { y, height: 1, ..inside };
-        let selected = place.is_some_and(|at| rows[at].id == row.id);
+        let selected = list.selected.as_ref() == Some(&row.id);
         draw_row(brush, at, row, selected, focused);
         zones.add(at, Target::Row(pane, row.id.clone()));
         if selected && focused {
