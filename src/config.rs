@@ -12,6 +12,7 @@ pub mod machine;
 pub mod net;
 pub mod project;
 pub mod settings;
+pub mod theme;
 mod tree;
 
 pub use error::ConfigError;

@@ -1,8 +1,11 @@
 //! One place that carries a request out, whichever face asked: looks up what planning needs, launches,
-//! and talks to keepers. Prints nothing, asks nothing.
+//! and talks to keepers. Asks nothing, and prints nothing but a joined cube's own output.
 
+pub mod carry;
 pub mod changes;
 pub mod client;
+pub mod denial;
+pub mod ending;
 pub mod environment;
 pub mod facts;
 pub mod forward;
@@ -10,7 +13,10 @@ pub mod home;
 pub mod host_base;
 pub mod image_root;
 pub mod launch;
+pub mod request;
+pub mod running;
 mod secret;
+pub mod session;
 pub mod snapshot;
 
 use std::path::PathBuf;
@@ -30,3 +36,15 @@ pub struct Engine {
     /// The effective user id.
     pub uid: u32,
 }
+
+/// How the menu was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Menu {
+    /// `-m`.
+    pub machine: Option<crate::model::Name>,
+    /// Line by line instead of the full screen.
+    pub plain: bool,
+}
+
+/// What shows the menu, handed to the command line: a face does not know the others.
+pub type ShowMenu = fn(&Engine, &Menu) -> Result<u8, crate::model::Failure>;

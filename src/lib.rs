@@ -38,4 +38,6 @@ pub mod model;
 pub mod plan;
 pub mod store;
 pub mod term;
+#[cfg(feature = "tui")]
+pub mod tui;
 pub mod upper;

@@ -9,6 +9,11 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+#[cfg(feature = "tui")]
+const MENU: Option<tripmine::engine::ShowMenu> = Some(tripmine::tui::main);
+#[cfg(not(feature = "tui"))]
+const MENU: Option<tripmine::engine::ShowMenu> = None;
+
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let code = match argv.get(1).and_then(|word| word.to_str()) {
@@ -20,7 +25,7 @@ fn main() -> ExitCode {
             // A keeper takes a moment to come up: it does so while the command line is read.
             match tripmine::cli::run::may_launch(&argv).then(tripmine::engine::launch::fork_keeper) {
                 Some(Ok(None)) => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
-                waiting => tripmine::cli::run::main(argv, waiting.and_then(Result::ok).flatten()),
+                waiting => tripmine::cli::run::main(argv, waiting.and_then(Result::ok).flatten(), MENU),
             }
         }
     };

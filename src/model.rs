@@ -15,6 +15,7 @@ pub mod net;
 pub mod sanitize;
 pub mod trip_id;
 pub mod verbs;
+pub mod words;
 
 pub use bytes::ByteSize;
 pub use cube::{CubeRecord, CubeState, ExitReason, ExitRecord, Keep};

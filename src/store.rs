@@ -16,5 +16,6 @@ pub mod projects;
 pub mod remove;
 pub mod skeleton;
 pub mod sweep;
+pub mod themes;
 pub mod trash;
 pub mod usage;

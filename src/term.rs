@@ -5,6 +5,7 @@
 //! Nothing here opens a terminal, reads a file or starts a thread. A cube's bytes are hostile: memory and
 //! time per byte are bounded, and no sequence of them ends the keeper.
 
+pub mod cells;
 pub mod filter;
 mod guard;
 pub mod leader;

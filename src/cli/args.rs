@@ -68,6 +68,8 @@ pub enum Command {
     Menu {
         /// `-m`.
         machine: Option<String>,
+        /// `--plain`.
+        plain: bool,
     },
     /// A launch.
     Launch(Box<Launch>),
@@ -114,6 +116,9 @@ pub enum Target {
 struct Grammar {
     #[command(flatten)]
     launch: LaunchArgs,
+    /// The menu line by line, for screen readers and dumb terminals
+    #[arg(long)]
+    plain: bool,
     /// The project, then arguments for its entry
     #[arg(value_name = "PROJECT", trailing_var_arg = true)]
     words: Vec<String>,
@@ -165,6 +170,10 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
             Ok(Command::Verb(Box::new(Verb::Exec(exec))))
         }
         Some(verb) => Ok(Command::Verb(Box::new(verb))),
+        None if grammar.plain => match launch(grammar.launch, grammar.words, command)? {
+            Command::Menu { machine, .. } => Ok(Command::Menu { machine, plain: true }),
+            _ => Err(Failure::usage("`--plain` is for the menu: give no project with it").into()),
+        },
         None => launch(grammar.launch, grammar.words, command),
     }
 }
@@ -254,7 +263,7 @@ fn launch(options: LaunchArgs, words: Vec<String>, command: Option<Vec<String>>)
     }
     let nothing = project.is_none() && command.is_none();
     if nothing && options.only_machine() {
-        return Ok(Command::Menu { machine: options.machine });
+        return Ok(Command::Menu { machine: options.machine, plain: false });
     }
     if nothing && !options.shell && options.mount.is_none() {
         return Err(Failure::usage("there is nothing to launch: name a PROJECT")

@@ -183,7 +183,11 @@ fn row(entry: &CubeEntry) -> String {
         Ok(record) => {
             let name = record.name.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
             let project = record.project.as_ref().map(|project| format!("  {project}")).unwrap_or_default();
-            format!("{id}{name}{project}  {}  {}", record.state.word(), super::ps::command(&record.argv))
+            format!(
+                "{id}{name}{project}  {}  {}",
+                record.state.word(),
+                crate::model::words::command(&record.argv)
+            )
         }
         Err(error) => format!("{id}  {error}"),
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
-use super::stats;
+use crate::engine::running;
 use crate::model::Failure;
 use crate::model::sanitize::printable;
 use crate::store::cubes::CubeEntry;
@@ -37,7 +37,7 @@ pub fn run(args: &InspectArgs, ctx: &Ctx) -> Result<(), Failure> {
         let entry = cube_ref::one(ctx, word, Prefer::Live)?;
         let mut cube = cube_json(&entry);
         // One that ends meanwhile is shown as it was found.
-        let status = entry.live.then(|| stats::status(&mut cube_ref::connect(ctx, &entry)?));
+        let status = entry.live.then(|| running::status(&mut cube_ref::connect(ctx, &entry)?));
         if let (Some(Ok(status)), Some(fields)) = (status, cube.as_object_mut()) {
             fields.insert("usage".to_owned(), json!(status.usage));
             fields.insert("viewers".to_owned(), json!(status.viewers));

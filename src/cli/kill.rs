@@ -5,11 +5,9 @@ use std::str::FromStr;
 use nix::sys::signal::Signal;
 
 use super::ctx::Ctx;
-use super::cube_ref;
 use super::stop;
 use super::verb_args::KillArgs;
-use crate::engine::client::unexpected;
-use crate::keeper::protocol::{Answer, Ask};
+use crate::engine::running;
 use crate::model::Failure;
 use crate::model::sanitize::printable;
 
@@ -27,15 +25,7 @@ pub fn run(args: &KillArgs, ctx: &Ctx) -> Result<u8, Failure> {
         return Ok(stop::end_all(&found, failures, Some(0), ctx));
     }
     for entry in &found {
-        let sent = || -> Result<(), Failure> {
-            let mut client = cube_ref::connect(ctx, entry)?;
-            client.ask(&Ask::Signal { signal })?;
-            match client.answer()? {
-                Answer::Done => Ok(()),
-                other => Err(unexpected(&other)),
-            }
-        };
-        match sent() {
+        match running::signal(&ctx.layout.run, &entry.id, signal) {
             Ok(()) => ctx.out.line(entry.id.as_str()),
             Err(failure) => failures.push(failure),
         }

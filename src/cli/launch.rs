@@ -4,15 +4,16 @@ use super::args::Launch;
 use super::ctx::Ctx;
 use super::forward;
 use super::image::HowReached;
-use super::session::{self, Join, Outcome};
 use super::typed::typed;
+use crate::engine::ending::{code, ending};
 use crate::engine::launch::{self as engine, Waiting};
+use crate::engine::session::{self, Join, Outcome};
 use crate::keeper::protocol::Answer;
 use crate::model::sanitize::printable;
-use crate::model::{ExitReason, ExitRecord, Failure, FailureKind, ImageRef, Keep};
-use crate::plan::LaunchPlan;
+use crate::model::{Failure, FailureKind, ImageRef, Keep};
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
+use crate::plan::{LaunchPlan, Typed};
 use crate::term::LeaderKey;
 
 /// The exit code when tripmine itself could not run the cube.
@@ -34,11 +35,26 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
     }
     engine.layout.ensure(ctx.uid)?;
     get_image(launch, &typed, ctx)?;
+    carry_out(&typed, launch.options.json, ctx, waiting)
+}
+
+/// Launches what was typed, stays until the end unless detached, and gives the exit code.
+///
+/// # Errors
+/// Whatever kept the cube from starting.
+pub(super) fn carry_out(
+    typed: &Typed,
+    json: bool,
+    ctx: &Ctx,
+    waiting: Option<Waiting>,
+) -> Result<u8, Failure> {
+    let engine = ctx.engine();
+    engine.layout.ensure(ctx.uid)?;
     let waiting = match waiting {
         Some(waiting) => waiting,
         None => engine::start_keeper()?,
     };
-    let planned = engine::plan(&engine, &typed, Vec::new(), false)?;
+    let planned = engine::plan(&engine, typed, Vec::new(), false)?;
     for warning in &planned.plan.warnings {
         ctx.out.note(format!("warning: {warning}"));
     }
@@ -49,7 +65,7 @@ pub fn run(launch: &Launch, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, F
         let started = client.answer()?;
         drop(planned.lock);
         tell_forwards(&started, ctx);
-        announce(&plan, launch.options.json, ctx)?;
+        announce(&plan, json, ctx)?;
         return Ok(0);
     }
     if !plan.forwards.is_empty() {
@@ -127,28 +143,6 @@ pub fn conclude(outcome: &Outcome, cube: &str, ctx: &Ctx) -> u8 {
             code(exit)
         }
     }
-}
-
-/// The code of an exit record as a process's exit code.
-#[must_use]
-pub fn code(exit: &ExitRecord) -> u8 {
-    u8::try_from(exit.code).unwrap_or(NOT_RUN)
-}
-
-/// One line for an end that the exit code alone does not explain.
-#[must_use]
-pub fn ending(exit: &ExitRecord) -> Option<String> {
-    let why = match &exit.reason {
-        ExitReason::Ended => return None,
-        ExitReason::Stopped => "the cube was stopped".to_owned(),
-        ExitReason::Timeout => "the cube was stopped: its time was up (`--timeout`)".to_owned(),
-        ExitReason::OutOfMemory(detail) => format!("the cube was ended: out of memory ({detail})"),
-        ExitReason::NotStarted(detail) => format!("error: {detail}"),
-        ExitReason::LayerMissing(layer) => format!("error: the layer `{layer}` is not in force"),
-        ExitReason::SetupFailed(detail) => format!("error: {detail}"),
-        ExitReason::KeeperLost => "error: the cube's keeper was lost, and the cube with it".to_owned(),
-    };
-    Some(printable(&why))
 }
 
 fn show(plan: &LaunchPlan, json: bool, ctx: &Ctx) -> Result<u8, Failure> {

@@ -119,7 +119,7 @@ pub fn run(args: &MachineArgs, ctx: &Ctx) -> Result<(), Failure> {
 }
 
 fn create(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {
-    check_built(&flags::settings(edits)?)?;
+    check_built(&machines::settings_of(edits)?)?;
     machines::create_with(&ctx.layout, name, edits)?;
     ctx.record("machine create", name.as_str(), Some(&format!("tripmine machine rm {name}")));
     ctx.out.note(format!("made machine `{name}`; launch on it with: tripmine -m {name} PROJECT"));
@@ -138,7 +138,7 @@ fn edit(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {
             return Ok(());
         }
     } else {
-        check_built(&flags::settings(edits)?)?;
+        check_built(&machines::settings_of(edits)?)?;
         machines::edit(&ctx.layout, name, edits)?;
     }
     ctx.record("machine edit", name.as_str(), None);
@@ -149,7 +149,7 @@ fn edit(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {
 
 fn set_image(name: &Name, image: &ImageRef, ctx: &Ctx) -> Result<(), Failure> {
     let edits = [Edit::Set { key: "image", value: image.to_string() }];
-    check_built(&flags::settings(&edits)?)?;
+    check_built(&machines::settings_of(&edits)?)?;
     machines::set_image(&ctx.layout, name, image)?;
     ctx.record("machine set-image", &format!("{name} {image}"), None);
     ctx.out.note(format!("machine `{name}` starts from `{image}`"));

@@ -18,8 +18,6 @@ use crate::model::{Failure, FailureKind, NetPolicyKind};
 use crate::store::cubes::CubeEntry;
 use crate::store::{machines, net_log};
 
-pub use lines::denial;
-
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// The version of what `--json` prints.

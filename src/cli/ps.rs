@@ -10,6 +10,7 @@ use super::ctx::Ctx;
 use super::inspect::{JSON_VERSION, cube_json, write_json};
 use crate::host::tty;
 use crate::model::sanitize::printable;
+use crate::model::words::{age, command};
 use crate::model::{CubeRecord, Failure, Keep};
 use crate::store::cubes::{self, CubeEntry};
 
@@ -123,30 +124,6 @@ fn state(record: &CubeRecord, live: bool) -> String {
     }
 }
 
-/// A time in its largest unit: `12s`, `5m`, `3h`, `2d`.
-pub(super) fn age(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// The command as one would type it, made harmless.
-pub(super) fn command(argv: &[String]) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_=+./:,@%".contains(c);
-    let words: Vec<String> = argv
-        .iter()
-        .map(|word| match word {
-            word if !word.is_empty() && word.chars().all(plain) => word.clone(),
-            word => printable(&format!("'{}'", word.replace('\'', "'\\''"))),
-        })
-        .collect();
-    words.join(" ")
-}
-
 /// At most `width` cells; what is cut off is marked.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
@@ -207,14 +184,5 @@ mod tests {
         assert_eq!(shown(&entries, &PsArgs::default(), None).lines().count(), 1);
         let all = shown(&entries, &PsArgs { all: true, json: false }, None);
         assert!(all.contains("failed 125, kept") && all.lines().count() == 4, "{all}");
-    }
-
-    #[test]
-    fn ages_are_short() {
-        for (milliseconds, text) in
-            [(0, "0s"), (119_000, "119s"), (120_000, "2m"), (7_200_000, "2h"), (200_000_000, "2d")]
-        {
-            assert_eq!(age(milliseconds), text);
-        }
     }
 }

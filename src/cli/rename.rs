@@ -3,11 +3,8 @@
 use super::ctx::{Ctx, name};
 use super::cube_ref::{self, Prefer};
 use super::verb_args::RenameArgs;
-use crate::engine::client::unexpected;
-use crate::engine::launch::durable;
-use crate::keeper::protocol::{Answer, Ask};
-use crate::model::{Failure, FailureKind};
-use crate::store::cubes::open_durable;
+use crate::engine::running;
+use crate::model::Failure;
 
 /// Carries the command out.
 ///
@@ -17,26 +14,10 @@ pub fn run(args: &RenameArgs, ctx: &Ctx) -> Result<(), Failure> {
     let new = name(&args.name)?;
     let entry = cube_ref::one(ctx, &args.cube, Prefer::Any)?;
     let mines = ctx.layout.mines_dir();
-    if let Some(other) = durable(&mines, &new)? {
-        if other.id == entry.id {
-            ctx.out.note(format!("the cube is called `{new}` already"));
-            return Ok(());
-        }
-        return Err(Failure::new(FailureKind::Busy, format!("another cube is called `{new}`"))
-            .hint(format!("`tripmine inspect {new}` shows it")));
-    }
     let old = cube_ref::shown(&entry);
-    if entry.live {
-        let mut client = cube_ref::connect(ctx, &entry)?;
-        client.ask(&Ask::Rename { name: new.clone() })?;
-        match client.answer()? {
-            Answer::Done => {}
-            other => return Err(unexpected(&other)),
-        }
-    } else {
-        let (folder, mut record) = open_durable(&mines, &entry.id)?;
-        record.name = Some(new.clone());
-        folder.write_record(&record)?;
+    if !running::rename(&ctx.layout.run, &mines, &entry, &new)? {
+        ctx.out.note(format!("the cube is called `{new}` already"));
+        return Ok(());
     }
     ctx.record("rename", &format!("{} {new}", entry.id), None);
     ctx.out.note(format!("the cube {old} is now `{new}`"));
@@ -47,6 +28,7 @@ pub fn run(args: &RenameArgs, ctx: &Ctx) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::cli::ctx::testing;
+    use crate::model::FailureKind;
     use crate::store::cubes::tests::{durable as kept, sample};
     use crate::store::cubes::{create, load};
 

@@ -2,8 +2,8 @@
 
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
-use super::stop;
 use super::verb_args::RmArgs;
+use crate::engine::running;
 use crate::model::{Failure, FailureKind, Keep};
 use crate::store::cubes::{self, CubeEntry};
 use crate::store::usage::{Usage, usage};
@@ -27,7 +27,7 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
             // A keeper lives a moment longer than its cube.
             let entry =
                 crate::engine::changes::settled(&ctx.engine(), cube_ref::one(ctx, word, Prefer::Any)?)?;
-            if entry.live && !args.force { Err(running(&entry)) } else { Ok(entry) }
+            if entry.live && !args.force { Err(is_running(&entry)) } else { Ok(entry) }
         })
     };
     // What kept nothing but a record needs no question.
@@ -46,16 +46,7 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
         ctx.out.confirm(&question, args.yes)?;
     }
     for entry in found {
-        let gone = || -> Result<(), Failure> {
-            if entry.live {
-                stop::end(&ctx.layout.run, &mines, &entry.id, Some(0))?;
-            }
-            match cubes::remove(&mines, &entry.id) {
-                Err(cubes::CubeError::Missing(_)) => Ok(()),
-                other => Ok(other?),
-            }
-        };
-        match gone() {
+        match running::remove(&ctx.layout.run, &mines, &entry) {
             Ok(()) => {
                 ctx.record("rm", entry.id.as_str(), None);
                 ctx.out.line(entry.id.as_str());
@@ -75,7 +66,7 @@ fn is_kept(entry: &CubeEntry) -> bool {
         || entry.path.join("review/upper").is_dir()
 }
 
-fn running(entry: &CubeEntry) -> Failure {
+fn is_running(entry: &CubeEntry) -> Failure {
     let (shown, id) = (cube_ref::shown(entry), entry.id.short());
     Failure::new(FailureKind::Busy, format!("the cube {shown} runs"))
         .hint(format!("`tripmine stop {id}` ends it, `tripmine rm --force {id}` ends and deletes it"))

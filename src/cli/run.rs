@@ -7,16 +7,18 @@ use super::args::{self, Command, Stop};
 use super::ctx::{Ctx, Out};
 use super::doctor::DoctorArgs;
 use super::ps::PsArgs;
-use super::verb_args::Verb;
+use super::verb_args::{TuiArgs, Verb};
 use super::{
-    apply, attach, changes, completions, doctor, events, exec, forward, image, inspect, kill, launch, logs,
-    machine, man, ports, project, prune, ps, rename, rm, stats, stop, undo, verify_jail, version, wait,
+    apply, attach, changes, completions, doctor, events, exec, forward, image, init, inspect, kill, launch,
+    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail,
+    version, wait,
 };
 use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
 use crate::engine::home;
 use crate::engine::launch::Waiting;
+use crate::engine::{Menu, ShowMenu};
 use crate::model::Failure;
 use crate::model::verbs::is_verb;
 use crate::store::layout::Layout;
@@ -35,7 +37,7 @@ pub fn may_launch(argv: &[OsString]) -> bool {
 
 /// Runs the command line; the process's exit code.
 #[must_use]
-pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>) -> u8 {
+pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu>) -> u8 {
     let out = Out::real();
     if let [_, verb, kind, ..] = argv.as_slice()
         && verb == completions::NAMES_VERB
@@ -68,7 +70,7 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>) -> u8 {
         Ok(places) => ctx(out, places),
         Err(failure) => return fail(&out, &failure, code(&failure)),
     };
-    match carry_out(&command, &ctx, waiting) {
+    match carry_out(&command, &ctx, waiting, menu) {
         Ok(code) => finish(&ctx.out, code),
         Err(failure) => fail(&ctx.out, &failure, code(&failure)),
     }
@@ -110,30 +112,49 @@ fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
     Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) }
 }
 
-fn carry_out(command: &Command, ctx: &Ctx, waiting: Option<Waiting>) -> Result<u8, Failure> {
+fn carry_out(
+    command: &Command,
+    ctx: &Ctx,
+    waiting: Option<Waiting>,
+    show: Option<ShowMenu>,
+) -> Result<u8, Failure> {
     match command {
         Command::Launch(launch) => launch::run(launch, ctx, waiting),
-        Command::Menu { machine } => menu(machine.as_deref(), ctx),
-        Command::Verb(verb) => verb_run(verb, ctx),
+        Command::Menu { machine, plain } => menu(machine.as_deref(), *plain, show, ctx),
+        Command::Verb(verb) => match &**verb {
+            Verb::Tui(args) => tui(args, show, ctx),
+            verb => verb_run(verb, ctx),
+        },
     }
 }
 
-/// Without a terminal, and until there is a screen, the menu is the list of cubes.
-fn menu(machine: Option<&str>, ctx: &Ctx) -> Result<u8, Failure> {
-    if let Some(machine) = machine {
-        machines::load(&ctx.layout, &super::ctx::name(machine)?)?;
+/// The menu; without a terminal, the list of cubes.
+fn menu(machine: Option<&str>, plain: bool, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
+    let machine = machine.map(super::ctx::name).transpose()?;
+    if let Some(machine) = &machine {
+        machines::load(&ctx.layout, machine)?;
     }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if let Some(show) = show.filter(|_| terminal || plain) {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        return show(&ctx.engine(), &Menu { machine, plain: plain || dumb });
+    }
     ctx.out.note(if terminal {
-        "the full-screen menu is not built yet: this is `tripmine ps`"
+        "this build has no menu: this is `tripmine ps`"
     } else {
         "no terminal for the menu: this is `tripmine ps`"
     });
     ps::run(&PsArgs::default(), ctx)?;
-    if terminal {
-        ctx.out.note("hint: `tripmine PROJECT` launches, `tripmine --help` shows the commands");
-    }
     Ok(0)
+}
+
+/// The menu by its own name: without a terminal that is a mistake, and not the list of cubes.
+fn tui(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if !terminal && !args.plain {
+        return Err(Failure::usage("the menu needs a terminal").hint("`tripmine ps` lists the cubes"));
+    }
+    menu(args.machine.as_deref(), args.plain, show, ctx)
 }
 
 fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
@@ -141,6 +162,9 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
     match verb {
         // The grammar turns it into a launch.
         Verb::Run(_) => Err(Failure::usage("`run` is a launch")),
+        Verb::Tui(_) => Err(Failure::usage("`tui` is the menu")),
+        Verb::Init(args) => init::run(args, ctx),
+        Verb::Theme(args) => theme::run(args, ctx),
         Verb::Ps(args) => ps::run(args, ctx).map(done),
         Verb::Attach(args) => attach::run(args, ctx),
         Verb::Exec(args) => exec::run(args, ctx),

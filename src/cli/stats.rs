@@ -8,8 +8,9 @@ use serde_json::json;
 use super::ctx::Ctx;
 use super::cube_ref;
 use super::verb_args::StatsArgs;
-use crate::engine::client::{Client, unexpected};
-use crate::keeper::protocol::{Answer, Ask, Status, Usage};
+use crate::engine::client::Client;
+use crate::engine::running::{cpu_percent, status};
+use crate::keeper::protocol::Status;
 use crate::model::{ByteSize, Failure};
 
 /// Between the two looks at the CPU time.
@@ -63,25 +64,6 @@ pub fn run(args: &StatsArgs, ctx: &Ctx) -> Result<u8, Failure> {
     Ok(failures.iter().map(Failure::exit_code).max().unwrap_or(0))
 }
 
-/// State and figures, as the keeper tells them.
-///
-/// # Errors
-/// The keeper is gone.
-pub fn status(client: &mut Client) -> Result<Status, Failure> {
-    client.ask(&Ask::Status)?;
-    match client.answer()? {
-        Answer::Status(status) => Ok(*status),
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// Hundredths of one processor between two looks; 250 is two and a half processors.
-fn cpu_percent(before: &Usage, now: &Usage) -> u64 {
-    let wall = now.age_ms.saturating_sub(before.age_ms).max(1);
-    // A process that ended between the looks, unreaped by the tree, may take its time along.
-    now.cpu_ms.saturating_sub(before.cpu_ms) * 100 / wall
-}
-
 fn row(cpu: u64, status: &Status) -> Vec<String> {
     let usage = &status.usage;
     vec![
@@ -92,7 +74,7 @@ fn row(cpu: u64, status: &Status) -> Vec<String> {
         usage.processes.to_string(),
         usage.threads.to_string(),
         status.viewers.to_string(),
-        super::ps::age(usage.age_ms),
+        crate::model::words::age(usage.age_ms),
     ]
 }
 
@@ -104,22 +86,4 @@ fn as_json(cpu: u64, status: &Status) -> serde_json::Value {
         "usage": status.usage,
         "viewers": status.viewers,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_is_time_over_time() {
-        let usage = |cpu_ms, age_ms| Usage { cpu_ms, age_ms, ..Usage::default() };
-        for (before, now, percent) in [
-            (usage(0, 0), usage(100, 200), 50),
-            (usage(100, 1000), usage(600, 1200), 250),
-            (usage(50, 10), usage(10, 20), 0),
-            (usage(0, 5), usage(0, 5), 0),
-        ] {
-            assert_eq!(cpu_percent(&before, &now), percent);
-        }
-    }
 }

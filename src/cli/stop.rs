@@ -1,17 +1,14 @@
 //! `tripmine stop` and the ending that `kill` and `rm` share: several cubes at once, so that many
 //! graces cost one.
 
-use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use super::ctx::Ctx;
 use super::cube_ref;
 use super::verb_args::StopArgs;
-use crate::engine::client::{Client, unexpected};
-use crate::keeper::protocol::{Answer, Ask};
-use crate::model::{Failure, FailureKind, TripId};
-use crate::store::cubes::{self, CubeEntry, socket_path};
+use crate::engine::running::end;
+use crate::model::Failure;
+use crate::store::cubes::CubeEntry;
 
 /// Carries the command out: prints the id of each cube as it has ended.
 ///
@@ -62,44 +59,4 @@ pub fn end_all(found: &[CubeEntry], mut failures: Vec<Failure>, grace_ms: Option
         ctx.out.failure(failure);
     }
     failures.iter().map(Failure::exit_code).max().unwrap_or(0)
-}
-
-/// Waits, a moment at most, until a cube that has ended is let go by its keeper, which cleans up meanwhile: whoever
-/// reads our answer finds it ended.
-pub fn settle(mines: &Path, id: &TripId) {
-    const LOOKS: u32 = 400;
-    const APART: Duration = Duration::from_millis(5);
-    for _ in 0..LOOKS {
-        if !lives(mines, id) {
-            return;
-        }
-        thread::sleep(APART);
-    }
-}
-
-/// Ends one cube and waits until it has ended.
-///
-/// # Errors
-/// Its keeper cannot be reached, or went away and left it as it was.
-pub fn end(run: &Path, mines: &Path, id: &TripId, grace_ms: Option<u64>) -> Result<(), Failure> {
-    let asked = || -> Result<(), Failure> {
-        let mut client = Client::connect(&socket_path(run, id), [None, None, None])?;
-        client.ask(&Ask::Stop { grace_ms })?;
-        match client.answer()? {
-            Answer::Exited(_) => {
-                settle(mines, id);
-                Ok(())
-            }
-            other => Err(unexpected(&other)),
-        }
-    };
-    match asked() {
-        // It ended by itself just then, which is what was wanted.
-        Err(failure) if failure.kind == FailureKind::Missing && !lives(mines, id) => Ok(()),
-        other => other,
-    }
-}
-
-fn lives(mines: &Path, id: &TripId) -> bool {
-    cubes::load(mines, id).is_ok_and(|entry| entry.live)
 }

@@ -9,6 +9,7 @@ use super::doctor::DoctorArgs;
 use super::events::EventsArgs;
 use super::forward::ForwardArgs;
 use super::image::ImageArgs;
+use super::init::InitArgs;
 use super::inspect::InspectArgs;
 use super::launch_args::LaunchArgs;
 use super::logs::LogsArgs;
@@ -20,6 +21,7 @@ use super::project::ProjectArgs;
 use super::proxy::ProxyArgs;
 use super::prune::PruneArgs;
 use super::ps::PsArgs;
+use super::theme::ThemeArgs;
 use super::undo::UndoArgs;
 use super::verify_jail::VerifyJailArgs;
 
@@ -134,6 +136,21 @@ pub enum Verb {
         after_help = "Examples:\n  tripmine prune --dry-run          what would go, and how much\n  tripmine prune --older-than 7d"
     )]
     Prune(PruneArgs),
+    /// Set up: check this host, choose where projects are; shows what it will write
+    #[command(
+        after_help = "Examples:\n  tripmine init                               asks, step by step; safe to repeat\n  tripmine init --projects ~/code --yes       without questions"
+    )]
+    Init(InitArgs),
+    /// List, show, check and choose the themes of the screen
+    #[command(
+        after_help = "Examples:\n  tripmine theme                 what there is\n  tripmine theme use nord        from now on\n  tripmine theme check my.toml   what is wrong with it, with line and column"
+    )]
+    Theme(ThemeArgs),
+    /// Open the full-screen menu
+    #[command(
+        after_help = "Examples:\n  tripmine tui            the same as `tripmine`\n  tripmine tui --plain    line by line, for screen readers"
+    )]
+    Tui(TuiArgs),
     /// Show what this host can give, and how to fix what it cannot
     #[command(after_help = "Example:\n  tripmine doctor")]
     Doctor(DoctorArgs),
@@ -300,4 +317,15 @@ pub struct VersionArgs {
     /// Print data as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `tripmine tui`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct TuiArgs {
+    /// Launch on this machine
+    #[arg(short, long, value_name = "NAME")]
+    pub machine: Option<String>,
+    /// Line by line, for screen readers and dumb terminals
+    #[arg(long)]
+    pub plain: bool,
 }

@@ -155,7 +155,7 @@ fn listen(client: &mut Client, ctx: &Ctx) -> Result<String, Failure> {
                 return Err(refused(message, hints));
             }
             Some(Heard::Answer(Answer::Exited(exit))) => {
-                if let Some(line) = super::launch::ending(&exit) {
+                if let Some(line) = crate::engine::ending::ending(&exit) {
                     ctx.out.note(line);
                 } else if exit.code != 0 {
                     ctx.out.note(format!("the probe ended with the exit code {}", exit.code));

@@ -3,8 +3,8 @@
 
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
-use super::stop;
 use super::verb_args::WaitArgs;
+use crate::engine::running;
 use crate::keeper::protocol::{Answer, Ask};
 use crate::model::{Failure, FailureKind};
 use crate::store::cubes::{self, CubeEntry};
@@ -37,7 +37,7 @@ fn code(entry: &CubeEntry, ctx: &Ctx) -> Result<i32, Failure> {
             // It ended before we could ask, or its keeper was lost: the record tells.
             Err(failure) if failure.kind == FailureKind::Missing => {}
             other => {
-                stop::settle(&ctx.layout.mines_dir(), &entry.id);
+                running::settle(&ctx.layout.mines_dir(), &entry.id);
                 return other;
             }
         }

@@ -13,7 +13,19 @@ use super::settings::{
 };
 use super::tree::parse_toml;
 
-const KEYS: [&str; 7] = ["version", "projects", "machine", "leader", "log_retention", "log_size", "defaults"];
+const KEYS: [&str; 11] = [
+    "version",
+    "projects",
+    "machine",
+    "leader",
+    "log_retention",
+    "log_size",
+    "theme",
+    "glyphs",
+    "mouse",
+    "keys",
+    "defaults",
+];
 
 /// What `config.toml` says, with the built-in values for what it does not.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +40,14 @@ pub struct Config {
     pub log_retention: Duration,
     /// How large one cube's log may grow.
     pub log_size: ByteSize,
+    /// The theme of the screen; `None`: `default`.
+    pub theme: Option<String>,
+    /// The screen draws with ASCII alone.
+    pub ascii: bool,
+    /// The screen takes the mouse.
+    pub mouse: bool,
+    /// Other keys for commands of the screen: command and keys, as written.
+    pub keys: Vec<(String, String)>,
     /// Settings for every machine that does not say otherwise.
     pub defaults: Settings,
 }
@@ -40,6 +60,10 @@ impl Default for Config {
             leader: Leader::default(),
             log_retention: Duration::from_secs(14 * 86_400),
             log_size: ByteSize::mib(16),
+            theme: None,
+            ascii: false,
+            mouse: true,
+            keys: Vec::new(),
             defaults: Settings::default(),
         }
     }
@@ -120,6 +144,27 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
                 config.log_size =
                     parse_size(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?.value;
             }
+            "theme" => config.theme = Some(scalar(&source, entry)?.to_owned()),
+            "glyphs" => {
+                config.ascii = match scalar(&source, entry)? {
+                    "ascii" => true,
+                    "unicode" => false,
+                    _ => return Err(fail("`unicode` or `ascii`".into())),
+                };
+            }
+            "mouse" => {
+                config.mouse = match scalar(&source, entry)? {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(fail("`true` or `false`".into())),
+                };
+            }
+            "keys" => {
+                // What the keys are is the screen's business: a mistake there must not keep anybody from launching.
+                for key in table(&source, entry)? {
+                    config.keys.push((key.key.clone(), scalar(&source, key)?.to_owned()));
+                }
+            }
             "defaults" => {
                 for default in table(&source, entry)? {
                     let known = read_setting(&source, &mut config.defaults, default)?
@@ -140,6 +185,49 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
         }
     }
     Ok(config)
+}
+
+/// The text of `config.toml` with another theme, everything else as it was; `file` is only for messages.
+///
+/// # Errors
+/// The text is no valid configuration, before or after.
+pub fn with_theme(file: &Path, text: &str, theme: &str) -> Result<String, ConfigError> {
+    with(file, text, &[("theme", theme)])
+}
+
+/// The text of `config.toml` with this projects root and this machine, everything else as it was. What it says already
+/// (or says by being silent) is not written.
+///
+/// # Errors
+/// The text is no valid configuration, before or after.
+pub fn with_start(file: &Path, text: &str, projects: &str, machine: &str) -> Result<String, ConfigError> {
+    let config = parse_config(file, text)?;
+    let mut changes = Vec::new();
+    if config.projects.as_deref() != Some(Path::new(projects)) {
+        changes.push(("projects", projects));
+    }
+    if config.machine.as_ref().map_or("default", Name::as_str) != machine {
+        changes.push(("machine", machine));
+    }
+    with(file, text, &changes)
+}
+
+fn with(file: &Path, text: &str, changes: &[(&str, &str)]) -> Result<String, ConfigError> {
+    parse_config(file, text)?;
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        Source { file, text }.error(&error.span().unwrap_or(0..0), error.message())
+    })?;
+    for (key, value) in changes {
+        let mut value = toml_edit::Value::from(*value);
+        if let Some(old) = document.get(key).and_then(toml_edit::Item::as_value) {
+            // A comment behind the old value stays.
+            *value.decor_mut() = old.decor().clone();
+        }
+        document.insert(key, toml_edit::Item::Value(value));
+    }
+    let changed = document.to_string();
+    parse_config(file, &changed)?;
+    Ok(changed)
 }
 
 #[cfg(test)]
@@ -191,5 +279,19 @@ mod tests {
         for text in ["", "x", "ctrl-", "ctrl-ab", "ctrl-é", "alt-x"] {
             assert!(Leader::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_theme_is_kept_and_nothing_else_changes() {
+        let file = Path::new("config.toml");
+        let text = "# mine\nmouse = false\ntheme = \"nord\" # cold\n\n[keys]\nquit = \"Q\"\n";
+        let changed = with_theme(file, text, "dracula").expect("good");
+        assert_eq!(changed, text.replace("nord", "dracula"));
+        let config = parse_config(file, &changed).expect("good");
+        assert_eq!((config.theme.as_deref(), config.mouse, config.ascii), (Some("dracula"), false, false));
+        assert_eq!(config.keys, [("quit".to_owned(), "Q".to_owned())]);
+        let made = with_theme(file, "[defaults]\nnet = \"none\"\n", "nord").expect("good");
+        assert_eq!(parse_config(file, &made).expect("good").theme.as_deref(), Some("nord"));
+        assert!(parse_config(file, "glyphs = \"emoji\"").is_err());
     }
 }

@@ -44,10 +44,23 @@ impl Client {
     /// # Errors
     /// Nobody is there, or it speaks another version.
     pub fn connect(socket: &Path, direct: [Option<BorrowedFd<'_>>; 3]) -> Result<Self, Failure> {
+        Self::connect_within(socket, direct, None)
+    }
+
+    /// The same; a keeper that takes longer than `patience` to say who it is counts as gone.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_within(
+        socket: &Path,
+        direct: [Option<BorrowedFd<'_>>; 3],
+        patience: Option<std::time::Duration>,
+    ) -> Result<Self, Failure> {
         let fail = |error: &io::Error| {
             Failure::new(FailureKind::Missing, "cannot reach the cube's keeper").because(error)
         };
         let stream = UnixStream::connect(socket).map_err(|e| fail(&e))?;
+        stream.set_read_timeout(patience).map_err(|e| fail(&e))?;
         let mut mask = 0;
         for (bit, fd) in direct.iter().enumerate() {
             if fd.is_some() {
@@ -58,7 +71,10 @@ impl Client {
         fdpass::send(&stream, &protocol::preamble(mask), &fds).map_err(|e| fail(&e))?;
         let mut client = Self::over(stream);
         match client.answer()? {
-            Answer::Welcome { version: VERSION, .. } => Ok(client),
+            Answer::Welcome { version: VERSION, .. } => {
+                client.stream.set_read_timeout(None).map_err(|e| fail(&e))?;
+                Ok(client)
+            }
             Answer::Welcome { version, .. } => Err(Failure::new(
                 FailureKind::Unsupported,
                 format!("this cube's keeper speaks protocol {version}, this command speaks {VERSION}"),

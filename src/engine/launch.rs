@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -13,8 +14,10 @@ use crate::host::fdpass;
 use crate::keeper::protocol::{self, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, SeccompProfile};
+use crate::model::sanitize::printable;
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, Name, SeccompProfile, Settings};
 use crate::plan::launch::{MountPlan, StdioPlan};
+use crate::plan::resolve::{ProjectRef, What};
 use crate::plan::{LaunchPlan, Typed, resolve};
 use crate::store::cubes;
 use crate::store::lock::Lock;
@@ -232,5 +235,86 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
         forwards: Vec::new(),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
+    }
+}
+
+/// The launch that made `record`, once more. `root` is the projects root, canonical; `shell` the cube's.
+/// Variables and limits that were given only then are in no record, and are not given again.
+///
+/// # Errors
+/// The folder that was mounted cannot be typed.
+pub fn again(record: &CubeRecord, root: &Path, shell: &str) -> Result<Typed, Failure> {
+    let what = match record.argv.as_slice() {
+        [only] if only == shell => What::Shell,
+        argv => What::Command(argv.to_vec()),
+    };
+    let mut typed = Typed {
+        machine: Some(record.machine.clone()),
+        keep: record.name.clone(),
+        settings: Settings {
+            user: Some(record.user),
+            seccomp: Some(record.seccomp),
+            net: Some(record.net),
+            ports: record.publish.clone(),
+            ..Settings::default()
+        },
+        ephemeral: record.ephemeral,
+        what,
+        ..Typed::default()
+    };
+    match (&record.project, &record.project_path) {
+        (Some(project), Some(path)) if *project == "." && path == root => {
+            typed.project = Some(ProjectRef::Root)
+        }
+        (Some(project), Some(path)) if *path == root.join(project) => {
+            let name = Name::parse(project).map_err(|error| Failure::usage(error.to_string()))?;
+            typed.project = Some(ProjectRef::Named(name));
+        }
+        (_, Some(path)) => {
+            if path.to_str().is_none() {
+                let shown = printable(&path.to_string_lossy());
+                return Err(Failure::new(
+                    FailureKind::Unsupported,
+                    format!("the folder is not UTF-8: `{shown}`"),
+                ));
+            }
+            typed.mount = Some(path.clone());
+        }
+        _ => {}
+    }
+    Ok(typed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::cubes::tests::durable as kept;
+
+    #[test]
+    fn a_kept_cube_is_launched_as_it_was() {
+        let root = Path::new("/home/ann/projects");
+        let mut record = kept(1, "box");
+        let site = || Name::parse("site").ok().map(ProjectRef::Named);
+        for (project, path, argv, target, mount, what) in [
+            (Some("site"), Some("/home/ann/projects/site"), "/bin/bash", site(), None, What::Shell),
+            (
+                Some("."),
+                Some("/home/ann/projects"),
+                "make",
+                Some(ProjectRef::Root),
+                None,
+                What::Command(vec!["make".into()]),
+            ),
+            (Some("x"), Some("/srv/x"), "/bin/bash", None, Some("/srv/x"), What::Shell),
+            (None, None, "/bin/bash", None, None, What::Shell),
+        ] {
+            record.project = project.map(str::to_owned);
+            record.project_path = path.map(Into::into);
+            record.argv = vec![argv.to_owned()];
+            let typed = again(&record, root, "/bin/bash").expect("good");
+            assert_eq!((typed.project, typed.what), (target, what), "{project:?}");
+            assert_eq!(typed.mount.as_deref(), mount.map(Path::new));
+            assert_eq!(typed.keep.map(String::from).as_deref(), Some("box"));
+        }
     }
 }

@@ -204,7 +204,8 @@ impl Connection {
                     self.resize(rows, cols);
                 }
                 let tty = self.keeper.record.borrow().tty;
-                say(&self.queue, Answer::Attached { tty, writer }).await;
+                let (rows, cols) = self.size();
+                say(&self.queue, Answer::Attached { tty, writer, rows, cols }).await;
                 if tty {
                     let repaint: Rc<[u8]> = repaint(&self.keeper).into();
                     let _sent = self.queue.send(Piece::Bytes(Stream::Tty, repaint)).await;
@@ -383,6 +384,17 @@ impl Connection {
         if let Some(screen) = self.keeper.screen.borrow_mut().as_mut() {
             screen.resize(rows, cols);
         }
+        for viewer in self.keeper.viewers.borrow().iter().filter(|viewer| Some(viewer.id) != self.viewer) {
+            // One that lags misses it, and sees a screen of another size until it attaches again.
+            let _told = viewer.queue.try_send(Piece::Answer(Rc::new(Answer::Resized { rows, cols })));
+        }
+    }
+
+    /// Rows and columns of the cube's terminal; zeros without one.
+    fn size(&self) -> (u16, u16) {
+        let number = |cells: usize| u16::try_from(cells).unwrap_or(u16::MAX);
+        let screen = self.keeper.screen.borrow();
+        screen.as_ref().map_or((0, 0), |screen| (number(screen.size().0), number(screen.size().1)))
     }
 
     async fn type_in(&self, bytes: &[u8]) {

@@ -212,6 +212,19 @@ pub enum Answer {
         tty: bool,
         /// This client types.
         writer: bool,
+        /// Rows of the cube's terminal; 0 without one.
+        #[serde(default)]
+        rows: u16,
+        /// Its columns.
+        #[serde(default)]
+        cols: u16,
+    },
+    /// The cube's terminal has another size: the client that types gave it.
+    Resized {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        cols: u16,
     },
     /// Another client types now.
     WriterLost,

@@ -43,6 +43,9 @@ pub const VERBS: &[Verb] = &[
     built("image"),
     built("undo"),
     built("prune"),
+    built("init"),
+    built("theme"),
+    built("tui"),
     built("doctor"),
     built("verify-jail"),
     built("completions"),
@@ -52,7 +55,6 @@ pub const VERBS: &[Verb] = &[
     reserved("pause"),
     reserved("resume"),
     reserved("vm"),
-    reserved("init"),
     reserved("build"),
     reserved("sign"),
     reserved("verify"),
@@ -64,8 +66,6 @@ pub const VERBS: &[Verb] = &[
     reserved("restart"),
     reserved("remove"),
     reserved("serve"),
-    reserved("theme"),
-    reserved("tui"),
     reserved("keys"),
 ];
 

@@ -11,7 +11,7 @@ use crate::config::edit::{Edit, apply_edits};
 use crate::config::load::{load_machine, read_text};
 use crate::config::machine::{EMPTY_MACHINE, parse_machine, render_machine};
 use crate::model::sanitize::printable_bytes;
-use crate::model::{Failure, FailureKind, ImageRef, Machine, Name};
+use crate::model::{Failure, FailureKind, ImageRef, Machine, Name, Settings};
 
 use super::atomic::{create_atomic, write_atomic};
 use super::fail::cannot;
@@ -185,6 +185,16 @@ fn write(layout: &Layout, name: &Name, text: &str) -> Result<Machine, Failure> {
     make_folder(layout)?;
     write_atomic(&file, text.as_bytes(), MODE).map_err(|error| cannot("write", &file, error))?;
     Ok(machine)
+}
+
+/// The settings that `edits` alone make: what was asked for, to be checked before it is written.
+///
+/// # Errors
+/// A change is wrong.
+pub fn settings_of(edits: &[Edit]) -> Result<Settings, Failure> {
+    let file = Path::new("the options");
+    let text = apply_edits(file, EMPTY_MACHINE, edits)?;
+    Ok(parse_machine(&Name::default_machine(), file, &text)?.settings)
 }
 
 /// Sets a machine's image.

@@ -40,7 +40,9 @@ pub fn root(machine: Option<&Machine>, config: &Config, home: &Path) -> PathBuf 
     expand(written.unwrap_or(Path::new(DEFAULT_ROOT)), home)
 }
 
-fn expand(path: &Path, home: &Path) -> PathBuf {
+/// A path as it was written, with `~` replaced by `home`.
+#[must_use]
+pub fn expand(path: &Path, home: &Path) -> PathBuf {
     path.strip_prefix("~").map_or_else(|_| path.to_owned(), |rest| home.join(rest))
 }
 

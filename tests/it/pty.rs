@@ -107,6 +107,23 @@ impl Pty {
         drop(self.wait(text, PATIENCE, shows));
     }
 
+    /// Waits until the screen, without its history, shows `text`.
+    pub(crate) fn wait_shown(&self, text: &str) {
+        drop(self.wait(text, PATIENCE, |seen| seen.screen.text().join("\n").contains(text)));
+    }
+
+    /// Waits until the screen no longer shows `text`.
+    pub(crate) fn wait_gone(&self, text: &str) {
+        drop(
+            self.wait(&format!("no {text}"), PATIENCE, |seen| !seen.screen.text().join("\n").contains(text)),
+        );
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn total(&self) -> u64 {
+        self.seen.0.lock().unwrap().total
+    }
+
     /// Waits until so many bytes have come.
     pub(crate) fn wait_bytes(&self, count: u64) {
         drop(self.wait(&format!("{count} bytes"), PATIENCE, |seen| seen.total >= count));

@@ -110,9 +110,12 @@ fn the_last_of_t_and_no_t_wins() {
 #[test]
 fn the_menu() {
     for (words, machine) in [(&[][..], None), (&["-m", "work"], Some("work"))] {
-        assert_eq!(parse(argv(words)), Ok(Command::Menu { machine: machine.map(str::to_owned) }));
+        assert_eq!(
+            parse(argv(words)),
+            Ok(Command::Menu { machine: machine.map(str::to_owned), plain: false })
+        );
     }
-    assert_eq!(parse(Vec::new()), Ok(Command::Menu { machine: None }));
+    assert_eq!(parse(Vec::new()), Ok(Command::Menu { machine: None, plain: false }));
 }
 
 #[test]
@@ -289,7 +292,10 @@ fn hostile_arguments() {
         other => panic!("{other:?}"),
     };
     assert_eq!(failure.message, "argument 1 is not UTF-8: `a\\xff\\u{1b}[2J`");
-    assert_eq!(parse(vec![OsString::from_vec(vec![0xff])]), Ok(Command::Menu { machine: None }));
+    assert_eq!(
+        parse(vec![OsString::from_vec(vec![0xff])]),
+        Ok(Command::Menu { machine: None, plain: false })
+    );
     let failure = refused(&["--\x1b]0;pwn\x07", "x"]);
     assert!(!failure.message.contains('\x1b'), "{failure:?}");
     let long = "x".repeat(100_000);
@@ -331,4 +337,25 @@ fn near_misses() {
         assert_eq!(nearest(word, verbs()), want, "{word}");
     }
     assert_eq!(nearest(&"x".repeat(5000), verbs()), None);
+}
+
+/// What the screen says does the same is a command line that is understood.
+#[test]
+fn every_request_is_a_command_line() {
+    for request in crate::engine::request::tests::samples() {
+        let words = request.words();
+        let parsed = parse(argv(&words.iter().map(String::as_str).collect::<Vec<_>>()));
+        match (request.kind(), parsed) {
+            ("launch", Ok(Command::Launch(launch))) => {
+                let typed = crate::cli::typed::typed(&launch).expect("understood");
+                assert_eq!(crate::engine::request::Request::Launch(Box::new(typed)), request);
+            }
+            (kind, Ok(Command::Verb(verb))) => {
+                let shown = format!("{verb:?}").to_lowercase();
+                let first = kind.split(' ').next().unwrap_or_default();
+                assert!(shown.starts_with(first), "{kind}: {shown}");
+            }
+            (kind, other) => panic!("{kind}: `{words:?}` is {other:?}"),
+        }
+    }
 }

@@ -1,17 +1,14 @@
 //! The options that `machine create` and `machine edit` share, as changes to the machine's file.
 
-use std::path::Path;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::config::edit::{Edit, apply_edits};
-use crate::config::machine::{COLOURS, EMPTY_MACHINE, parse_machine};
+use crate::config::edit::Edit;
+use crate::config::machine::COLOURS;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::net::{Hole, ProxyUrl, Rule};
-use crate::model::{
-    EnvVar, Failure, ImageRef, Jail, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings,
-};
+use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile};
+use crate::store::machines;
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {
     PossibleValuesParser::new(list.iter().copied())
@@ -134,16 +131,6 @@ impl MachineFlags {
     }
 }
 
-/// The settings that `edits` alone make: what was asked for, to be checked before it is written.
-///
-/// # Errors
-/// A change is wrong.
-pub fn settings(edits: &[Edit]) -> Result<Settings, Failure> {
-    let file = Path::new("the options");
-    let text = apply_edits(file, EMPTY_MACHINE, edits)?;
-    Ok(parse_machine(&Name::default_machine(), file, &text)?.settings)
-}
-
 fn checked<T, E: ToString>(text: &str, parsed: Result<T, E>) -> Result<String, String> {
     parsed.map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -207,7 +194,7 @@ fn folder(text: &str) -> Result<String, String> {
 }
 
 fn colour(text: &str) -> Result<String, String> {
-    settings(&[Edit::Set { key: "colour", value: text.to_owned() }])
+    machines::settings_of(&[Edit::Set { key: "colour", value: text.to_owned() }])
         .map(|_| text.to_owned())
         .map_err(|_| format!("no colour: `#rrggbb` or one of {}", COLOURS.join(", ")))
 }

@@ -1,8 +1,9 @@
 //! Events of the net as lines for people. Every text of a cube passes `printable`.
 
+use crate::engine::denial::place;
 use crate::keeper::net::NetStatus;
 use crate::model::NetPolicyKind;
-use crate::model::net::{EventKind, NetEvent, Reason, Via};
+use crate::model::net::{EventKind, NetEvent, Via};
 use crate::model::sanitize::printable;
 
 use super::super::events::time;
@@ -52,36 +53,6 @@ pub(super) fn event(event: &NetEvent) -> String {
     line
 }
 
-/// Name or address, with the port where there is one.
-fn place(event: &NetEvent) -> String {
-    let Some(connection) = &event.connection else { return String::new() };
-    let host = match (connection.host(), &event.decision) {
-        (Some(host), _) => host.to_string(),
-        (None, Some(decision)) => match &decision.reason {
-            Reason::BadName(text) => format!("`{text}`"),
-            _ => "?".to_owned(),
-        },
-        (None, None) => "?".to_owned(),
-    };
-    let host = if host.contains(':') && connection.port > 0 { format!("[{host}]") } else { host };
-    let port = if connection.port > 0 { format!(":{}", connection.port) } else { String::new() };
-    printable(&format!("{host}{port}"))
-}
-
-/// A denial in one line, with what would allow it.
-#[must_use]
-pub fn denial(event: &NetEvent) -> String {
-    let place = place(event);
-    let why = event.decision.as_ref().map(|decision| decision.reason.to_string()).unwrap_or_default();
-    let can = match event.decision.as_ref().map(|decision| &decision.reason) {
-        Some(Reason::NoRule | Reason::Policy(_) | Reason::Place(_) | Reason::OwnAddress) => {
-            format!("; `--allow {place}` lets it")
-        }
-        _ => String::new(),
-    };
-    format!("net: denied {place}: {}{can}", printable(&why))
-}
-
 /// How the net stands: the policy, figures, and what is in force.
 pub(super) fn summary(
     policy: Option<NetPolicyKind>,
@@ -117,7 +88,8 @@ pub(super) fn summary(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::net::{Connection, Decision, HostName, NET_EVENT_VERSION, Transport};
+    use crate::engine::denial::denial;
+    use crate::model::net::{Connection, Decision, HostName, NET_EVENT_VERSION, Reason, Transport};
 
     fn denied(name: Option<&str>, port: u16, reason: Reason) -> NetEvent {
         NetEvent {

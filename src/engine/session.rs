@@ -10,8 +10,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::net;
-use crate::engine::client::{Client, Heard, refused};
+use super::client::{Client, Heard, refused};
+use super::denial::denial;
 use crate::host::tty::{self, Raw, Signals};
 use crate::keeper::net::NetAnswer;
 use crate::keeper::protocol::{Answer, Ask, Kind};
@@ -251,7 +251,7 @@ impl Session<'_> {
     fn denial(&mut self, event: &NetEvent) -> Option<String> {
         self.told += 1;
         match self.told {
-            ..=DENIALS => Some(format!("tripmine: {}\n", net::denial(event))),
+            ..=DENIALS => Some(format!("tripmine: {}\n", denial(event))),
             told if told == DENIALS + 1 => {
                 Some("tripmine: net: more was denied; `tripmine net CUBE` shows it\n".to_owned())
             }

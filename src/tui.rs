@@ -1,0 +1,40 @@
+//! The full-screen face: what opens when a person types `tripmine`. Elm style: [`update`] is pure and says what the
+//! screen becomes and what is to be done outside; [`view`] is pure and says what that looks like; `run` is the loop
+//! around them, and only the modules named edge below touch the world.
+//!
+//! Pure: `key`, `input`, `text`, `role`, `glyphs`, `look`, `world`, `model`, `rows`, `layout`, `keymap`, `command`,
+//! `acts`, `layer`, `sheet`, `msg`, `update`, `view`. Edge: `run`, `terminal`, `mailbox`, `survey`, `watch`, `viewer`,
+//! `work`, `join`, `plain`.
+
+mod acts;
+pub mod command;
+pub mod glyphs;
+pub mod input;
+mod join;
+pub mod key;
+pub mod keymap;
+pub mod layer;
+pub mod layout;
+pub mod look;
+mod mailbox;
+pub mod model;
+pub mod msg;
+mod plain;
+pub mod role;
+pub mod rows;
+mod run;
+pub mod sheet;
+mod survey;
+mod terminal;
+pub mod text;
+pub mod update;
+pub mod view;
+mod viewer;
+mod watch;
+mod work;
+pub mod world;
+
+pub use run::main;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,502 @@
+//! What the commands of the registry do to the model.
+
+mod when;
+
+use super::command::{COMMANDS, Place};
+use super::layer::{
+    Choice, Confirm, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind,
+    Terminal,
+};
+use super::model::{Loud, Model, Pane};
+use super::msg::Effect;
+use super::sheet::Sheet;
+use super::world::CubeItem;
+use crate::config::edit::Edit;
+use crate::engine::request::Request;
+use crate::model::{Name, TripId};
+use crate::plan::Typed;
+use crate::plan::resolve::{ProjectRef, What};
+
+pub(super) use when::*;
+
+type Effects = Vec<Effect>;
+
+fn machine(model: &Model) -> Option<Name> {
+    (model.focus == Pane::Machines)
+        .then(|| model.selected())
+        .flatten()
+        .and_then(|name| Name::parse(&name).ok())
+}
+
+fn project(model: &Model) -> Option<Name> {
+    (model.focus == Pane::Projects)
+        .then(|| model.selected())
+        .flatten()
+        .and_then(|name| Name::parse(&name).ok())
+}
+
+// Requests.
+
+/// Carries out what needs no terminal, in the background.
+pub(super) fn carry(model: &mut Model, request: Request, row: Option<String>, verb: &'static str) -> Effects {
+    let number = log(model, &request);
+    model.jobs.push(super::model::Job { number, row, verb });
+    vec![Effect::Carry(number, request)]
+}
+
+fn log(model: &mut Model, request: &Request) -> usize {
+    model.last = Some(request.clone());
+    model.log.push(super::model::Logged {
+        at_ms: model.now_ms,
+        command: request.command_line(),
+        result: None,
+    });
+    model.log.len() - 1
+}
+
+/// Hands the terminal over.
+pub(super) fn join(model: &mut Model, request: Request) -> Effects {
+    let number = log(model, &request);
+    model.log[number].result = Some(Ok("joined".into()));
+    vec![Effect::Join(request)]
+}
+
+fn launch(model: &mut Model, typed: Typed) -> Effects {
+    let request = Request::Launch(Box::new(Typed { tty: Some(true), ..typed }));
+    join(model, request)
+}
+
+fn open_sheet(model: &mut Model, project: Option<ProjectRef>, change: impl FnOnce(&mut Sheet)) -> Effects {
+    let good = model.world.machines.iter().filter(|item| item.machine.is_ok());
+    let machines: Vec<Name> = good.map(|item| item.name.clone()).collect();
+    let images: Vec<String> = model.world.images.iter().map(|image| image.name.clone()).collect();
+    let mut sheet = Sheet::new(project, &model.machine, &machines, &images);
+    change(&mut sheet);
+    model.layers.push(Layer::Sheet(Box::new(sheet)));
+    super::update::layers::plan(model)
+}
+
+pub(super) fn sheet(model: &mut Model) -> Effects {
+    let Some(name) = project(model) else { return Vec::new() };
+    open_sheet(model, Some(ProjectRef::Named(name)), |_| {})
+}
+
+pub(super) fn again(model: &mut Model) -> Effects {
+    let Some(record) = model.cube().and_then(CubeItem::good).cloned() else { return Vec::new() };
+    let root = std::path::Path::new(&model.world.root);
+    let here = |name: &str| record.project_path.as_deref() == Some(&root.join(name));
+    let project = match record.project.as_deref() {
+        Some(".") => Some(ProjectRef::Root),
+        Some(name) if here(name) => Name::parse(name).ok().map(ProjectRef::Named),
+        _ => None,
+    };
+    open_sheet(model, project.clone(), |sheet| {
+        sheet.set("machine", record.machine.as_str());
+        if let (None, Some(path)) = (&project, &record.project_path) {
+            sheet.set("mount", &path.to_string_lossy());
+        }
+    })
+}
+
+pub(super) fn image_launch(model: &mut Model) -> Effects {
+    let Some(image) = model.selected() else { return Vec::new() };
+    open_sheet(model, None, |sheet| {
+        sheet.set("image", &image);
+        sheet.set("start", "shell");
+    })
+}
+
+pub(super) fn run_now(model: &mut Model) -> Effects {
+    let (project, machine) = (project(model).map(ProjectRef::Named), Some(model.machine.clone()));
+    launch(model, Typed { project, machine, ..Typed::default() })
+}
+
+pub(super) fn shell(model: &mut Model) -> Effects {
+    let (project, machine) = (project(model).map(ProjectRef::Named), Some(model.machine.clone()));
+    launch(model, Typed { project, machine, what: What::Shell, ..Typed::default() })
+}
+
+pub(super) fn machine_shell(model: &mut Model) -> Effects {
+    let machine = machine(model);
+    launch(model, Typed { machine, what: What::Shell, ..Typed::default() })
+}
+
+fn cube_id(model: &Model) -> Option<TripId> {
+    model.cube().map(|cube| cube.id.clone())
+}
+
+pub(super) fn attach(model: &mut Model) -> Effects {
+    match cube_id(model) {
+        Some(cube) => join(model, Request::Attach { cube, take_over: false }),
+        None => Vec::new(),
+    }
+}
+
+pub(super) fn take_over(model: &mut Model) -> Effects {
+    match cube_id(model) {
+        Some(cube) => join(model, Request::Attach { cube, take_over: true }),
+        None => Vec::new(),
+    }
+}
+
+pub(super) fn enter(model: &mut Model) -> Effects {
+    let Some(id) = cube_id(model) else { return Vec::new() };
+    model.layers.push(Layer::Terminal(Terminal {
+        id: id.clone(),
+        picture: None,
+        writer: None,
+        problem: None,
+    }));
+    let area = super::view::terminal::area(&model.layout());
+    vec![Effect::Enter { id, rows: area.height.max(1), cols: area.width.max(2), take_over: false }]
+}
+
+pub(super) fn logs(model: &mut Model) -> Effects {
+    let Some(cube) = model.cube() else { return Vec::new() };
+    let (id, title) = (cube.id.clone(), format!("log of {} {}", cube.id.short(), cube.title()));
+    let mut page = Page::new(PageKind::Log(id.clone()), title);
+    page.follow = true;
+    model.layers.push(Layer::Page(page));
+    vec![Effect::Log(id)]
+}
+
+fn page_of(model: &mut Model, verb: &'static str) -> Effects {
+    let Some(id) = cube_id(model) else { return Vec::new() };
+    model.layers.push(Layer::Page(Page::new(PageKind::Command(verb), format!("{verb} {}", id.short()))));
+    vec![Effect::Run(verb, vec![id.to_string()])]
+}
+
+pub(super) fn inspect(model: &mut Model) -> Effects {
+    page_of(model, "inspect")
+}
+
+pub(super) fn events(model: &mut Model) -> Effects {
+    page_of(model, "events")
+}
+
+pub(super) fn command_page(model: &mut Model, verb: &'static str, words: &[&str]) -> Effects {
+    model.layers.push(Layer::Page(Page::new(PageKind::Command(verb), verb)));
+    vec![Effect::Run(verb, words.iter().map(ToString::to_string).collect())]
+}
+
+// Questions.
+
+fn confirm(
+    model: &mut Model,
+    title: String,
+    lines: Vec<String>,
+    choices: Vec<Choice>,
+    measures: Option<String>,
+) -> Effects {
+    let opened_ms = model.now_ms;
+    let effects = measures.iter().cloned().map(Effect::Measure).collect();
+    model.layers.push(Layer::Confirm(Confirm { title, lines, choices, opened_ms, measures }));
+    effects
+}
+
+fn yes(key: char, label: &str, request: Request) -> Choice {
+    Choice { key, label: label.to_owned(), request: Some(request), disabled: None }
+}
+
+fn keep() -> Choice {
+    Choice { key: 'n', label: "no, leave it".into(), request: None, disabled: None }
+}
+
+pub(super) fn stop(model: &mut Model) -> Effects {
+    let Some(cube) = model.cube() else { return Vec::new() };
+    let (id, title) = (cube.id.clone(), cube.title());
+    let lost = if cube.kept() {
+        "it is kept: what it changed stays"
+    } else {
+        "a throwaway: what it changed in its system vanishes"
+    };
+    let lines = vec![lost.to_owned()];
+    confirm(
+        model,
+        format!("stop cube {} {title}?", id.short()),
+        lines,
+        vec![keep(), yes('y', "stop it", Request::Stop(id))],
+        None,
+    )
+}
+
+pub(super) fn kill(model: &mut Model) -> Effects {
+    let Some(cube) = model.cube() else { return Vec::new() };
+    let (id, title) = (cube.id.clone(), cube.title());
+    let lines = vec!["its programs get no moment to end by themselves".to_owned()];
+    confirm(
+        model,
+        format!("kill cube {} {title}?", id.short()),
+        lines,
+        vec![keep(), yes('y', "kill it", Request::Kill(id))],
+        None,
+    )
+}
+
+pub(super) fn rm(model: &mut Model) -> Effects {
+    let Some(cube) = model.cube() else { return Vec::new() };
+    let (id, title, kept) = (cube.id.clone(), cube.title(), cube.kept());
+    if !kept {
+        // What kept nothing but a record needs no question.
+        let row = Some(id.as_str().to_owned());
+        return carry(model, Request::Remove(id), row, "removing");
+    }
+    let lines = vec!["for good, with what it changed in its system".to_owned()];
+    let first = Choice {
+        key: 's',
+        label: "make an image of it first".into(),
+        request: None,
+        disabled: Some("not built yet".into()),
+    };
+    let choices = vec![first, keep(), yes('d', "delete it", Request::Remove(id.clone()))];
+    confirm(model, format!("delete the kept cube {title}?"), lines, choices, Some(format!("cube {id}")))
+}
+
+pub(super) fn project_rm(model: &mut Model) -> Effects {
+    let Some(name) = project(model) else { return Vec::new() };
+    let machine = model.machine.clone();
+    let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
+    let choices = vec![keep(), yes('d', "delete it", Request::ProjectRemove { machine, name: name.clone() })];
+    confirm(
+        model,
+        format!("delete project {name} with everything in it?"),
+        lines,
+        choices,
+        Some(format!("project {name}")),
+    )
+}
+
+pub(super) fn machine_rm(model: &mut Model) -> Effects {
+    let Some(name) = machine(model) else { return Vec::new() };
+    let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
+    let choices = vec![keep(), yes('d', "delete it", Request::MachineRemove(name.clone()))];
+    confirm(
+        model,
+        format!("delete machine {name} and its home?"),
+        lines,
+        choices,
+        Some(format!("home {name}")),
+    )
+}
+
+pub(super) fn machine_reset_home(model: &mut Model) -> Effects {
+    let Some(name) = machine(model) else { return Vec::new() };
+    let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
+    let choices = vec![keep(), yes('d', "delete it", Request::MachineResetHome(name.clone()))];
+    confirm(
+        model,
+        format!("delete the home of machine {name}?"),
+        lines,
+        choices,
+        Some(format!("home {name}")),
+    )
+}
+
+// Prompts.
+
+fn prompt(model: &mut Model, kind: PromptKind, text: &str) -> Effects {
+    let field = tui_input::Input::new(text.to_owned());
+    model.layers.push(Layer::Prompt(Prompt { kind, field, error: None }));
+    Vec::new()
+}
+
+pub(super) fn project_create(model: &mut Model) -> Effects {
+    prompt(model, PromptKind::ProjectCreate, "")
+}
+
+pub(super) fn machine_create(model: &mut Model) -> Effects {
+    prompt(model, PromptKind::MachineCreate, "")
+}
+
+pub(super) fn machine_edit(model: &mut Model) -> Effects {
+    machine(model).map_or_else(Vec::new, |name| prompt(model, PromptKind::MachineEdit(name), ""))
+}
+
+pub(super) fn machine_rename(model: &mut Model) -> Effects {
+    machine(model).map_or_else(Vec::new, |name| {
+        let text = name.to_string();
+        prompt(model, PromptKind::MachineRename(name), &text)
+    })
+}
+
+pub(super) fn rename(model: &mut Model) -> Effects {
+    let Some(cube) = model.cube() else { return Vec::new() };
+    let (id, title) = (cube.id.clone(), cube.title());
+    prompt(model, PromptKind::CubeRename(id), &title)
+}
+
+pub(super) fn exec(model: &mut Model) -> Effects {
+    cube_id(model).map_or_else(Vec::new, |id| prompt(model, PromptKind::Exec(id), ""))
+}
+
+pub(super) fn set_image(model: &mut Model) -> Effects {
+    let Some(value) = model.selected() else { return Vec::new() };
+    let request =
+        Request::MachineEdit { name: model.machine.clone(), edits: vec![Edit::Set { key: "image", value }] };
+    carry(model, request, None, "setting")
+}
+
+pub(super) fn use_machine(model: &mut Model) -> Effects {
+    let Some(name) = machine(model) else { return Vec::new() };
+    model.tell(Loud::Info, format!("launches happen on machine {name} now"), Vec::new());
+    model.machine = name;
+    model.focus = Pane::Projects;
+    vec![Effect::Refresh]
+}
+
+// Moving about.
+
+pub(super) fn focus(model: &mut Model, pane: Pane) -> Effects {
+    model.focus = pane;
+    Vec::new()
+}
+
+pub(super) fn next_pane(model: &mut Model) -> Effects {
+    focus(model, Pane::ALL[(model.focus.index() + 1) % Pane::ALL.len()])
+}
+
+pub(super) fn previous_pane(model: &mut Model) -> Effects {
+    focus(model, Pane::ALL[(model.focus.index() + Pane::ALL.len() - 1) % Pane::ALL.len()])
+}
+
+pub(super) fn move_by(model: &mut Model, by: isize) -> Effects {
+    model.step(by);
+    Vec::new()
+}
+
+pub(super) fn filter(model: &mut Model) -> Effects {
+    model.filtering = true;
+    let selected = model.selected();
+    model.list_mut().before = selected;
+    Vec::new()
+}
+
+// Lists of commands, and other layers.
+
+fn picker(model: &mut Model, kind: PickerKind, title: &str, items: Vec<PickItem>) -> Effects {
+    let field = tui_input::Input::default();
+    model.layers.push(Layer::Picker(Picker { kind, title: title.to_owned(), items, field, at: 0, top: 0 }));
+    Vec::new()
+}
+
+fn commands(model: &Model, here: bool) -> Vec<PickItem> {
+    let rank = |place: Place| match place {
+        Place::In(pane) if pane == model.focus => 0,
+        Place::Everywhere => 1,
+        Place::In(_) => 2,
+    };
+    let mut shown: Vec<_> = COMMANDS.iter().filter(|command| !here || rank(command.place) < 2).collect();
+    shown.sort_by_key(|command| rank(command.place));
+    let item = |command: &&super::command::Command| {
+        let elsewhere = match command.place {
+            Place::In(pane) if pane != model.focus => Some(format!("in the {}", pane.word())),
+            _ => None,
+        };
+        PickItem {
+            id: command.id.to_owned(),
+            title: command.title.to_owned(),
+            about: command.about.to_owned(),
+            key: model.keymap.keys(command),
+            cli: command.cli.to_owned(),
+            disabled: elsewhere.or_else(|| command.check(model).err()),
+        }
+    };
+    shown.iter().map(item).collect()
+}
+
+pub(super) fn help(model: &mut Model) -> Effects {
+    let items = commands(model, true);
+    let title = format!("help: {}", model.focus.word());
+    picker(model, PickerKind::Command, &title, items)
+}
+
+pub(super) fn palette(model: &mut Model) -> Effects {
+    let items = commands(model, false);
+    picker(model, PickerKind::Command, "commands", items)
+}
+
+pub(super) fn theme(model: &mut Model) -> Effects {
+    let item = |name: &String| PickItem {
+        id: name.clone(),
+        title: name.clone(),
+        about: String::new(),
+        key: String::new(),
+        cli: String::new(),
+        disabled: None,
+    };
+    let items: Vec<PickItem> = model.setup.themes.iter().map(item).collect();
+    let before = model.setup.theme.clone();
+    let at = items.iter().position(|item| item.id == before).unwrap_or(0);
+    let effects = picker(model, PickerKind::Theme(before), "theme", items);
+    if let Some(Layer::Picker(picker)) = model.layers.last_mut() {
+        picker.at = at;
+    }
+    effects
+}
+
+fn page(model: &mut Model, kind: PageKind, title: &str, lines: Vec<PageLine>) -> Effects {
+    let mut page = Page::new(kind, title);
+    page.times = true;
+    page.add(lines);
+    page.top = page.lines.len();
+    model.layers.push(Layer::Page(page));
+    Vec::new()
+}
+
+pub(super) fn command_log(model: &mut Model) -> Effects {
+    let lines = model.log.iter().map(|logged| {
+        let (text, loud) = match &logged.result {
+            None => (format!("{}  …", logged.command), None),
+            Some(Ok(_)) => (logged.command.clone(), None),
+            Some(Err(why)) => (format!("{}  failed: {why}", logged.command), Some(Loud::Error)),
+        };
+        PageLine { time: super::update::clock(logged.at_ms), mark: "", text, loud }
+    });
+    let lines = lines.collect();
+    page(model, PageKind::Commands, "command log", lines)
+}
+
+pub(super) fn notices(model: &mut Model) -> Effects {
+    let lines = model.notices.iter().flat_map(|notice| {
+        let time = super::update::clock(notice.at_ms);
+        let first = PageLine { time, mark: "", text: notice.text.clone(), loud: Some(notice.loud) };
+        let hint = |hint: &String| PageLine { text: format!("  hint: {hint}"), ..PageLine::default() };
+        std::iter::once(first).chain(notice.hints.iter().map(hint)).collect::<Vec<_>>()
+    });
+    let lines = lines.collect();
+    page(model, PageKind::Notices, "messages", lines)
+}
+
+pub(super) fn copy(model: &mut Model) -> Effects {
+    let Some(id) = model.selected() else { return Vec::new() };
+    let project =
+        model.world.projects.iter().find(|item| model.focus == Pane::Projects && item.name.as_str() == id);
+    vec![Effect::Copy(project.map_or(id, |project| project.path.to_string_lossy().into_owned()))]
+}
+
+pub(super) fn copy_command(model: &mut Model) -> Effects {
+    model.log.last().map(|logged| Effect::Copy(logged.command.clone())).into_iter().collect()
+}
+
+pub(super) fn repeat(model: &mut Model) -> Effects {
+    match model.last.clone() {
+        Some(request) => join(model, request),
+        None => Vec::new(),
+    }
+}
+
+pub(super) fn undo(model: &mut Model) -> Effects {
+    carry(model, Request::Undo(None), None, "bringing back")
+}
+
+pub(super) fn mouse(model: &mut Model) -> Effects {
+    model.setup.mouse = !model.setup.mouse;
+    let text = if model.setup.mouse { "the mouse is taken" } else { "the mouse is your terminal's" };
+    model.tell(Loud::Info, text, Vec::new());
+    vec![Effect::Mouse(model.setup.mouse)]
+}
+
+pub(super) fn quit(model: &mut Model) -> Effects {
+    model.quit = Some(0);
+    Vec::new()
+}

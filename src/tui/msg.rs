@@ -1,0 +1,100 @@
+//! What can happen to the screen ([`Msg`]), and what it wants done ([`Effect`]). Every cause of work is one of these.
+
+use crate::engine::carry::Done;
+use crate::engine::request::Request;
+use crate::keeper::protocol::Usage;
+use crate::model::{Failure, TripId};
+use crate::plan::Typed;
+use crate::term::cells::Picture;
+
+use super::input::Input;
+use super::layer::PageLine;
+use super::world::World;
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Msg {
+    /// The user did something.
+    Input(Input),
+    /// The terminal has another size: columns and rows.
+    Resize(u16, u16),
+    /// The world was looked at.
+    World(Box<World>),
+    /// What a watched cube shows now.
+    Picture(TripId, Result<Picture, String>),
+    /// What a watched cube uses now, and how many look at it.
+    Usage(TripId, Usage, u32),
+    /// Who types into the cube of the terminal layer: us?
+    Writer(bool),
+    /// The plan of the launch sheet, for the question of this number.
+    Planned(u64, Result<Planned, Failure>),
+    /// A job has ended.
+    Done(usize, Result<Done, Failure>),
+    /// The terminal was handed over, and is back: what to say, and the cube that was left running.
+    Back(Result<(String, Option<TripId>), Failure>),
+    /// The user left the cube of the terminal layer.
+    Left,
+    /// Lines of a page.
+    Lines(Vec<PageLine>),
+    /// A size.
+    Measured(String, String),
+    /// A theme was looked for: its name, or why not.
+    Themed(Result<String, String>),
+    /// A text was given to the clipboard, or why not.
+    Copied(Result<String, String>),
+    /// Time has passed.
+    Tick,
+}
+
+/// A plan for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its lines.
+    pub lines: Vec<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Something to be done outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Carry this out; it is the job of this number.
+    Carry(usize, Request),
+    /// Hand the terminal over to this: a launch, an attach, an exec.
+    Join(Request),
+    /// Plan this without doing it; it is the question of this number.
+    Plan(u64, Box<Typed>),
+    /// Watch this cube, or none.
+    Watch(Option<TripId>),
+    /// Type into this cube, in so many rows and columns.
+    Enter {
+        /// Which.
+        id: TripId,
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        cols: u16,
+        /// Take typing over.
+        take_over: bool,
+    },
+    /// Look at the world again, now.
+    Refresh,
+    /// Read the log of this cube, and go on.
+    Log(TripId),
+    /// Run a command of ours and show what it prints.
+    Run(&'static str, Vec<String>),
+    /// Stop what [`Effect::Log`] and [`Effect::Run`] began.
+    EndPage,
+    /// Measure this folder: the name it goes by.
+    Measure(String),
+    /// Use this theme.
+    Theme(String),
+    /// Write the theme down as the one to start with.
+    KeepTheme(String),
+    /// Give this to the clipboard.
+    Copy(String),
+    /// Take the mouse, or give it back.
+    Mouse(bool),
+    /// Stop ourselves, as Ctrl-Z does.
+    Suspend,
+}

@@ -1,0 +1,166 @@
+//! The user's terminal: entered, drawn on, left. Leaving is one function for every way out (normal, error, signal,
+//! panic), and may be called twice.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+
+use ratatui::backend::{Backend, CrosstermBackend};
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::layout::Rect;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{QueueSelector, tcflush};
+
+use super::view::Zones;
+use crate::host::tty::{self, Raw};
+
+/// Raw mode while the screen is up; `None` when it is down.
+static ENTERED: Mutex<Option<Raw>> = Mutex::new(None);
+
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[2J";
+const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
+/// Mouse, paste, attributes, cursor, screen: in this order.
+const LEAVE: &[u8] = b"\x1b[?1006l\x1b[?1000l\x1b[?2004l\x1b[0m\x1b[?25h\x1b[?1049l";
+
+/// Gives the terminal back as it was. Does nothing when it is back already.
+pub(super) fn restore() {
+    let raw = ENTERED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if raw.is_some() {
+        write_all(LEAVE);
+    }
+    drop(raw);
+}
+
+fn write_all(mut bytes: &[u8]) {
+    let stdout = std::io::stdout();
+    while !bytes.is_empty() {
+        match rustix::io::write(&stdout, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let _ready = poll(&mut [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::OUT)], None);
+            }
+            // The terminal is gone; who polls it learns that.
+            Err(_) => return,
+        }
+    }
+}
+
+/// What is drawn on.
+pub(super) struct Terminal {
+    shown: Buffer,
+    next: Buffer,
+    mouse: bool,
+    /// What the last frame said about the cursor.
+    cursor: Option<(bool, Option<(u16, u16)>)>,
+}
+
+impl Terminal {
+    /// Makes the terminal raw and takes its other screen.
+    pub(super) fn enter(mouse: bool) -> std::io::Result<Self> {
+        // Our own pass decides about colours; crossterm's would take bold and reverse along.
+        crossterm::style::force_color_output(true);
+        let size = size();
+        let area = Rect::new(0, 0, size.0, size.1);
+        let mut terminal =
+            Self { shown: Buffer::empty(area), next: Buffer::empty(area), mouse, cursor: None };
+        terminal.again()?;
+        Ok(terminal)
+    }
+
+    /// Takes it again after it was left.
+    pub(super) fn again(&mut self) -> std::io::Result<()> {
+        let stdin = std::io::stdin();
+        {
+            let mut entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
+            if entered.is_none() {
+                *entered = Some(Raw::enter(stdin.as_fd())?);
+            }
+        }
+        write_all(ENTER);
+        self.set_mouse(self.mouse);
+        self.forget();
+        Ok(())
+    }
+
+    /// Gives it to somebody else for a while.
+    pub(super) fn leave(&self) {
+        restore();
+    }
+
+    /// Answers of the terminal to what somebody else asked are not typed by anybody.
+    pub(super) fn drop_input(&self) {
+        let _flushed = tcflush(std::io::stdin(), QueueSelector::IFlush);
+    }
+
+    pub(super) fn set_mouse(&mut self, on: bool) {
+        self.mouse = on;
+        write_all(if on { MOUSE_ON } else { MOUSE_OFF });
+    }
+
+    /// Nothing is known of what the terminal shows: the next frame is drawn whole, over what is there.
+    fn forget(&mut self) {
+        let size = size();
+        let area = Rect::new(0, 0, size.0, size.1);
+        // No frame holds such a cell, so that every one differs.
+        let mut strange = Cell::new("x");
+        strange.modifier = ratatui::style::Modifier::all();
+        self.shown = Buffer::filled(area, strange);
+        self.next = Buffer::empty(area);
+        self.cursor = None;
+    }
+
+    /// The size has changed. Columns and rows.
+    pub(super) fn resized(&mut self) -> (u16, u16) {
+        self.forget();
+        (self.next.area.width, self.next.area.height)
+    }
+
+    /// Draws a frame: only what differs from the last one, in one piece.
+    pub(super) fn draw(&mut self, render: impl FnOnce(&mut Buffer) -> Zones) -> Zones {
+        self.next.reset();
+        let zones = render(&mut self.next);
+        let changes = self.shown.diff(&self.next);
+        let cursor = (zones.typing, zones.cursor);
+        if changes.is_empty() && self.cursor == Some(cursor) {
+            return zones;
+        }
+        let mut bytes = b"\x1b[?2026h\x1b[?25l".to_vec();
+        {
+            let mut backend = CrosstermBackend::new(&mut bytes);
+            // Writing into memory does not fail.
+            let _drawn = backend.draw(changes.into_iter());
+            let _flushed = Backend::flush(&mut backend);
+        }
+        // The cursor is parked on what is selected, for those who have it read to them.
+        if let Some((x, y)) = zones.cursor {
+            let _moved = write!(bytes, "\x1b[{};{}H", y + 1, x + 1);
+        }
+        bytes.extend_from_slice(if zones.typing { b"\x1b[?25h".as_slice() } else { b"" });
+        bytes.extend_from_slice(b"\x1b[?2026l");
+        write_all(&bytes);
+        self.cursor = Some(cursor);
+        std::mem::swap(&mut self.shown, &mut self.next);
+        zones
+    }
+
+    /// Gives `text` to the clipboard of the terminal (OSC 52), through tmux too.
+    pub(super) fn copy(&self, text: &str, tmux: bool) {
+        use base64::Engine as _;
+        let code = base64::engine::general_purpose::STANDARD.encode(text);
+        write_all(format!("\x1b]52;c;{code}\x07").as_bytes());
+        if tmux {
+            write_all(format!("\x1bPtmux;\x1b\x1b]52;c;{code}\x07\x1b\\").as_bytes());
+        }
+    }
+}
+
+/// Columns and rows of the terminal; 80 by 24 when it does not know.
+pub(super) fn size() -> (u16, u16) {
+    let (rows, columns) =
+        tty::size(std::io::stdout()).or_else(|| tty::size(std::io::stdin())).unwrap_or((24, 80));
+    // No terminal is that large, and a buffer for it would be.
+    (columns.min(1000), rows.min(500))
+}

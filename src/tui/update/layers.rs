@@ -1,0 +1,469 @@
+//! Keys and news for what lies on top of the lists.
+
+use super::super::acts::{carry, join};
+use super::super::key::{Code, Key};
+use super::super::layer::{
+    Confirm, DEAF_MS, Layer, Page, PageKind, PageLine, Picker, PickerKind, Prompt, PromptKind, edit,
+    paste as paste_into,
+};
+use super::super::model::Model;
+use super::super::msg::Effect;
+use super::super::view::{page_height, terminal};
+use crate::config::edit::Edit;
+use crate::engine::request::Request;
+use crate::model::{Failure, Name, TripId};
+use crate::term::cells::Picture;
+
+type Effects = Vec<Effect>;
+
+/// What a layer wants after a key.
+enum Next {
+    Stay(Effects),
+    Close(Effects),
+}
+
+/// A key for the uppermost layer.
+pub(super) fn press(model: &mut Model, key: Key) -> Effects {
+    let Some(layer) = model.layers.pop() else { return Vec::new() };
+    let (layer, next) = match layer {
+        Layer::Sheet(mut sheet) => {
+            let next = sheet_key(model, &mut sheet, key);
+            (Layer::Sheet(sheet), next)
+        }
+        Layer::Confirm(confirm) => {
+            let next = confirm_key(model, &confirm, key);
+            (Layer::Confirm(confirm), next)
+        }
+        Layer::Prompt(mut prompt) => {
+            let next = prompt_key(model, &mut prompt, key);
+            (Layer::Prompt(prompt), next)
+        }
+        Layer::Picker(mut picker) => {
+            let next = picker_key(model, &mut picker, key);
+            (Layer::Picker(picker), next)
+        }
+        Layer::Page(mut page) => {
+            let next = page_key(model, &mut page, key);
+            (Layer::Page(page), next)
+        }
+        // Its keys go to the cube, as bytes; the leader comes as a message.
+        Layer::Terminal(terminal) => (Layer::Terminal(terminal), Next::Stay(Vec::new())),
+    };
+    match next {
+        Next::Stay(effects) => {
+            // What the key opened lies above.
+            let at =
+                model.layers.iter().position(|above| opened_by(above, &layer)).unwrap_or(model.layers.len());
+            model.layers.insert(at, layer);
+            effects
+        }
+        Next::Close(effects) => effects,
+    }
+}
+
+/// The prompt that a page opens lies above it.
+fn opened_by(above: &Layer, below: &Layer) -> bool {
+    matches!((above, below), (Layer::Prompt(Prompt { kind: PromptKind::Search, .. }), Layer::Page(_)))
+}
+
+fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key) -> Next {
+    let last = sheet.fields.len().saturating_sub(1);
+    match (key.code, key.ctrl) {
+        (Code::Esc, _) => return Next::Close(Vec::new()),
+        (Code::Enter, _) => {
+            return match (sheet.typed(), &sheet.plan) {
+                (Ok(typed), Some(Ok(_)) | None) if typed.detach => {
+                    Next::Close(carry(model, Request::Launch(Box::new(typed)), None, "launching"))
+                }
+                (Ok(typed), Some(Ok(_)) | None) => Next::Close(join(model, Request::Launch(Box::new(typed)))),
+                (Ok(_), Some(Err(failure))) => {
+                    let failure = failure.clone();
+                    model.fail(&failure);
+                    Next::Stay(Vec::new())
+                }
+                (Err(failure), _) => {
+                    model.fail(&failure);
+                    Next::Stay(Vec::new())
+                }
+            };
+        }
+        (Code::Up | Code::BackTab, _) | (Code::Char('p'), true) => {
+            sheet.at = sheet.at.checked_sub(1).unwrap_or(last)
+        }
+        (Code::Down | Code::Tab, _) | (Code::Char('n'), true) => {
+            sheet.at = if sheet.at == last { 0 } else { sheet.at + 1 }
+        }
+        (Code::PageDown, _) | (Code::Char('d'), true) => sheet.top += 5,
+        (Code::PageUp, _) => sheet.top = sheet.top.saturating_sub(5),
+        _ => {
+            let changed = match (key.code, sheet.field()) {
+                (_, Some(field)) => {
+                    let before = field.value().to_owned();
+                    edit(field, key) && field.value() != before
+                }
+                (Code::Left | Code::Char('h'), None) => sheet.turn(false),
+                (Code::Right | Code::Char('l' | ' '), None) => sheet.turn(true),
+                (Code::Up | Code::Char('k'), None) => {
+                    sheet.at = sheet.at.checked_sub(1).unwrap_or(last);
+                    false
+                }
+                (Code::Char('j'), None) => {
+                    sheet.at = if sheet.at == last { 0 } else { sheet.at + 1 };
+                    false
+                }
+                (Code::Char('q'), None) => return Next::Close(Vec::new()),
+                _ => false,
+            };
+            if changed {
+                return Next::Stay(ask(sheet));
+            }
+        }
+    }
+    Next::Stay(Vec::new())
+}
+
+/// Asks for the plan of the sheet on top.
+pub(in crate::tui) fn plan(model: &mut Model) -> Effects {
+    match model.layers.last_mut() {
+        Some(Layer::Sheet(sheet)) => ask(sheet),
+        _ => Vec::new(),
+    }
+}
+
+fn ask(sheet: &mut super::super::sheet::Sheet) -> Effects {
+    sheet.asked += 1;
+    sheet.top = 0;
+    match sheet.typed() {
+        Ok(typed) => {
+            sheet.plan = None;
+            vec![Effect::Plan(sheet.asked, Box::new(typed))]
+        }
+        Err(failure) => {
+            sheet.plan = Some(Err(failure));
+            Vec::new()
+        }
+    }
+}
+
+fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
+    if key.code == Code::Esc {
+        // To leave it is never wrong.
+        return Next::Close(Vec::new());
+    }
+    if model.now_ms < confirm.opened_ms + DEAF_MS {
+        return Next::Stay(Vec::new());
+    }
+    match key.code {
+        Code::Enter | Code::Char('q') => Next::Close(Vec::new()),
+        Code::Char(typed) if !key.ctrl && !key.alt => {
+            let Some(choice) = confirm.choices.iter().find(|choice| choice.key == typed) else {
+                return Next::Stay(Vec::new());
+            };
+            match (&choice.disabled, &choice.request) {
+                (Some(why), _) => {
+                    model.tell(super::Loud::Warn, format!("{}: {why}", choice.label), Vec::new());
+                    Next::Stay(Vec::new())
+                }
+                (None, None) => Next::Close(Vec::new()),
+                (None, Some(request)) => {
+                    let (row, verb) = about(request);
+                    Next::Close(carry(model, request.clone(), row, verb))
+                }
+            }
+        }
+        _ => Next::Stay(Vec::new()),
+    }
+}
+
+/// The row that a request is about, and what is being done to it.
+fn about(request: &Request) -> (Option<String>, &'static str) {
+    let id = |id: &TripId| Some(id.as_str().to_owned());
+    match request {
+        Request::Stop(cube) => (id(cube), "stopping"),
+        Request::Kill(cube) => (id(cube), "killing"),
+        Request::Remove(cube) => (id(cube), "removing"),
+        _ => (None, "working"),
+    }
+}
+
+fn prompt_key(model: &mut Model, prompt: &mut Prompt, key: Key) -> Next {
+    match key.code {
+        Code::Esc => Next::Close(Vec::new()),
+        Code::Enter => match answered(model, &prompt.kind, prompt.field.value().trim()) {
+            Ok(effects) => Next::Close(effects),
+            Err(failure) => {
+                prompt.error = Some(failure.message);
+                Next::Stay(Vec::new())
+            }
+        },
+        _ => {
+            if edit(&mut prompt.field, key) {
+                prompt.error = None;
+                if prompt.kind == PromptKind::Search {
+                    look_for(model, prompt.field.value().to_owned());
+                }
+            }
+            Next::Stay(Vec::new())
+        }
+    }
+}
+
+fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects, Failure> {
+    let name = || Name::parse(text).map_err(|error| Failure::usage(error.to_string()));
+    let request = match kind {
+        PromptKind::MachineCreate => Request::MachineCreate { name: name()?, edits: Vec::new() },
+        PromptKind::MachineRename(old) => Request::MachineRename { name: old.clone(), new: name()? },
+        PromptKind::MachineEdit(name) => {
+            Request::MachineEdit { name: name.clone(), edits: vec![setting(text)?] }
+        }
+        PromptKind::ProjectCreate => Request::ProjectCreate { machine: model.machine.clone(), name: name()? },
+        PromptKind::CubeRename(cube) => Request::Rename { cube: cube.clone(), name: name()? },
+        PromptKind::Exec(cube) => {
+            let argv = shell_words::split(text).map_err(|error| Failure::usage(error.to_string()))?;
+            if argv.is_empty() {
+                return Err(Failure::usage("there is nothing to run"));
+            }
+            return Ok(join(model, Request::Exec { cube: cube.clone(), argv }));
+        }
+        PromptKind::Search => {
+            look_for(model, text.to_owned());
+            return Ok(Vec::new());
+        }
+    };
+    if let Request::ProjectCreate { name, .. } | Request::MachineCreate { name, .. } = &request {
+        // It is selected as soon as it is there.
+        model.expected = Some((model.focus, name.to_string()));
+    }
+    Ok(carry(model, request, None, "working"))
+}
+
+/// `net=none`, `memory=512M`, `entry=make run`, `env.KEY=value`; nothing after the sign takes it away.
+fn setting(text: &str) -> Result<Edit, Failure> {
+    let how =
+        || Failure::usage("write key=value: `net=none`, `memory=512M`, `entry=make run`, `env.KEY=value`");
+    let (key, value) = text.split_once('=').ok_or_else(how)?;
+    let (key, value) = (key.trim(), value.trim());
+    if value.is_empty() {
+        return Ok(Edit::Unset(key.to_owned()));
+    }
+    if let Some(variable) = key.strip_prefix("env.") {
+        let variable =
+            crate::model::EnvVar::new(variable, value).map_err(|error| Failure::usage(error.to_string()))?;
+        return Ok(Edit::Env(variable));
+    }
+    if key == "entry" {
+        return Ok(Edit::Entry(
+            shell_words::split(value).map_err(|error| Failure::usage(error.to_string()))?,
+        ));
+    }
+    let known = crate::config::machine::machine_keys();
+    match known.iter().find(|known| **known == key) {
+        Some(key) => Ok(Edit::Set { key, value: value.to_owned() }),
+        None => {
+            let near =
+                crate::config::error::nearest(key, &known).map(|near| format!(" (did you mean `{near}`?)"));
+            let key = crate::model::sanitize::printable(key);
+            Err(Failure::usage(format!("`{key}` is no setting{}", near.unwrap_or_default())))
+        }
+    }
+}
+
+fn picker_key(model: &mut Model, picker: &mut Picker, key: Key) -> Next {
+    let count = picker.shown().len();
+    let step = |by: isize, at: usize| at.saturating_add_signed(by).min(count.saturating_sub(1));
+    match (key.code, key.ctrl) {
+        (Code::Esc, _) => {
+            return Next::Close(match &picker.kind {
+                PickerKind::Theme(before) => vec![Effect::Theme(before.clone())],
+                PickerKind::Command => Vec::new(),
+            });
+        }
+        (Code::Up, _) | (Code::Char('p'), true) => picker.at = step(-1, picker.at),
+        (Code::Down | Code::Tab, _) | (Code::Char('n'), true) => picker.at = step(1, picker.at),
+        (Code::PageUp, _) => picker.at = step(-10, picker.at),
+        (Code::PageDown, _) => picker.at = step(10, picker.at),
+        (Code::Enter, _) => {
+            let Some(item) = picker.shown().get(picker.at).map(|item| (*item).clone()) else {
+                return Next::Stay(Vec::new());
+            };
+            return match (&picker.kind, item.disabled) {
+                (_, Some(why)) => {
+                    model.tell(super::Loud::Warn, format!("{}: {why}", item.title), Vec::new());
+                    Next::Stay(Vec::new())
+                }
+                (PickerKind::Command, None) => Next::Close(super::give_named(model, &item.id)),
+                (PickerKind::Theme(_), None) => Next::Close(vec![Effect::KeepTheme(item.id)]),
+            };
+        }
+        _ => {
+            if edit(&mut picker.field, key) {
+                picker.at = 0;
+            }
+        }
+    }
+    fit_picker(model, picker);
+    let shown = picker.shown().get(picker.at).map(|item| item.id.clone());
+    match (&picker.kind, shown) {
+        (PickerKind::Theme(_), Some(id)) if id != model.setup.theme => Next::Stay(vec![Effect::Theme(id)]),
+        _ => Next::Stay(Vec::new()),
+    }
+}
+
+fn fit_picker(model: &Model, picker: &mut Picker) {
+    let height = super::super::view::picker::height(model.size);
+    picker.top = picker.top.clamp((picker.at + 1).saturating_sub(height), picker.at);
+}
+
+fn page_key(model: &mut Model, page: &mut Page, key: Key) -> Next {
+    let height = page_height(model.size);
+    let end = page.lines.len().saturating_sub(height);
+    match (key.code, key.ctrl) {
+        (Code::Esc | Code::Char('q'), false) => return Next::Close(vec![Effect::EndPage]),
+        (Code::Down | Code::Char('j'), false) => page.top += 1,
+        (Code::Up | Code::Char('k'), false) => back(page, 1, end),
+        (Code::PageDown | Code::Char(' '), false) | (Code::Char('d' | 'f'), true) => page.top += height,
+        (Code::PageUp, false) | (Code::Char('u' | 'b'), true) => back(page, height, end),
+        (Code::Home | Code::Char('g'), false) => back(page, usize::MAX, end),
+        (Code::End | Code::Char('G'), false) => page.top = end,
+        (Code::Char('w'), false) => page.wrap = !page.wrap,
+        (Code::Char('t'), false) => page.times = !page.times,
+        (Code::Char('n'), false) => find(page, true, height),
+        (Code::Char('N'), false) => find(page, false, height),
+        (Code::Char('y'), false) => {
+            let text: Vec<&str> = page
+                .lines
+                .iter()
+                .skip(page.top.min(end))
+                .take(height)
+                .map(|line| line.text.as_str())
+                .collect();
+            return Next::Stay(vec![Effect::Copy(text.join("\n"))]);
+        }
+        (Code::Char('/'), false) => {
+            let field = tui_input::Input::new(page.search.clone());
+            model.layers.push(Layer::Prompt(Prompt { kind: PromptKind::Search, field, error: None }));
+        }
+        _ => {}
+    }
+    page.top = page.top.min(end);
+    if page.top == end && matches!(page.kind, PageKind::Log(_)) {
+        (page.follow, page.unseen) = (true, 0);
+    }
+    Next::Stay(Vec::new())
+}
+
+fn back(page: &mut Page, by: usize, end: usize) {
+    page.top = page.top.min(end).saturating_sub(by);
+    if end > 0 {
+        page.follow = false;
+    }
+}
+
+fn look_for(model: &mut Model, text: String) {
+    let height = page_height(model.size);
+    let Some(page) = model.layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Page(page) => Some(page),
+        _ => None,
+    }) else {
+        return;
+    };
+    page.search = text;
+    find_from(page, page.top, true, height);
+}
+
+fn find(page: &mut Page, forward: bool, height: usize) {
+    let from = if forward { page.top + 1 } else { page.top.saturating_sub(1) };
+    find_from(page, from, forward, height);
+}
+
+fn find_from(page: &mut Page, from: usize, forward: bool, height: usize) {
+    if page.search.is_empty() {
+        return;
+    }
+    let search = page.search.to_lowercase();
+    let has = |at: &usize| page.lines.get(*at).is_some_and(|line| line.text.to_lowercase().contains(&search));
+    let found = if forward { (from..page.lines.len()).find(has) } else { (0..=from).rev().find(has) };
+    if let Some(at) = found {
+        page.top = at.min(page.lines.len().saturating_sub(height));
+        page.follow = false;
+    }
+}
+
+/// A paste: into a field, else nowhere. Nothing in it is a key.
+pub(super) fn paste(model: &mut Model, text: &str) -> Effects {
+    let filtering = model.filtering && model.layers.is_empty();
+    if filtering {
+        let mut field = tui_input::Input::new(model.list().filter.clone());
+        paste_into(&mut field, text);
+        model.list_mut().filter = field.value().chars().take(200).collect();
+        return Vec::new();
+    }
+    match model.layers.last_mut() {
+        Some(Layer::Prompt(prompt)) => paste_into(&mut prompt.field, text),
+        Some(Layer::Picker(picker)) => paste_into(&mut picker.field, text),
+        Some(Layer::Sheet(sheet)) => {
+            if let Some(field) = sheet.field() {
+                paste_into(field, text);
+                return ask(sheet);
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// The screen has another size: so has the terminal of a cube that is typed into.
+pub(super) fn resized(model: &mut Model) -> Effects {
+    let area = terminal::area(&model.layout());
+    match model.layers.last() {
+        Some(Layer::Terminal(terminal)) if !model.layout().too_small => vec![Effect::Enter {
+            id: terminal.id.clone(),
+            rows: area.height.max(1),
+            cols: area.width.max(2),
+            take_over: false,
+        }],
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn picture(model: &mut Model, id: &TripId, picture: &Result<Picture, String>) {
+    if let Some(Layer::Terminal(terminal)) = model.layers.last_mut()
+        && terminal.id == *id
+    {
+        match picture {
+            Ok(picture) => terminal.picture = Some(picture.clone()),
+            Err(why) => terminal.problem = Some(why.clone()),
+        }
+    }
+}
+
+pub(super) fn writer(model: &mut Model, writes: bool) {
+    if let Some(Layer::Terminal(terminal)) = model.layers.last_mut() {
+        terminal.writer = Some(writes);
+    }
+}
+
+pub(super) fn lines(model: &mut Model, lines: Vec<PageLine>) {
+    let height = page_height(model.size);
+    for layer in &mut model.layers {
+        if let Layer::Page(page) = layer
+            && matches!(page.kind, PageKind::Log(_) | PageKind::Command(_))
+        {
+            page.add(lines);
+            if page.follow {
+                page.top = page.lines.len().saturating_sub(height);
+            }
+            return;
+        }
+    }
+}
+
+/// The size of what a question is about has become known.
+pub(super) fn measured(model: &mut Model, what: &str, size: &str) {
+    if let Some(Layer::Confirm(confirm)) = model.layers.last_mut()
+        && confirm.measures.as_deref() == Some(what)
+    {
+        confirm.lines.insert(0, format!("{size} would go"));
+        confirm.measures = None;
+    }
+}

@@ -1,0 +1,214 @@
+//! The detail of a cube: what it is, what is in force, what it uses, and what its terminal shows.
+
+use ratatui::layout::Rect;
+
+use super::super::model::Model;
+use super::super::role::{Line, Role, labelled, line};
+use super::super::text::{clean, fit, wrap};
+use super::super::world::{CubeItem, Samples};
+use super::boxes::Brush;
+use super::picture;
+use crate::engine::ending::ending;
+use crate::model::words::{age, command};
+use crate::model::{ByteSize, CubeRecord, Enforcement, Keep};
+
+pub(super) fn draw(model: &Model, cube: &CubeItem, brush: &mut Brush<'_>, area: Rect) {
+    let title = format!("cube {} {}", cube.id.short(), cube.title());
+    let outer = brush.frame(area, false, &line(Role::Strong, title), "");
+    let inside = Rect { x: outer.x + 1, width: outer.width.saturating_sub(2), ..outer };
+    let Some(record) = cube.good() else {
+        let why = cube.record.as_ref().err().cloned().unwrap_or_default();
+        let lines: Vec<Line> =
+            wrap(&why, usize::from(inside.width)).into_iter().map(|text| line(Role::Error, text)).collect();
+        return brush.lines(inside, &lines);
+    };
+    let mut lines = facts(model, cube, record, usize::from(inside.width));
+    lines.extend(badge(brush, record, inside.width));
+    if cube.runs() {
+        lines.extend(plots(model, cube, brush, inside.width));
+    }
+    // A low box keeps half of its room for what the terminal shows.
+    let keep = if cube.runs() { usize::from(inside.height) / 2 } else { 0 };
+    lines.truncate(usize::from(inside.height).saturating_sub(keep).max(3));
+    brush.lines(inside, &lines);
+    let used = u16::try_from(lines.len()).unwrap_or(u16::MAX);
+    if cube.runs() && inside.height > used + 2 {
+        let rest = Rect { y: inside.y + used, height: inside.height - used, ..inside };
+        peek(model, cube, record, brush, rest);
+    }
+}
+
+fn facts(model: &Model, cube: &CubeItem, record: &CubeRecord, width: usize) -> Vec<Line> {
+    let glyphs = "·";
+    let mut lines = Vec::new();
+    let since = age(model.now_ms.saturating_sub(record.created_unix_ms));
+    let (role, state) = match (&record.exit, cube.runs()) {
+        (_, true) => (Role::Running, format!("{} for {since}", record.state.word())),
+        (Some(exit), false) => {
+            let role = if exit.code == 0 { Role::Exited } else { Role::Failed };
+            (role, format!("{} {} after {}", record.state.word(), exit.code, age(millis(exit.ran))))
+        }
+        (None, false) => (Role::Failed, record.state.word().to_owned()),
+    };
+    let kept = match record.keep {
+        Keep::Durable => "kept",
+        Keep::Throwaway if record.ephemeral => "throwaway, its home too",
+        Keep::Throwaway => "throwaway",
+    };
+    lines.push(vec![
+        (Role::Dim, format!("{:<10}", "state")),
+        (role, state),
+        (Role::Dim, format!(" {glyphs} {kept}")),
+    ]);
+    if let Some(why) = record.exit.as_ref().filter(|_| !cube.runs()).and_then(ending) {
+        lines.extend(wrap(&why, width).into_iter().take(3).map(|text| line(Role::Error, text)));
+    }
+    let place =
+        record.project.as_deref().map(|project| format!(" {glyphs} {}", clean(project))).unwrap_or_default();
+    lines.push(labelled(
+        "on",
+        Role::Text,
+        format!("{} {glyphs} image {}{place}", record.machine, clean(&record.image.to_string())),
+    ));
+    lines.push(labelled("runs", Role::Text, fit(&clean(&command(&record.argv)), width.saturating_sub(10))));
+    lines.push(labelled(
+        "confined",
+        Role::Text,
+        format!(
+            "{} {glyphs} net {} {glyphs} user {} {glyphs} seccomp {}",
+            record.jail, record.net, record.user, record.seccomp
+        ),
+    ));
+    lines
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the kernel was seen to apply: read back by the keeper, not what was asked for.
+fn badge(brush: &Brush<'_>, record: &CubeRecord, width: u16) -> Vec<Line> {
+    let glyphs = brush.look.glyphs;
+    if record.layers.is_empty() {
+        return vec![labelled("in force", Role::Partial, "nothing was read back yet")];
+    }
+    let whole = record.layers.iter().filter(|status| status.enforcement.is_full()).count();
+    let all = record.layers.len();
+    let mut head = vec![(Role::Dim, format!("{:<10}", "in force"))];
+    if whole == all {
+        head.push((Role::Full, format!("{} all {all} layers", glyphs.full)));
+    } else {
+        head.push((Role::Partial, format!("{} {whole} of {all} layers", glyphs.partial)));
+    }
+    let mut lines = vec![head];
+    let mut row: Line = vec![(Role::Dim, " ".repeat(10))];
+    let mut used = 10;
+    for status in &record.layers {
+        let (role, sign) = match &status.enforcement {
+            Enforcement::Full(_) => (Role::Full, glyphs.full),
+            Enforcement::Partial(_) => (Role::Partial, glyphs.partial),
+            Enforcement::None(_) => (Role::Missing, glyphs.missing),
+        };
+        let why = if status.enforcement.is_full() {
+            String::new()
+        } else {
+            format!("({}) ", clean(status.enforcement.detail()))
+        };
+        let text = format!("{sign}{} {why}", status.layer.word());
+        let wide = super::super::text::width(&text);
+        if used + wide > usize::from(width) && row.len() > 1 {
+            lines.push(std::mem::replace(&mut row, vec![(Role::Dim, " ".repeat(10))]));
+            used = 10;
+        }
+        used += wide;
+        row.push((role, text));
+    }
+    lines.push(row);
+    lines
+}
+
+fn plots(model: &Model, cube: &CubeItem, brush: &Brush<'_>, width: u16) -> Vec<Line> {
+    let none = Samples::default();
+    let samples = model.samples.get(cube.id.as_str()).unwrap_or(&none);
+    let room = usize::from(width.saturating_sub(26)).min(60);
+    let cpu = samples.cpu.last().map_or_else(|| "—".to_owned(), |cpu| format!("{cpu}%"));
+    let memory = samples.memory.last().map_or_else(|| "—".to_owned(), |bytes| size(*bytes));
+    let most = samples.memory.iter().copied().max().unwrap_or(0);
+    let mut lines = vec![
+        plot(brush, "cpu", &cpu, &samples.cpu, 100.max(samples.cpu.iter().copied().max().unwrap_or(0)), room),
+        plot(brush, "memory", &memory, &samples.memory, (most + most / 4).max(1), room),
+    ];
+    if let Some(usage) = &samples.last {
+        let others = samples.viewers.saturating_sub(1);
+        let watch = if others > 0 { format!(" · {others} attached") } else { String::new() };
+        lines.push(labelled(
+            "inside",
+            Role::Text,
+            format!("{} processes, {} threads{watch}", usage.processes, usage.threads),
+        ));
+    }
+    lines
+}
+
+/// Bytes with one figure after the point.
+fn size(bytes: u64) -> String {
+    // Whole tenths of a mebibyte are exact enough for a plot's number.
+    match bytes {
+        0..10_240 => ByteSize::bytes(bytes).to_string(),
+        10_240..1_048_576 => format!("{}K", bytes / 1024),
+        1_048_576..1_073_741_824 => format!("{}.{}M", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
+        _ => format!("{}.{}G", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30),
+    }
+}
+
+fn plot(brush: &Brush<'_>, label: &str, number: &str, values: &[u64], most: u64, room: usize) -> Line {
+    let bars = brush.look.glyphs.bars;
+    let mut line: Line = vec![(Role::Dim, format!("{label:<10}")), (Role::Strong, format!("{number:>8}  "))];
+    for value in values.iter().skip(values.len().saturating_sub(room)) {
+        let part = usize::try_from(value.saturating_mul(8) / most.max(1)).unwrap_or(7).min(7);
+        let role = match part {
+            0..4 => Role::Low,
+            4..7 => Role::Mid,
+            _ => Role::High,
+        };
+        let begun = line.len() > 2;
+        match line.last_mut() {
+            Some((last, text)) if begun && *last == role => text.push_str(bars[part]),
+            _ => line.push((role, bars[part].to_owned())),
+        }
+    }
+    line
+}
+
+fn peek(model: &Model, cube: &CubeItem, record: &CubeRecord, brush: &mut Brush<'_>, area: Rect) {
+    let across = brush.look.glyphs.border[4];
+    let shown = model.peek.as_ref().filter(|peek| peek.id == cube.id.as_str());
+    let title =
+        match shown.and_then(|peek| peek.picture.as_ref().ok()).and_then(|picture| picture.title.clone()) {
+            Some(title) => format!("terminal: {title}"),
+            None => "terminal".to_owned(),
+        };
+    let title = fit(&title, usize::from(area.width).saturating_sub(6));
+    let rest = usize::from(area.width).saturating_sub(super::super::text::width(&title) + 4);
+    let rule = vec![
+        (Role::Border, across.repeat(2)),
+        (Role::Title, format!(" {title} ")),
+        (Role::Border, across.repeat(rest)),
+    ];
+    brush.line(Rect { height: 1, ..area }, &rule);
+    let inside = Rect { y: area.y + 1, height: area.height - 1, ..area };
+    match shown.map(|peek| &peek.picture) {
+        Some(Ok(shown)) => {
+            picture::draw(brush, inside, shown);
+        }
+        Some(Err(why)) => {
+            brush.text(Rect { height: 1, ..inside }, Role::Dim, &clean(why));
+        }
+        None if record.tty => {
+            brush.text(Rect { height: 1, ..inside }, Role::Dim, "looking…");
+        }
+        None => {
+            brush.text(Rect { height: 1, ..inside }, Role::Dim, "no terminal: l shows its log");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A connection to one cube's keeper, in a thread of its own: its screen as pictures, its figures once a second, and
+//! what is typed into it. However much a cube prints, the loop gets a picture thirty times a second at most.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::mailbox::{Bell, Mailbox};
+use super::msg::Msg;
+use super::watch::timespec;
+use crate::engine::client::{Client, Heard};
+use crate::keeper::protocol::{Answer, Ask, Kind};
+use crate::model::TripId;
+use crate::term::Screen;
+
+/// Between two pictures.
+const FRAME: Duration = Duration::from_millis(33);
+/// Between two questions for the figures.
+const FIGURES: Duration = Duration::from_secs(1);
+/// A keeper that takes longer does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After which it is asked again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Bytes that are read between two pictures; a cube that prints more waits, or misses some: its keeper paints again.
+const GULP: usize = 1 << 20;
+
+enum Order {
+    Input(Vec<u8>),
+    Resize(u16, u16),
+    End,
+}
+
+/// How a cube is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Mode {
+    /// Only seen; its screen, if it has a terminal.
+    Watch { tty: bool },
+    /// Typed into.
+    Type { rows: u16, cols: u16, take_over: bool },
+}
+
+/// The thread's owner.
+pub(super) struct Viewer {
+    pub(super) id: TripId,
+    orders: Sender<Order>,
+    bell: Bell,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Viewer {
+    pub(super) fn start(socket: PathBuf, id: TripId, mode: Mode, mailbox: Mailbox) -> std::io::Result<Self> {
+        let (orders, received) = channel();
+        let bell = Bell::new()?;
+        let (own, cube) = (bell.clone(), id.clone());
+        let thread = std::thread::Builder::new().name("viewer".into()).spawn(move || {
+            let mut session = Session { socket, id: cube, mode, orders: received, bell: own, mailbox };
+            session.run();
+        })?;
+        Ok(Self { id, orders, bell, thread: Some(thread) })
+    }
+
+    pub(super) fn type_in(&self, bytes: Vec<u8>) {
+        let _sent = self.orders.send(Order::Input(bytes));
+        self.bell.ring();
+    }
+
+    pub(super) fn resize(&self, rows: u16, cols: u16) {
+        let _sent = self.orders.send(Order::Resize(rows, cols));
+        self.bell.ring();
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let _sent = self.orders.send(Order::End);
+        self.bell.ring();
+        // It ends by itself within its patience; waiting for a keeper that hangs would hang the screen.
+        drop(self.thread.take());
+    }
+}
+
+struct Session {
+    socket: PathBuf,
+    id: TripId,
+    mode: Mode,
+    orders: Receiver<Order>,
+    bell: Bell,
+    mailbox: Mailbox,
+}
+
+enum Over {
+    /// Nobody wants it any more.
+    Ended,
+    /// The cube has ended.
+    Exited,
+    /// The keeper is gone or does not answer.
+    Lost(String),
+}
+
+impl Session {
+    fn run(&mut self) {
+        loop {
+            match self.connected() {
+                Over::Ended => return,
+                Over::Exited => {
+                    self.mailbox.picture(&self.id, Err("it has ended".into()));
+                    if matches!(self.mode, Mode::Type { .. }) {
+                        self.mailbox.send(Msg::Left);
+                    }
+                    return;
+                }
+                Over::Lost(why) => {
+                    let seconds = RETRY.as_secs();
+                    self.mailbox.picture(&self.id, Err(format!("{why}: trying again in {seconds} s")));
+                    if self.rest(RETRY) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sleeps unless it is told to end; true then.
+    fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let _woken = poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], Some(&timespec(left)));
+            self.bell.hush();
+            loop {
+                match self.orders.try_recv() {
+                    Ok(Order::End) | Err(TryRecvError::Disconnected) => return true,
+                    Ok(_) => {}
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self) -> Over {
+        let lost = |failure: crate::model::Failure| Over::Lost(failure.to_string());
+        let mut client = match Client::connect_within(&self.socket, [None, None, None], Some(PATIENCE)) {
+            Ok(client) => client,
+            Err(_) => return Over::Lost("its keeper does not answer".into()),
+        };
+        let (ask, mut sees) = match self.mode {
+            Mode::Watch { tty } => (Ask::Attach { rows: 0, cols: 0, write: false, take_over: false }, tty),
+            Mode::Type { rows, cols, take_over } => {
+                (Ask::Attach { rows, cols, write: true, take_over }, true)
+            }
+        };
+        // Who watches pipes would hold the cube back: of those only the figures are asked for.
+        if sees && let Err(failure) = client.ask(&ask) {
+            return lost(failure);
+        }
+        let mut screen = Screen::new(24, 80, 0);
+        let (mut dirty, mut drawn, mut gulped) = (false, Instant::now() - FRAME, 0);
+        let mut asked: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if asked.is_none_or(|at| now >= at + FIGURES) {
+                asked = Some(now);
+                if let Err(failure) = client.ask(&Ask::Status) {
+                    return lost(failure);
+                }
+            }
+            if dirty && now >= drawn + FRAME {
+                let _replies = screen.flush_sync();
+                self.mailbox.picture(&self.id, Ok(screen.picture()));
+                (dirty, drawn, gulped) = (false, now, 0);
+            }
+            let next = asked.map_or(now, |at| at + FIGURES);
+            let next = if dirty { next.min(drawn + FRAME) } else { next };
+            let full = gulped >= GULP;
+            let mut fds = [
+                PollFd::new(&self.bell, PollFlags::IN),
+                PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN),
+            ];
+            let count = if full { 1 } else { 2 };
+            let _woken = poll(&mut fds[..count], Some(&timespec(next.saturating_duration_since(now))));
+            let heard = count == 2 && !fds[1].revents().is_empty();
+            if !fds[0].revents().is_empty() {
+                self.bell.hush();
+                match self.obey(&mut client, &mut screen) {
+                    Ok(true) => return Over::Ended,
+                    Ok(false) => {}
+                    Err(why) => return Over::Lost(why),
+                }
+            }
+            if heard {
+                match client.fill() {
+                    Ok(count) if count > 0 => gulped += count,
+                    _ => return Over::Lost("its keeper is gone".into()),
+                }
+            }
+            loop {
+                match client.take() {
+                    Ok(Some(Heard::Output(bytes))) => {
+                        // The keeper answers the cube's questions, not we.
+                        let _replies = screen.feed(&bytes);
+                        dirty = true;
+                    }
+                    Ok(Some(Heard::Answer(answer))) => match answer {
+                        Answer::Attached { tty, writer, rows, cols } => {
+                            sees = tty;
+                            if rows > 0 {
+                                screen.resize(rows, cols);
+                            }
+                            dirty = sees;
+                            self.mailbox.send(Msg::Writer(writer));
+                        }
+                        Answer::Resized { rows, cols } => {
+                            screen.resize(rows, cols);
+                            dirty = true;
+                        }
+                        Answer::WriterLost => {
+                            self.mailbox.send(Msg::Writer(false));
+                        }
+                        Answer::Status(status) => {
+                            let id = self.id.clone();
+                            self.mailbox.send(Msg::Usage(id, status.usage, status.viewers));
+                        }
+                        Answer::Exited(_) => return Over::Exited,
+                        Answer::Refused { message, .. } => return Over::Lost(message),
+                        _ => {}
+                    },
+                    Ok(Some(Heard::ErrorOutput(_))) => {}
+                    Ok(None) => break,
+                    Err(_) => return Over::Lost("its keeper broke the protocol".into()),
+                }
+            }
+        }
+    }
+
+    /// True when it is to end.
+    fn obey(&mut self, client: &mut Client, screen: &mut Screen) -> Result<bool, String> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Input(bytes)) => {
+                    client.send(Kind::Input, &bytes).map_err(|error| error.to_string())?
+                }
+                Ok(Order::Resize(rows, cols)) => {
+                    if let Mode::Type { rows: r, cols: c, .. } = &mut self.mode {
+                        (*r, *c) = (rows, cols);
+                    }
+                    // The others are told by the keeper.
+                    screen.resize(rows, cols);
+                    client.ask(&Ask::Resize { rows, cols }).map_err(|failure| failure.to_string())?;
+                }
+                Ok(Order::End) | Err(TryRecvError::Disconnected) => return Ok(true),
+                Err(TryRecvError::Empty) => return Ok(false),
+            }
+        }
+    }
+}
