@@ -18,25 +18,38 @@ use rustix::mount::{
 
 use super::prepare::{Bind, Prepared, Source, Upper};
 use super::step::{At, Failed, Step};
+use super::taken_out::{Part, taken_out};
 use crate::host::sys::mount_setattr;
 use crate::plan::launch::FileIdentity;
 
-const NOSUID_NODEV: MountAttrFlags =
-    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const ANY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// `nosuid`, which every mount has.
+fn nosuid() -> MountAttrFlags {
+    if taken_out(Part::NoSuid) { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_NOSUID }
+}
+
+/// And `nodev`, which every mount outside /dev has.
+fn nosuid_nodev() -> MountAttrFlags {
+    if taken_out(Part::NoDev) { nosuid() } else { nosuid() | MountAttrFlags::MOUNT_ATTR_NODEV }
+}
 
 /// Opens an absolute path of the host without following any link, and compares it with `identity`.
 fn open_source(path: &CStr, identity: Option<FileIdentity>) -> Result<OwnedFd, Errno> {
     let fd = openat2(
         rustix::fs::CWD,
         path,
-        ANY,
+        if taken_out(Part::Identity) { OFlags::PATH | OFlags::CLOEXEC } else { ANY },
         Mode::empty(),
-        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        if taken_out(Part::Identity) {
+            ResolveFlags::empty()
+        } else {
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+        },
     )?;
-    if let Some(expected) = identity {
+    if let Some(expected) = identity.filter(|_| !taken_out(Part::Identity)) {
         let stat = fstat(&fd)?;
         if !same(&stat, expected) {
             return Err(Errno::STALE);
@@ -152,18 +165,24 @@ fn open_target(
     prefixes: &[std::ffi::CString],
     directory: bool,
 ) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let followed = taken_out(Part::TargetLinks);
+    let resolve = if followed {
+        ResolveFlags::empty()
+    } else {
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+    };
     let Some((last, above)) = prefixes.split_last() else {
         return Err(Errno::INVAL);
     };
+    let no_links = |flags: OFlags| if followed { flags.difference(OFlags::NOFOLLOW) } else { flags };
     for prefix in above {
-        match openat2(root, prefix.as_c_str(), DIRECTORY, Mode::empty(), resolve) {
+        match openat2(root, prefix.as_c_str(), no_links(DIRECTORY), Mode::empty(), resolve) {
             Ok(_) => {}
             Err(Errno::NOENT) => mkdirat(root, prefix.as_c_str(), Mode::from(0o755))?,
             Err(errno) => return Err(errno),
         }
     }
-    let flags = if directory { DIRECTORY } else { ANY };
+    let flags = no_links(if directory { DIRECTORY } else { ANY });
     match openat2(root, last.as_c_str(), flags, Mode::empty(), resolve) {
         Err(Errno::NOENT) if directory => mkdirat(root, last.as_c_str(), Mode::from(0o755))?,
         Err(Errno::NOENT) => {
@@ -326,7 +345,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
         }
     };
     let root =
-        overlay(lower_trees.iter().flatten(), upper_path.as_c_str(), work_path.as_c_str(), NOSUID_NODEV)
+        overlay(lower_trees.iter().flatten(), upper_path.as_c_str(), work_path.as_c_str(), nosuid_nodev())
             .at(Step::Overlay)?;
     attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
         .at(Step::Overlay)?;
@@ -339,8 +358,11 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
             writable_tree(opened, scratch.as_fd(), disk.as_ref(), index, target.as_fd())
                 .at_index(Step::SystemTree, index)?;
         } else {
-            set_attributes(opened.as_fd(), NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)
-                .at_index(Step::SystemTree, index)?;
+            let mut attributes = nosuid_nodev();
+            if !taken_out(Part::SystemReadOnly) {
+                attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+            }
+            set_attributes(opened.as_fd(), attributes).at_index(Step::SystemTree, index)?;
             attach(opened.as_fd(), target.as_fd()).at_index(Step::SystemTree, index)?;
         }
     }
@@ -355,6 +377,13 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<OwnedFd, Failed> {
         mount_bind(bind, opened.as_fd(), in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
     }
 
+    if taken_out(Part::OldRoot) {
+        rustix::process::fchdir(&root).at(Step::Pivot)?;
+        mkdirat(&root, c"oldroot", Mode::from(0o755)).at(Step::Pivot)?;
+        rustix::process::pivot_root(c".", c"oldroot").at(Step::Pivot)?;
+        rustix::process::chdir(c"/").at(Step::Pivot)?;
+        return Ok(host_root);
+    }
     rustix::process::fchdir(&root).at(Step::Pivot)?;
     rustix::process::pivot_root(c".", c".").at(Step::Pivot)?;
     // The old root now lies over the new one. It is entered by descriptor, because "." alone would
@@ -370,11 +399,13 @@ pub const MAX_TREES: usize = 64;
 
 fn scratch(size: &CStr, inodes: &CStr) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), c"size", size)?;
-    fsconfig_set_string(context.as_fd(), c"nr_inodes", inodes)?;
+    if !taken_out(Part::TmpfsSize) {
+        fsconfig_set_string(context.as_fd(), c"size", size)?;
+        fsconfig_set_string(context.as_fd(), c"nr_inodes", inodes)?;
+    }
     fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
     fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, NOSUID_NODEV)
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, nosuid_nodev())
 }
 
 fn make_and_open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
@@ -417,7 +448,7 @@ fn writable_tree(
     };
     let (upper, work) = (open(name(1)?)?, open(name(2)?)?);
     let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-    let mount = overlay(std::iter::once(lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+    let mount = overlay(std::iter::once(lower), upper.as_c_str(), work.as_c_str(), nosuid_nodev())?;
     attach(mount.as_fd(), target)
 }
 
@@ -439,16 +470,22 @@ fn share(
 
 fn proc(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>) -> Result<(), Failed> {
     let mount = || -> Result<(), Errno> {
+        if taken_out(Part::PidNs) {
+            return host_in_place(root, c"/proc", c"proc");
+        }
         let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(context.as_fd())?;
         let proc = fsmount(
             context.as_fd(),
             FsMountFlags::FSMOUNT_CLOEXEC,
-            NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            nosuid_nodev() | MountAttrFlags::MOUNT_ATTR_NOEXEC,
         )?;
         attach(proc.as_fd(), open_in(root, c"proc", DIRECTORY)?.as_fd())
     };
     mount().at(Step::Proc)?;
+    if taken_out(Part::ProcCovers) {
+        return Ok(());
+    }
     let empty_file = openat(
         scratch,
         c"empty-file",
@@ -469,6 +506,12 @@ fn proc(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The host's own folder where the cube should have one of its own: for counter-proofs.
+fn host_in_place(root: BorrowedFd<'_>, path: &CStr, target: &CStr) -> Result<(), Errno> {
+    let tree = clone_tree(open_source(path, None)?.as_fd())?;
+    attach(tree.as_fd(), open_in(root, target, DIRECTORY)?.as_fd())
+}
+
 /// Covers `name` with a read-only copy of `with`, or of itself. What is not there needs no cover.
 fn cover(root: BorrowedFd<'_>, name: &CStr, with: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
     let target = match open_in(root, name, ANY) {
@@ -479,15 +522,18 @@ fn cover(root: BorrowedFd<'_>, name: &CStr, with: Option<BorrowedFd<'_>>) -> std
     let tree = clone_tree(with.unwrap_or(target.as_fd()))?;
     set_attributes(
         tree.as_fd(),
-        NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        nosuid_nodev() | MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     )?;
     Ok(attach(tree.as_fd(), target.as_fd())?)
 }
 
 fn dev(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>, devices: &[Option<OwnedFd>]) -> Result<(), Failed> {
+    if taken_out(Part::Dev) {
+        return host_in_place(root, c"/dev", c"dev").at(Step::Dev);
+    }
     for (index, (_, target)) in DEVICES.iter().enumerate() {
         let Some(tree) = &devices[index] else { continue };
-        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+        set_attributes(tree.as_fd(), nosuid() | MountAttrFlags::MOUNT_ATTR_NOEXEC)
             .at_index(Step::Dev, index)?;
         let target = open_in(root, target, ANY).at_index(Step::Dev, index)?;
         attach(tree.as_fd(), target.as_fd()).at_index(Step::Dev, index)?;
@@ -501,7 +547,7 @@ fn dev(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>, devices: &[Option<OwnedFd>
         let mount = fsmount(
             context.as_fd(),
             FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            nosuid() | MountAttrFlags::MOUNT_ATTR_NOEXEC,
         )?;
         attach(mount.as_fd(), open_in(root, c"dev/pts", DIRECTORY)?.as_fd())
     };
@@ -517,7 +563,7 @@ fn mount_bind(
     index: usize,
 ) -> Result<(), Failed> {
     let target = open_target(root, &bind.target, bind.directory).at_index(Step::Target, index)?;
-    let mut attributes = NOSUID_NODEV;
+    let mut attributes = nosuid_nodev();
     if bind.read_only {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
@@ -530,7 +576,7 @@ fn mount_bind(
                 (make_and_open(scratch, c"home-upper")?, make_and_open(scratch, c"home-work")?);
             let lower = open_in(scratch, c"home", DIRECTORY)?;
             let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-            let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), NOSUID_NODEV)?;
+            let mount = overlay(std::iter::once(&lower), upper.as_c_str(), work.as_c_str(), nosuid_nodev())?;
             attach(mount.as_fd(), target.as_fd())
         };
         return cover().at_index(Step::Bind, index);

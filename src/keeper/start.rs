@@ -14,6 +14,7 @@ use crate::host::{cgroup, fdpass, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
 use crate::jail::step::Step;
+use crate::jail::taken_out::{Part, call_taken_out, taken_out};
 use crate::jail::wire::{self, Message};
 use crate::model::cube::ProcessRef;
 use crate::model::{CubeRecord, Layer, LayerStatus};
@@ -100,7 +101,7 @@ pub fn birth() -> Result<Born, NotStarted> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| NotStarted::new(format!("cannot make init's control socket: {errno}")))?;
     // SAFETY: this process has one thread: no runtime has been made yet, and nothing here starts threads.
-    match unsafe { sys::fork_into(child::NAMESPACES) } {
+    match unsafe { sys::fork_into(child::namespaces()) } {
         Err(error) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             Err(step_failed(Step::Namespaces, errno, None))
@@ -109,8 +110,10 @@ pub fn birth() -> Result<Born, NotStarted> {
         Ok(sys::Forked::Child) => {
             // Nothing of the keeper lives on here but the socket: not the connection to the face (descriptor 0), and no lock.
             let control = its.as_raw_fd().unsigned_abs();
-            sys::close_between(3, control - 1);
-            sys::close_from(control + 1);
+            if !taken_out(Part::CloseChild) {
+                sys::close_between(3, control - 1);
+                sys::close_from(control + 1);
+            }
             // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
             unsafe { libc::dup2(1, 0) };
             let code = child::run(&its);
@@ -228,7 +231,8 @@ fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
 fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
     make_upper(plan)?;
     if let Some(cgroup) = &plan.limits.cgroup {
-        cgroup::make(cgroup, &plan.limits).and_then(|()| cgroup::enter(cgroup, born.pid)).map_err(
+        let enter = || if taken_out(Part::Cgroup) { Ok(()) } else { cgroup::enter(cgroup, born.pid) };
+        cgroup::make(cgroup, &plan.limits).and_then(|()| enter()).map_err(
             |error| {
                 NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
             },
@@ -294,7 +298,8 @@ fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), Not
 fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, NotStarted> {
     let arch = seccomp::Arch::native()
         .ok_or_else(|| NotStarted::new("seccomp filters are written for x86_64 and aarch64 only"))?;
-    let rules = seccomp::rules(plan.seccomp, plan.user.run_as, arch);
+    let mut rules = seccomp::rules(plan.seccomp, plan.user.run_as, arch);
+    rules.calls.retain(|call| !call_taken_out(call.name));
     let programs = seccomp::compile(&rules)
         .map_err(|error| NotStarted::new(format!("cannot compile the seccomp filter: {error}")))?;
     Ok(programs
