@@ -67,18 +67,17 @@ fn weaken(engine: &Engine, plan: &mut LaunchPlan) -> Result<(), Failure> {
 
     use crate::plan::launch::{FileIdentity, MountKind};
     if taken_out(Part::EntryEnv) {
-        plan.env.extend(std::env::vars().filter_map(|(key, value)| crate::model::EnvVar::new(&key, &value).ok()));
+        plan.env
+            .extend(std::env::vars().filter_map(|(key, value)| crate::model::EnvVar::new(&key, &value).ok()));
     }
     if taken_out(Part::OwnStreams) {
         plan.stdio = StdioPlan::Pipes { stdin_direct: true, stdout_direct: true, stderr_direct: true };
     }
-    let shown = [
-        (Part::HiddenHome, engine.layout.mines_dir()),
-        (Part::Etc, std::path::PathBuf::from("/etc")),
-    ];
+    let shown =
+        [(Part::HiddenHome, engine.layout.mines_dir()), (Part::Etc, std::path::PathBuf::from("/etc"))];
     for (_, source) in shown.into_iter().filter(|(part, _)| taken_out(*part)) {
-        let meta = source
-            .metadata()
+        let meta = std::fs::create_dir_all(&source)
+            .and_then(|()| source.metadata())
             .map_err(|error| Failure::failed("what a counter-proof shows is not there").because(&error))?;
         plan.mounts.push(MountPlan {
             kind: MountKind::Extra,

@@ -101,9 +101,10 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
         _ => return Err(Errno::PROTO).at(Step::KeeperSync),
     }
     // Only now: the keeper could not have read the namespaces and mounts of a sealed process.
-    if !taken_out(Part::Seal) {
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Seal)?;
-    }
+    // Taking other ids has sealed it too (prctl(2)), so leaving the seal out means breaking it.
+    let sealed =
+        if taken_out(Part::Seal) { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    rustix::process::set_dumpable_behavior(sealed).at(Step::Seal)?;
     Ok(Built { prepared, signals, pipes })
 }
 

@@ -170,7 +170,8 @@ mod chosen {
     /// What a keeper that is executed, not forked, must be told.
     #[must_use]
     pub fn arguments() -> [String; 2] {
-        let text = |list: &OnceLock<Vec<String>>| list.get().map_or_else(String::new, |words| words.join(","));
+        let text =
+            |list: &OnceLock<Vec<String>>| list.get().map_or_else(String::new, |words| words.join(","));
         [text(&OUT), text(&BLIND)]
     }
 

@@ -188,7 +188,7 @@ pub fn jail(
     wait_for(Message::Mounted, plan, born)?;
     let mut known = early;
     known.extend(readback::standing(plan, born.pid));
-    all_in_force(&known)?;
+    standing_or_said(&known, plan, born)?;
     send(born, Message::Seen, &[])?;
     wait_for(Message::Confined, plan, born)?;
     let layers = readback::read(plan, born.pid, filters.len(), &known)
@@ -232,11 +232,9 @@ fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes
     make_upper(plan)?;
     if let Some(cgroup) = &plan.limits.cgroup {
         let enter = || if taken_out(Part::Cgroup) { Ok(()) } else { cgroup::enter(cgroup, born.pid) };
-        cgroup::make(cgroup, &plan.limits).and_then(|()| enter()).map_err(
-            |error| {
-                NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
-            },
-        )?;
+        cgroup::make(cgroup, &plan.limits).and_then(|()| enter()).map_err(|error| {
+            NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
+        })?;
     }
     write_maps(plan, born)?;
     let mapped = mapped_views(plan, born)?;
@@ -362,6 +360,16 @@ fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
                 status.enforcement.detail()
             ))
         })
+    })
+}
+
+/// The same while the child still works: one that has failed meanwhile knows better why there is nothing to read.
+fn standing_or_said(layers: &[LayerStatus], plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+    all_in_force(layers).map_err(|missing| match wire::receive(&born.init, RecvFlags::DONTWAIT) {
+        Ok(Some(received)) if matches!(received.message, Message::Failed { .. }) => {
+            child_failed(Some(plan), received.message)
+        }
+        _ => missing,
     })
 }
 
