@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::env::{Env, PATIENCE, finish, skip};
 use crate::{inside, run_weak, weak};
@@ -112,6 +113,14 @@ fn a_server_of_the_host_is_reached_without_the_network_namespace() {
     let env = Env::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let reached =
+        std::net::TcpStream::connect_timeout(&listener.local_addr().unwrap(), Duration::from_secs(2));
+    if reached.is_err() {
+        return skip(
+            "a_server_of_the_host_is_reached_without_the_network_namespace",
+            "the host does not reach its own loopback",
+        );
+    }
     let script = format!(
         "perl -e 'use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0); print connect($s, sockaddr_in({port}, INADDR_LOOPBACK)) ? \"REACHED\" : \"no\"'"
     );

@@ -75,6 +75,9 @@ pub(crate) fn remains(env: &Env) -> Vec<String> {
     }
     for folder in cube_folders(env) {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        if spare(&folder, &name) {
+            continue;
+        }
         if name.len() != 32 || !folder.join("headers/record.json").is_file() {
             remains.push(format!("in Mines/, no record: {name}"));
             continue;
@@ -95,6 +98,13 @@ pub(crate) fn remains(env: &Env) -> Vec<String> {
         }
     }
     remains
+}
+
+/// A folder that the next launch takes: of no cube, empty, four at most.
+fn spare(folder: &Path, name: &str) -> bool {
+    let number = name.strip_prefix(".spare-").and_then(|number| number.parse::<u32>().ok());
+    let unwritten = fs::metadata(folder.join("headers/record.json")).map_or(true, |meta| meta.len() == 0);
+    number.is_some_and(|number| number < 4) && unwritten && !folder.join("system-copy").exists()
 }
 
 fn cgroups_named(folder: &Path, name: &str, depth: u32) -> Vec<String> {

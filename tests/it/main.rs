@@ -24,6 +24,7 @@ mod faults;
 mod life;
 mod links;
 mod network;
+mod program;
 mod resources;
 mod terminal;
 mod verbs;

@@ -32,7 +32,7 @@ const STEP: usize = 4 << 20;
 /// How far beyond the limit.
 const OVER: u64 = 64 << 20;
 /// How long it is then held, in quarters of a second: the keeper looks four times a second.
-const HELD: u32 = 12;
+const HELD: u32 = 8;
 
 /// Takes memory in a child. Where the keeper is who watches, it ends the cube with this probe: what it then says of the end
 /// is the answer.
