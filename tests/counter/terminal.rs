@@ -78,6 +78,13 @@ fn names_are_raw_without_the_escaping() {
             let output = run_weak(&env, out, "", args);
             assert_eq!(output.stderr.contains('\x1b'), raw, "without `{out}`: {args:?}: {output:?}");
         }
+        let folder = env.projects.join(evil);
+        std::fs::create_dir_all(&folder).unwrap();
+        run_weak(&env, "", "", &["run", "host", "--", "/bin/sh", "-c", "true", evil]).ok(0);
+        for args in [&["ps", "-a"][..], &["project", "list"]] {
+            let shown = run_weak(&env, out, "", args).stdout;
+            assert_eq!(shown.contains('\x1b'), raw, "without `{out}`: {args:?}: {shown:?}");
+        }
     }
 }
 
