@@ -78,13 +78,9 @@ fn names_are_raw_without_the_escaping() {
             let output = run_weak(&env, out, "", args);
             assert_eq!(output.stderr.contains('\x1b'), raw, "without `{out}`: {args:?}: {output:?}");
         }
-        let folder = env.projects.join(evil);
-        std::fs::create_dir_all(&folder).unwrap();
         run_weak(&env, "", "", &["run", "host", "--", "/bin/sh", "-c", "true", evil]).ok(0);
-        for args in [&["ps", "-a"][..], &["project", "list"]] {
-            let shown = run_weak(&env, out, "", args).stdout;
-            assert_eq!(shown.contains('\x1b'), raw, "without `{out}`: {args:?}: {shown:?}");
-        }
+        let shown = run_weak(&env, out, "", &["ps", "-a"]).stdout;
+        assert_eq!(shown.contains('\x1b'), raw, "without `{out}`: {shown:?}");
     }
 }
 
@@ -94,9 +90,11 @@ fn the_keeper_grows_without_a_bound_on_its_queue() {
     let _alone = alone();
     for (out, grows) in [("", false), ("queue", true)] {
         let env = Env::new();
-        let script = "echo begin; yes | head -c 300M; sleep 60";
+        let script = "echo begin; read x; yes | head -c 300M; sleep 60";
         let mut pty = pty(&env, out, "", &["run", "host", "--", "/bin/sh", "-c", script]);
         pty.wait_for("begin");
+        pty.type_text("\n");
+        pty.wait_bytes(100_000);
         signal(pty.pid(), Signal::STOP);
         let keeper = i32::try_from(env.record()["keeper"]["pid"].as_i64().unwrap()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(if grows { 30 } else { 4 });

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat, renameat_with, statat,
+    unlinkat,
 };
 
 use super::{FRESH, encode, errno, open_dir};
@@ -45,6 +46,16 @@ fn take_slot(mines: &OwnedFd, name: &str, record: &CubeRecord) -> rustix::io::Re
     Ok(lock)
 }
 
+/// Removes a spare that found no place. What cannot be removed is the next sweep's.
+fn unmake(mines: &OwnedFd, fresh: &str) {
+    for file in ["lock", "record.json", "record.json.new"] {
+        let _swept_later = unlinkat(mines, format!("{fresh}/headers/{file}"), AtFlags::empty());
+    }
+    for folder in [format!("{fresh}/headers"), fresh.to_owned()] {
+        let _swept_later = unlinkat(mines, folder, AtFlags::REMOVEDIR);
+    }
+}
+
 /// Makes spares where some are missing. The caller holds `mines` shared.
 ///
 /// # Errors
@@ -61,7 +72,11 @@ pub(super) fn make(mines: &OwnedFd, by: &str) -> rustix::io::Result<()> {
         for file in ["lock", "record.json", "record.json.new"] {
             openat(&headers, file, new, Mode::RUSR | Mode::WUSR)?;
         }
-        renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE)?;
+        if let Err(error) = renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE) {
+            // Another keeper was quicker; nobody may come for a long time to clear this one.
+            unmake(mines, &fresh);
+            return Err(error);
+        }
     }
     Ok(())
 }
