@@ -4,16 +4,16 @@
 //! milliseconds; a rename takes none. A spare is an ordinary folder of a cube with an empty record and a free lock; one
 //! that is missing, taken or strange only means that the launch makes its own.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat, renameat_with, statat,
-    unlinkat,
 };
 
-use super::{FRESH, encode, errno, open_dir};
+use super::{FRESH, encode, errno, open_dir, remove_in};
 use crate::model::CubeRecord;
 
 /// Spares that are kept: launches in a quick row find one each while the next is being made.
@@ -46,16 +46,6 @@ fn take_slot(mines: &OwnedFd, name: &str, record: &CubeRecord) -> rustix::io::Re
     Ok(lock)
 }
 
-/// Removes a spare that found no place. What cannot be removed is the next sweep's.
-fn unmake(mines: &OwnedFd, fresh: &str) {
-    for file in ["lock", "record.json", "record.json.new"] {
-        let _swept_later = unlinkat(mines, format!("{fresh}/headers/{file}"), AtFlags::empty());
-    }
-    for folder in [format!("{fresh}/headers"), fresh.to_owned()] {
-        let _swept_later = unlinkat(mines, folder, AtFlags::REMOVEDIR);
-    }
-}
-
 /// Makes spares where some are missing. The caller holds `mines` shared.
 ///
 /// # Errors
@@ -74,7 +64,7 @@ pub(super) fn make(mines: &OwnedFd, by: &str) -> rustix::io::Result<()> {
         }
         if let Err(error) = renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE) {
             // Another keeper was quicker; nobody may come for a long time to clear this one.
-            unmake(mines, &fresh);
+            drop(remove_in(mines, OsStr::new(&fresh)));
             return Err(error);
         }
     }
