@@ -23,4 +23,5 @@ pub mod prepare;
 pub mod probe;
 pub mod spawn;
 pub mod step;
+pub mod taken_out;
 pub mod wire;

@@ -26,6 +26,9 @@
 //! gateway, upper`. `model`, `plan` and `term` touch no file,
 //! process, socket, clock, environment or randomness.
 
+#[cfg(all(feature = "counterproof", not(debug_assertions)))]
+compile_error!("the feature `counterproof` takes protections out: it is for tests, never for a release");
+
 pub mod cli;
 pub mod config;
 pub mod engine;

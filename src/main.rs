@@ -16,6 +16,8 @@ const MENU: Option<tripmine::engine::ShowMenu> = None;
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
+    #[cfg(feature = "counterproof")]
+    tripmine::jail::taken_out::read(&argv);
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
         Some(tripmine::upper::helper::VERB) => tripmine::upper::helper::main(),

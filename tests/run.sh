@@ -11,7 +11,7 @@ user=tripmine-test
 work="$(mktemp -d)"
 chmod 0755 "$work"
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
+passed=0 failed=0 me="$(id -un)" other_user=
 skipped=() broken=()
 
 say() { printf '\n== %s\n' "$*"; }
@@ -122,12 +122,12 @@ make_user() {
     done
 }
 
-# The same test programs as that user, from a folder that it can read.
+# The test programs listed in $work/programs as that user, with the program under test $1, all from a folder that it can read.
 tests_as_user() {
     local home program name
     home="$(getent passwd "$user" | cut -d: -f6)"
     install -d -o "$user" -g "$(id -g "$user")" -m 0700 "$home/.run"
-    cp "$out/tripmine" "$work/tripmine"
+    cp "$1" "$work/tripmine"
     while read -r program; do
         name="$(basename "$program")"
         name="${name%-*}"
@@ -152,6 +152,8 @@ out="${CARGO_TARGET_DIR:-target}/$target/debug"
 if component rustfmt fmt; then check 'format' cargo fmt --check; else skip 'format' 'this Rust has no rustfmt'; fi
 if component clippy clippy; then
     check 'lints' cargo clippy --quiet --locked --all-targets --target "$target" -- -D warnings
+    check 'lints of the counter-proofs' \
+        cargo clippy --quiet --locked --features counterproof --bins --test counter --target "$target" -- -D warnings
 else
     skip 'lints' 'this Rust has no clippy'
 fi
@@ -159,7 +161,6 @@ fi
 say "building the tests for $target"
 if cargo test --locked --target "$target" --no-run --message-format=json > "$work/build"; then
     grep '"test":true},"features"' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"
-    me="$(id -un)"
     say "tests as $me"
     TRIPMINE_BIN="$(realpath "$out/tripmine")" tests "as $me" \
         cargo test --locked --target "$target" --no-fail-fast -- --show-output
@@ -170,11 +171,27 @@ if cargo test --locked --target "$target" --no-run --message-format=json > "$wor
     elif ! make_user; then
         skip "as $user" 'the user could not be made'
     else
-        tests_as_user
+        tests_as_user "$out/tripmine"
+        other_user=yes
     fi
 else
     failed=$((failed + 1))
     broken+=('the tests do not build')
+fi
+
+# Counter-proofs: a program from which layers can be taken out, and what is then no longer kept.
+say 'building the counter-proofs'
+if cargo test --locked --target "$target" --features counterproof --test counter --no-run --message-format=json > "$work/build"; then
+    grep '"test":true},"features"' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"
+    cp "$out/tripmine" "$work/weak"
+    # The ordinary program back in its place, before anything else: the weak one must not lie about.
+    cargo build --locked --quiet --target "$target"
+    say "counter-proofs as $me"
+    TRIPMINE_BIN="$work/weak" tests "counter-proofs as $me" "$(cat "$work/programs")" --show-output
+    [ -z "$other_user" ] || tests_as_user "$work/weak"
+else
+    failed=$((failed + 1))
+    broken+=('the counter-proofs do not build')
 fi
 
 say 'result'

@@ -22,9 +22,11 @@ use crate::engine::client::{Client, Heard, refused};
 use crate::engine::launch;
 use crate::keeper::protocol::{Answer, Kind};
 use crate::model::net::{NetSettings, ProxyUrl};
-use crate::model::{ByteSize, Failure, Limit, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings};
+use crate::model::{
+    ByteSize, ExitReason, Failure, Limit, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings,
+};
 use crate::plan::Typed;
-use crate::plan::battery::{Canaries, Observation, PROBE_VERB, read};
+use crate::plan::battery::{Canaries, Observation, PROBE_VERB, read, settle};
 use crate::plan::diagnose::Verdict;
 use crate::plan::launch::{Enforcer, FileIdentity, MountKind, MountPlan, StdioPlan};
 use crate::plan::resolve::What;
@@ -48,9 +50,11 @@ const PROBE: &str = "/tripmine-probe";
 /// The longest that a battery takes; a probe that hangs is ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The limit on processes, low so that the flood of them is short.
-const PIDS: u32 = 256;
+const PIDS: u32 = 128;
 /// The limit on written data, for the same reason.
 const DISK_MIB: u64 = 64;
+/// The limit on memory: above what the other floods need.
+const MEMORY_MIB: u64 = 256;
 /// The most that is read of what the probe prints.
 const OUTPUT_MAX: usize = 4 << 20;
 
@@ -81,6 +85,7 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
             seccomp: Some(profile),
             limits: Limits {
                 pids: Some(Limit { value: PIDS, required: false }),
+                memory: Some(Limit { value: ByteSize::mib(MEMORY_MIB), required: false }),
                 disk: Some(Limit { value: ByteSize::mib(DISK_MIB), required: false }),
                 timeout: Some(PATIENCE),
                 ..Limits::default()
@@ -109,6 +114,10 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     host.canaries.port = Some(outside.port);
     host.canaries.addresses.clone_from(&outside.addresses);
     host.canaries.token = Some(outside.token.clone());
+    host.canaries.system =
+        plan.root.system.iter().map(|tree| tree.path.to_string_lossy().into_owned()).collect();
+    host.canaries.open_files = Some(plan.limits.open_files);
+    host.canaries.memory = plan.limits.memory.map(|(size, _)| size.get());
     host.canaries.pids = plan.limits.pids.map(|(pids, _)| pids);
     host.canaries.disk =
         plan.limits.disk.filter(|(_, enforcer)| *enforcer == Enforcer::TmpfsSize).map(|(size, _)| size.get());
@@ -119,7 +128,7 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     drop(planned.lock);
     // Nothing is typed; the cube may know.
     let _sent = client.send(Kind::InputEnd, &[]);
-    let output = listen(&mut client, ctx)?;
+    let (output, ended) = listen(&mut client, ctx)?;
     drop((leaked, host));
     if outside.reached() > 0 {
         let message = "the cube reached a listener of the host: the net policy is broken";
@@ -131,14 +140,14 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     super::sweep::sweep(ctx);
     let mut code = 1;
     ctx.out.rendered(|out| {
-        code = report(args, &output, out)?;
+        code = report(args, &output, ended.as_deref(), out)?;
         Ok(())
     })?;
     Ok(code)
 }
 
-/// Collects what the probe prints until it ends.
-fn listen(client: &mut Client, ctx: &Ctx) -> Result<String, Failure> {
+/// Collects what the probe prints until it ends; beside it why, when it was the memory limit.
+fn listen(client: &mut Client, ctx: &Ctx) -> Result<(String, Option<String>), Failure> {
     let gone = || Failure::failed("the cube's keeper went away in the middle of the battery");
     let mut output = Vec::new();
     loop {
@@ -155,12 +164,16 @@ fn listen(client: &mut Client, ctx: &Ctx) -> Result<String, Failure> {
                 return Err(refused(message, hints));
             }
             Some(Heard::Answer(Answer::Exited(exit))) => {
+                let output = String::from_utf8_lossy(&output).into_owned();
+                if let ExitReason::OutOfMemory(why) = exit.reason {
+                    return Ok((output, Some(why)));
+                }
                 if let Some(line) = crate::engine::ending::ending(&exit) {
                     ctx.out.note(line);
                 } else if exit.code != 0 {
                     ctx.out.note(format!("the probe ended with the exit code {}", exit.code));
                 }
-                return Ok(String::from_utf8_lossy(&output).into_owned());
+                return Ok((output, None));
             }
             Some(Heard::Answer(_)) => {}
         }
@@ -211,6 +224,11 @@ pub fn set_out(run_as: RunAs, profile: SeccompProfile, given: &[&str]) -> io::Re
     let mut canaries = Canaries::new(run_as, profile);
     canaries.host_pid = Some(std::process::id());
     canaries.abstract_socket = Some(name);
+    canaries.namespaces = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+        .into_iter()
+        .filter_map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).ok())
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect();
     canaries.env = std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| !given.contains(&name.as_str()))
@@ -237,12 +255,18 @@ struct Report<'a> {
     rows: &'a [Observation],
 }
 
-/// Shows what the probe printed (`output`, a stranger's text) and returns the exit code.
+/// Shows what the probe printed (`output`, a stranger's text) and returns the exit code. `ended` is why the keeper ended the
+/// cube, when it was the memory limit.
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn report(args: &VerifyJailArgs, output: &str, out: &mut dyn Write) -> io::Result<u8> {
-    let rows = read(output);
+pub fn report(
+    args: &VerifyJailArgs,
+    output: &str,
+    ended: Option<&str>,
+    out: &mut dyn Write,
+) -> io::Result<u8> {
+    let rows = settle(read(output), ended);
     let kept = rows.iter().all(|row| row.verdict == Verdict::Pass);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &Report { version: 1, kept, rows: &rows })?;
@@ -281,7 +305,8 @@ mod tests {
 
     fn shown(output: &str, json: bool) -> (u8, String) {
         let mut out = Vec::new();
-        let code = report(&VerifyJailArgs { json, ..VerifyJailArgs::default() }, output, &mut out).unwrap();
+        let code =
+            report(&VerifyJailArgs { json, ..VerifyJailArgs::default() }, output, None, &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 

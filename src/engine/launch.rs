@@ -11,6 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::client::Client;
 use super::{Engine, environment, facts};
 use crate::host::fdpass;
+use crate::jail::taken_out::{self, Part, taken_out};
 use crate::keeper::protocol::{self, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
@@ -54,7 +55,45 @@ pub fn plan(
             ));
         }
     }
+    weaken(engine, &mut plan)?;
     Ok(Planned { plan, lock, image: image.map(|found| found.hold) })
+}
+
+/// What a counter-proof takes out of a plan; nothing in an ordinary build.
+#[cfg(not(feature = "counterproof"))]
+#[expect(clippy::unnecessary_wraps, reason = "its twin can fail")]
+const fn weaken(_engine: &Engine, _plan: &mut LaunchPlan) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[cfg(feature = "counterproof")]
+fn weaken(engine: &Engine, plan: &mut LaunchPlan) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt;
+
+    use crate::plan::launch::{FileIdentity, MountKind};
+    if taken_out(Part::EntryEnv) {
+        plan.env
+            .extend(std::env::vars().filter_map(|(key, value)| crate::model::EnvVar::new(&key, &value).ok()));
+    }
+    if taken_out(Part::OwnStreams) {
+        plan.stdio = StdioPlan::Pipes { stdin_direct: true, stdout_direct: true, stderr_direct: true };
+    }
+    let shown =
+        [(Part::HiddenHome, engine.layout.mines_dir()), (Part::Etc, std::path::PathBuf::from("/etc"))];
+    for (_, source) in shown.into_iter().filter(|(part, _)| taken_out(*part)) {
+        let meta = std::fs::create_dir_all(&source)
+            .and_then(|()| source.metadata())
+            .map_err(|error| Failure::failed("what a counter-proof shows is not there").because(&error))?;
+        plan.mounts.push(MountPlan {
+            kind: MountKind::Extra,
+            identity: FileIdentity { dev: meta.dev(), ino: meta.ino() },
+            target: source.to_string_lossy().into_owned(),
+            source,
+            directory: true,
+            read_only: true,
+        });
+    }
+    Ok(())
 }
 
 /// A keeper that was started early and waits for its plan.
@@ -73,10 +112,14 @@ pub fn start_keeper() -> Result<Waiting, Failure> {
         |error: &dyn std::error::Error| Failure::failed("cannot start the cube's keeper").because(error);
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| fail(&e))?;
-    Command::new(environment::own_program()?)
+    let mut keeper = Command::new(environment::own_program()?);
+    if !taken_out(Part::KeeperEnv) {
+        keeper.env_clear();
+    }
+    keeper
         .arg0("tripmine-keeper")
         .arg("__keeper")
-        .env_clear()
+        .args(taken_out::arguments())
         .current_dir("/")
         .stdin(Stdio::from(its))
         .stdout(Stdio::null())

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::client::{Client, Heard, refused};
 use super::denial::denial;
 use crate::host::tty::{self, Raw, Signals};
+use crate::jail::taken_out::{Part, taken_out};
 use crate::keeper::net::NetAnswer;
 use crate::keeper::protocol::{Answer, Ask, Kind};
 use crate::model::net::NetEvent;
@@ -78,14 +79,14 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
         },
         writes: join.writes,
         leader: Leader::new(if join.tty { join.leader } else { None }),
-        out: stdout_tty.then(Filter::new),
-        err: rustix::termios::isatty(io::stderr()).then(Filter::new),
+        out: filter(stdout_tty),
+        err: filter(rustix::termios::isatty(io::stderr())),
         touched: false,
         denied: Vec::new(),
         told: 0,
     };
     let result = session.run();
-    if join.tty && stdout_tty && session.touched {
+    if join.tty && stdout_tty && session.touched && !taken_out(Part::TerminalLeave) {
         // Whatever modes the cube left on, the user's terminal comes back as it was.
         let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
     }
@@ -178,6 +179,7 @@ impl Session<'_> {
     fn handle_signals(&mut self) -> Result<Option<Outcome>, Failure> {
         while let Some(signal) = self.signals.next() {
             match signal {
+                libc::SIGWINCH if taken_out(Part::Resize) => {}
                 libc::SIGWINCH => {
                     if let Some((rows, cols)) = tty::size(io::stdout()).or_else(|| tty::size(io::stdin())) {
                         self.client.ask(&Ask::Resize { rows, cols })?;
@@ -297,6 +299,11 @@ impl Session<'_> {
         write_all(io::stderr().as_fd(), &err)?;
         Ok(outcome)
     }
+}
+
+/// A terminal's filter; anything else gets the bytes as they are.
+fn filter(terminal: bool) -> Option<Filter> {
+    (terminal && !taken_out(Part::TerminalFilter)).then(Filter::new)
 }
 
 fn pass(filter: Option<&mut Filter>, bytes: &[u8], out: &mut Vec<u8>) {

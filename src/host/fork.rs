@@ -37,14 +37,18 @@ pub unsafe fn fork() -> io::Result<Side> {
     }
 }
 
-/// Leaves everything of the caller but `connection`, which becomes descriptor 0; 1 and 2 are the null device. Ends the
-/// process when that cannot be done: it must not go on as a second caller.
-pub fn leave_caller(connection: OwnedFd, name: &CStr) {
+/// First step away from the caller: `connection` becomes descriptor 0; 1 and 2 are the null device. Ends the process when
+/// that cannot be done: it must not go on as a second caller.
+pub fn take_connection(connection: OwnedFd) {
     if take_descriptors(connection).is_err() {
         // SAFETY: ends the process without running the caller's destructors.
         unsafe { libc::_exit(125) }
     }
-    wipe_words(name);
+}
+
+/// Second step: closes every other descriptor of the caller.
+pub fn close_descriptors() {
+    super::sys::close_from(3);
 }
 
 fn take_descriptors(connection: OwnedFd) -> io::Result<()> {
@@ -55,15 +59,14 @@ fn take_descriptors(connection: OwnedFd) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    // Closed with all others.
+    // Closed with all others, by the next step.
     std::mem::forget((connection, null));
-    super::sys::close_from(3);
     Ok(())
 }
 
-/// Overwrites the arguments and the environment that the kernel laid out at execve(2), which `/proc/PID/cmdline` and
+/// Third step: overwrites the arguments and the environment that the kernel laid out at execve(2), which `/proc/PID/cmdline` and
 /// `environ` show, with `name` and zeros.
-fn wipe_words(name: &CStr) {
+pub fn wipe_words(name: &CStr) {
     let count = std::env::args_os().len();
     // SAFETY: one thread, so nobody else reads or changes the environment. On Linux the array of arguments lies right
     // before the one of the environment, a null between them, and the strings of both follow each other in memory

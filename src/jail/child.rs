@@ -9,6 +9,7 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::prepare::{Prepared, prepare};
 use super::step::{At, Failed, Step};
+use super::taken_out::{Part, taken_out};
 use super::wire::{self, Message, Received};
 use super::{confine, init, mounts};
 use crate::plan::LaunchPlan;
@@ -22,6 +23,21 @@ pub const NAMESPACES: u64 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS) as u64
     | 0x80;
+
+/// [`NAMESPACES`], but for what a counter-proof takes out.
+#[must_use]
+pub fn namespaces() -> u64 {
+    let all: [(Part, u64); 7] = [
+        (Part::UserNs, libc::CLONE_NEWUSER as u64),
+        (Part::MountNs, libc::CLONE_NEWNS as u64),
+        (Part::PidNs, libc::CLONE_NEWPID as u64),
+        (Part::NetNs, libc::CLONE_NEWNET as u64),
+        (Part::IpcNs, libc::CLONE_NEWIPC as u64),
+        (Part::UtsNs, libc::CLONE_NEWUTS as u64),
+        (Part::TimeNs, 0x80),
+    ];
+    all.iter().filter(|(part, _)| taken_out(*part)).fold(NAMESPACES, |left, (_, flag)| left & !flag)
+}
 
 /// Waits for the plan on `control`, builds the jail and serves as PID 1; returns the process's exit code.
 #[must_use]
@@ -64,9 +80,15 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
         // before this line.
         death_signal().at(Step::DeathSignal)?;
     }
-    cgroup_namespace().at(Step::CgroupNs)?;
-    rustix::system::sethostname(&prepared.hostname).at(Step::Hostname)?;
-    crate::host::net::loopback_up().at(Step::Loopback)?;
+    if !taken_out(Part::CgroupNs) {
+        cgroup_namespace().at(Step::CgroupNs)?;
+    }
+    if !taken_out(Part::UtsNs) {
+        rustix::system::sethostname(&prepared.hostname).at(Step::Hostname)?;
+    }
+    if !taken_out(Part::NetNs) {
+        crate::host::net::loopback_up().at(Step::Loopback)?;
+    }
     let mounts::Entered { canary, store } = mounts::enter_root(&prepared)?;
     // From here on the keeper reads back what stands, beside us. With the uppers: soon nobody inside can open them.
     wire::send(control, Message::Mounted, &[store.as_fd()]).at(Step::KeeperSync)?;
@@ -80,7 +102,10 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
         _ => return Err(Errno::PROTO).at(Step::KeeperSync),
     }
     // Only now: the keeper could not have read the namespaces and mounts of a sealed process.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Seal)?;
+    // Taking other ids has sealed it too (prctl(2)), so leaving the seal out means breaking it.
+    let sealed =
+        if taken_out(Part::Seal) { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    rustix::process::set_dumpable_behavior(sealed).at(Step::Seal)?;
     Ok(Built { prepared, signals, pipes })
 }
 

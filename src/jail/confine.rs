@@ -12,6 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::prepare::Prepared;
 use super::step::{At, Failed, Step};
+use super::taken_out::{Part, blind, taken_out};
 use crate::host::sys::install_filter;
 use crate::plan::launch::LandlockAccess;
 
@@ -22,14 +23,29 @@ pub(super) fn confine(
     filters: &[Vec<libc::sock_filter>],
     canary: OwnedFd,
 ) -> Result<(), Failed> {
-    limits(prepared).at(Step::Rlimit)?;
-    capabilities(prepared.capabilities).at(Step::Capabilities)?;
-    rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
-    landlock(prepared).at(Step::Landlock)?;
-    still_closed(canary.as_fd()).at(Step::Canary)?;
+    if !taken_out(Part::Rlimits) {
+        limits(prepared).at(Step::Rlimit)?;
+    }
+    // What comes after it is permitted by `no_new_privs`, or by a capability.
+    let keep_for_now = taken_out(Part::NoNewPrivs);
+    if !keep_for_now {
+        capabilities(prepared.capabilities).at(Step::Capabilities)?;
+        rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
+    }
+    if !taken_out(Part::Landlock) {
+        landlock(prepared).at(Step::Landlock)?;
+    }
+    if !blind("landlock") {
+        still_closed(canary.as_fd()).at(Step::Canary)?;
+    }
     drop(canary);
-    for (index, filter) in filters.iter().enumerate() {
-        install_filter(filter).at_index(Step::Seccomp, index)?;
+    if !taken_out(Part::Seccomp) {
+        for (index, filter) in filters.iter().enumerate() {
+            install_filter(filter).at_index(Step::Seccomp, index)?;
+        }
+    }
+    if keep_for_now {
+        capabilities(prepared.capabilities).at(Step::Capabilities)?;
     }
     Ok(())
 }
@@ -50,6 +66,9 @@ fn limits(prepared: &Prepared) -> Result<(), Errno> {
 
 /// Takes every capability that is not in `keep` out of the bounding set, for good, then drops it.
 fn capabilities(keep: CapabilitySet) -> Result<(), Errno> {
+    if taken_out(Part::Capabilities) {
+        return Ok(());
+    }
     for number in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << number);
         if keep.contains(one) {
@@ -83,10 +102,10 @@ fn landlock(prepared: &Prepared) -> Result<(), Errno> {
     if prepared.landlock.scope_signal {
         scopes |= Scope::Signal;
     }
-    if !scopes.is_empty() {
+    if !scopes.is_empty() && !taken_out(Part::LandlockScopes) {
         ruleset = ruleset.scope(scopes).map_err(code)?;
     }
-    let mut ruleset = ruleset.create().map_err(code)?;
+    let mut ruleset = ruleset.create().map_err(code)?.no_new_privs(!taken_out(Part::NoNewPrivs));
     for (path, access, optional) in &prepared.landlock_paths {
         match openat(rustix::fs::CWD, path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => ruleset = ruleset.add_rule(PathBeneath::new(fd, rights(*access, abi))).map_err(code)?,

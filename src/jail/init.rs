@@ -17,6 +17,7 @@ use rustix::termios::Winsize;
 use super::connect;
 use super::spawn::{SpawnSpec, Streams, spawn};
 use super::step::{At, Failed, Step};
+use super::taken_out::{Part, taken_out};
 use super::wire::{self, ALL_SESSIONS, Message};
 
 /// Most processes that the keeper may start at once.
@@ -152,7 +153,9 @@ fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno, folder: bool
 fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = openat(rustix::fs::CWD, c"/dev/pts/ptmx", flags, Mode::empty())?;
+    // The host's own, where it stands in for ours, gives its masters out elsewhere.
+    let multiplexer = if taken_out(Part::Dev) { c"/dev/ptmx" } else { c"/dev/pts/ptmx" };
+    let master = openat(rustix::fs::CWD, multiplexer, flags, Mode::empty())?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     rustix::termios::tcsetwinsize(
@@ -197,7 +200,12 @@ fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errn
 fn deliver(sessions: &[Session], number: u32, signal: i32) {
     // SAFETY: plain kill(2) with numbers; a wrong signal answers EINVAL, a vanished target ESRCH, and neither matters.
     unsafe {
-        if number == ALL_SESSIONS && signal == libc::SIGCONT {
+        if number == ALL_SESSIONS && taken_out(Part::PidNs) {
+            // -1 would be everything on the host that may be signalled.
+            for session in sessions {
+                libc::kill(-session.pid, signal);
+            }
+        } else if number == ALL_SESSIONS && signal == libc::SIGCONT {
             continue_all();
         } else if number == ALL_SESSIONS {
             libc::kill(-1, signal);

@@ -5,6 +5,8 @@
 //! kept cube that planted a link cannot lead a mount elsewhere (the runc, crun and bubblewrap faults named in
 //! SECURITY.md). Allocates nothing.
 
+mod kernel;
+
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -16,27 +18,42 @@ use rustix::mount::{
     move_mount, open_tree, unmount,
 };
 
+use kernel::{DEVICES, dev, proc};
+
 use super::prepare::{Bind, Prepared, Source, Upper};
 use super::step::{At, Failed, Step};
+use super::taken_out::{Part, taken_out};
 use crate::host::sys::mount_setattr;
 use crate::plan::launch::FileIdentity;
 
-const NOSUID_NODEV: MountAttrFlags =
-    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const ANY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// `nosuid`, which every mount has.
+fn nosuid() -> MountAttrFlags {
+    if taken_out(Part::NoSuid) { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_NOSUID }
+}
+
+/// And `nodev`, which every mount outside /dev has.
+fn nosuid_nodev() -> MountAttrFlags {
+    if taken_out(Part::NoDev) { nosuid() } else { nosuid() | MountAttrFlags::MOUNT_ATTR_NODEV }
+}
 
 /// Opens an absolute path of the host without following any link, and compares it with `identity`.
 fn open_source(path: &CStr, identity: Option<FileIdentity>) -> Result<OwnedFd, Errno> {
     let fd = openat2(
         rustix::fs::CWD,
         path,
-        ANY,
+        if taken_out(Part::Identity) { OFlags::PATH | OFlags::CLOEXEC } else { ANY },
         Mode::empty(),
-        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        if taken_out(Part::Identity) {
+            ResolveFlags::empty()
+        } else {
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+        },
     )?;
-    if let Some(expected) = identity {
+    if let Some(expected) = identity.filter(|_| !taken_out(Part::Identity)) {
         let stat = fstat(&fd)?;
         if !same(&stat, expected) {
             return Err(Errno::STALE);
@@ -152,18 +169,24 @@ fn open_target(
     prefixes: &[std::ffi::CString],
     directory: bool,
 ) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let followed = taken_out(Part::TargetLinks);
+    let resolve = if followed {
+        ResolveFlags::empty()
+    } else {
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+    };
     let Some((last, above)) = prefixes.split_last() else {
         return Err(Errno::INVAL);
     };
+    let no_links = |flags: OFlags| if followed { flags.difference(OFlags::NOFOLLOW) } else { flags };
     for prefix in above {
-        match openat2(root, prefix.as_c_str(), DIRECTORY, Mode::empty(), resolve) {
+        match openat2(root, prefix.as_c_str(), no_links(DIRECTORY), Mode::empty(), resolve) {
             Ok(_) => {}
             Err(Errno::NOENT) => mkdirat(root, prefix.as_c_str(), Mode::from(0o755))?,
             Err(errno) => return Err(errno),
         }
     }
-    let flags = if directory { DIRECTORY } else { ANY };
+    let flags = no_links(if directory { DIRECTORY } else { ANY });
     match openat2(root, last.as_c_str(), flags, Mode::empty(), resolve) {
         Err(Errno::NOENT) if directory => mkdirat(root, last.as_c_str(), Mode::from(0o755))?,
         Err(Errno::NOENT) => {
@@ -232,39 +255,6 @@ fn join<'a>(lowers: impl Iterator<Item = &'a OwnedFd>, joined: &mut [u8; 256]) -
     }
     at < joined.len()
 }
-
-/// Device nodes of the host that a cube sees, as bind mounts: making nodes is forbidden.
-const DEVICES: [(&CStr, &CStr); 6] = [
-    (c"/dev/null", c"dev/null"),
-    (c"/dev/zero", c"dev/zero"),
-    (c"/dev/full", c"dev/full"),
-    (c"/dev/random", c"dev/random"),
-    (c"/dev/urandom", c"dev/urandom"),
-    (c"/dev/tty", c"dev/tty"),
-];
-
-/// Entries of /proc that a cube may read but not write, as seen from the cube's root.
-///
-/// Neither here nor below stands what only the host's root may open anyway (`kcore`, `sysrq-trigger`, `slabinfo`, `kmsg` …):
-/// no id inside maps to it, so not even root inside, with every capability over its own namespace, passes the owner
-/// check (capable_wrt_inode_uidgid). `verify-jail` tries them all the same. Each cover costs a launch some 15 µs.
-const PROC_READ_ONLY: [&CStr; 4] = [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs"];
-
-/// Files of /proc that anyone may read and that tell of the host or reach into the kernel: covered by an empty file.
-const PROC_MASKED_FILES: [&CStr; 9] = [
-    c"proc/kallsyms",
-    c"proc/keys",
-    c"proc/key-users",
-    c"proc/config.gz",
-    c"proc/interrupts",
-    c"proc/softirqs",
-    c"proc/iomem",
-    c"proc/ioports",
-    c"proc/cmdline",
-];
-
-/// Folders of /proc, likewise.
-const PROC_MASKED_FOLDERS: [&CStr; 3] = [c"proc/acpi", c"proc/scsi", c"proc/asound"];
 
 /// What is left open of the root's making.
 pub(super) struct Entered {
@@ -347,7 +337,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
     let root = overlay(
         lower_trees.iter().flatten(),
         Some((upper_path.as_c_str(), work_path.as_c_str())),
-        NOSUID_NODEV,
+        nosuid_nodev(),
     )
     .at(Step::Overlay)?;
     attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
@@ -366,8 +356,11 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
             overlaid_tree(opened, above, tree.writable, scratch.as_fd(), disk, index, target.as_fd())
                 .at_index(Step::SystemTree, index)?;
         } else {
-            set_attributes(opened.as_fd(), NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)
-                .at_index(Step::SystemTree, index)?;
+            let mut attributes = nosuid_nodev();
+            if !taken_out(Part::SystemReadOnly) {
+                attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+            }
+            set_attributes(opened.as_fd(), attributes).at_index(Step::SystemTree, index)?;
             attach(opened.as_fd(), target.as_fd()).at_index(Step::SystemTree, index)?;
         }
     }
@@ -383,6 +376,13 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
         mount_bind(bind, opened.as_fd(), upper, in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
     }
 
+    if taken_out(Part::OldRoot) {
+        rustix::process::fchdir(&root).at(Step::Pivot)?;
+        mkdirat(&root, c"oldroot", Mode::from(0o755)).at(Step::Pivot)?;
+        rustix::process::pivot_root(c".", c"oldroot").at(Step::Pivot)?;
+        rustix::process::chdir(c"/").at(Step::Pivot)?;
+        return Ok(Entered { canary: host_root, store: disk.unwrap_or(scratch) });
+    }
     rustix::process::fchdir(&root).at(Step::Pivot)?;
     rustix::process::pivot_root(c".", c".").at(Step::Pivot)?;
     // The old root now lies over the new one. It is entered by descriptor, because "." alone would
@@ -398,11 +398,13 @@ pub const MAX_TREES: usize = 64;
 
 fn scratch(size: &CStr, inodes: &CStr) -> Result<OwnedFd, Errno> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), c"size", size)?;
-    fsconfig_set_string(context.as_fd(), c"nr_inodes", inodes)?;
+    if !taken_out(Part::TmpfsSize) {
+        fsconfig_set_string(context.as_fd(), c"size", size)?;
+        fsconfig_set_string(context.as_fd(), c"nr_inodes", inodes)?;
+    }
     fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
     fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, NOSUID_NODEV)
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, nosuid_nodev())
 }
 
 fn make_and_open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
@@ -443,7 +445,7 @@ fn overlaid_tree(
     attach(lower.as_fd(), place.as_fd())?;
     let lowers = above.iter().flatten().chain(std::iter::once(lower));
     if !writable {
-        let mount = overlay(lowers, None, NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        let mount = overlay(lowers, None, nosuid_nodev() | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
         return attach(mount.as_fd(), target);
     }
     let store = disk.map_or(scratch, AsFd::as_fd);
@@ -453,7 +455,7 @@ fn overlaid_tree(
     };
     let (upper, work) = (open(name(1)?)?, open(name(2)?)?);
     let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
-    let mount = overlay(lowers, Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
+    let mount = overlay(lowers, Some((upper.as_c_str(), work.as_c_str())), nosuid_nodev())?;
     attach(mount.as_fd(), target)
 }
 
@@ -473,77 +475,6 @@ fn share(
     attach(tree.as_fd(), target.as_fd())
 }
 
-fn proc(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>) -> Result<(), Failed> {
-    let mount = || -> Result<(), Errno> {
-        let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(context.as_fd())?;
-        let proc = fsmount(
-            context.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-        )?;
-        attach(proc.as_fd(), open_in(root, c"proc", DIRECTORY)?.as_fd())
-    };
-    mount().at(Step::Proc)?;
-    let empty_file = openat(
-        scratch,
-        c"empty-file",
-        OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::from(0o444),
-    )
-    .at(Step::ProcMask)?;
-    let empty_folder = make_and_open(scratch, c"empty").at(Step::ProcMask)?;
-    for (index, name) in PROC_READ_ONLY.iter().enumerate() {
-        cover(root, name, None).at_index(Step::ProcMask, index)?;
-    }
-    for (index, name) in PROC_MASKED_FILES.iter().enumerate() {
-        cover(root, name, Some(empty_file.as_fd())).at_index(Step::ProcMask, 100 + index)?;
-    }
-    for (index, name) in PROC_MASKED_FOLDERS.iter().enumerate() {
-        cover(root, name, Some(empty_folder.as_fd())).at_index(Step::ProcMask, 200 + index)?;
-    }
-    Ok(())
-}
-
-/// Covers `name` with a read-only copy of `with`, or of itself. What is not there needs no cover.
-fn cover(root: BorrowedFd<'_>, name: &CStr, with: Option<BorrowedFd<'_>>) -> std::io::Result<()> {
-    let target = match open_in(root, name, ANY) {
-        Ok(target) => target,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(errno.into()),
-    };
-    let tree = clone_tree(with.unwrap_or(target.as_fd()))?;
-    set_attributes(
-        tree.as_fd(),
-        NOSUID_NODEV | MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    )?;
-    Ok(attach(tree.as_fd(), target.as_fd())?)
-}
-
-fn dev(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>, devices: &[Option<OwnedFd>]) -> Result<(), Failed> {
-    for (index, (_, target)) in DEVICES.iter().enumerate() {
-        let Some(tree) = &devices[index] else { continue };
-        set_attributes(tree.as_fd(), MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
-            .at_index(Step::Dev, index)?;
-        let target = open_in(root, target, ANY).at_index(Step::Dev, index)?;
-        attach(tree.as_fd(), target.as_fd()).at_index(Step::Dev, index)?;
-    }
-    share(scratch, c"shm", 0o1777, root, c"dev/shm").at_index(Step::Dev, 100)?;
-    let terminals = || -> Result<(), Errno> {
-        let context = fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(context.as_fd(), c"ptmxmode", c"0666")?;
-        fsconfig_set_string(context.as_fd(), c"mode", c"0620")?;
-        fsconfig_create(context.as_fd())?;
-        let mount = fsmount(
-            context.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-        )?;
-        attach(mount.as_fd(), open_in(root, c"dev/pts", DIRECTORY)?.as_fd())
-    };
-    terminals().at(Step::DevPts)
-}
-
 fn mount_bind(
     bind: &Bind,
     tree: BorrowedFd<'_>,
@@ -554,7 +485,7 @@ fn mount_bind(
     index: usize,
 ) -> Result<(), Failed> {
     let target = open_target(root, &bind.target, bind.directory).at_index(Step::Target, index)?;
-    let mut attributes = NOSUID_NODEV;
+    let mut attributes = nosuid_nodev();
     if bind.read_only {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
@@ -568,7 +499,7 @@ fn mount_bind(
             let lower = open_in(scratch, c"home", DIRECTORY)?;
             let (upper, work) = (FdPath::new(upper.as_fd(), c""), FdPath::new(work.as_fd(), c""));
             let mount =
-                overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
+                overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), nosuid_nodev())?;
             attach(mount.as_fd(), target.as_fd())
         };
         return cover().at_index(Step::Bind, index);
@@ -590,6 +521,6 @@ fn under_review(
     attach(review.as_fd(), make_and_open(scratch, c"review")?.as_fd())?;
     let lower = open_in(scratch, c"reviewed", DIRECTORY)?;
     let (upper, work) = (FdPath::new(review.as_fd(), c"/upper"), FdPath::new(review.as_fd(), c"/work"));
-    let mount = overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), NOSUID_NODEV)?;
+    let mount = overlay(std::iter::once(&lower), Some((upper.as_c_str(), work.as_c_str())), nosuid_nodev())?;
     attach(mount.as_fd(), target)
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 
 use super::prepare::PrepareError;
+use super::taken_out::{Part, taken_out};
 use crate::model::EnvVar;
 use crate::model::sanitize::printable;
 
@@ -216,7 +217,9 @@ unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
                 return errno();
             }
         }
-        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+        if !taken_out(Part::CloseSpawn) {
+            libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+        }
         if libc::chdir(shared.cwd) < 0 {
             std::ptr::write_volatile(&raw mut shared.folder, true);
             return errno();

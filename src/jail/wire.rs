@@ -216,7 +216,9 @@ pub fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Received>, 
         let mut slices = [IoSliceMut::new(&mut bytes)];
         match recvmsg(socket.as_fd(), &mut slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
             Ok(result) => break result.bytes,
-            Err(Errno::INTR) => {}
+            // A peer that ends with unread messages resets the connection; what it said before is still to be had, once
+            // the error has been told.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             Err(errno) => return Err(errno),
         }
     };
@@ -236,6 +238,20 @@ pub fn receive(socket: impl AsFd, flags: RecvFlags) -> Result<Option<Received>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_are_heard() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .expect("a pair");
+        send(ours.as_fd(), Message::Filters, &[]).expect("sent");
+        let words = Message::Failed { step: 1, index: 2, errno: 3 };
+        send(its.as_fd(), words, &[]).expect("sent");
+        drop(its);
+        let heard = receive(&ours, RecvFlags::empty()).expect("no error").map(|received| received.message);
+        assert_eq!(heard, Some(words));
+        assert!(receive(&ours, RecvFlags::empty()).expect("the end").is_none());
+    }
 
     #[test]
     fn messages_round_trip_and_lies_are_refused() {

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
-use super::output::{self, QUEUE, Read};
+use super::output::{self, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
 use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
 use super::{end, forward, ground, input, net, stats};
@@ -29,7 +29,7 @@ type Queue = mpsc::Sender<Piece>;
 pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
     let Ok((version, direct)) = preamble(&stream).await else { return };
     let (reader, writer) = stream.into_split();
-    let (queue, pieces) = mpsc::channel(QUEUE);
+    let (queue, pieces) = output::queue();
     let lagged = Rc::new(Cell::new(false));
     let write = tokio::task::spawn_local(write(Rc::clone(&keeper), writer, pieces, Rc::clone(&lagged)));
     let welcome = Answer::Welcome { version: protocol::VERSION, id: keeper.plan.id.clone() };
@@ -54,7 +54,7 @@ pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
 /// The face that launched the cube: attached to the entry from the first byte.
 pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
     let (reader, writer) = stream.into_split();
-    let (queue, pieces) = mpsc::channel(QUEUE);
+    let (queue, pieces) = output::queue();
     let lagged = Rc::new(Cell::new(false));
     let write = tokio::task::spawn_local(write(Rc::clone(&keeper), writer, pieces, Rc::clone(&lagged)));
     let mut connection = Connection {

@@ -6,16 +6,23 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::input;
 use super::state::{Keeper, Piece, now_ms};
+use crate::jail::taken_out::{Part, taken_out};
 use crate::store::log::Stream;
 
 /// Bytes that are read before they are passed on.
 pub const CHUNK: usize = 64 * 1024;
 /// Pieces that may wait for one client: 2 MiB at most.
-pub const QUEUE: usize = 32;
+const QUEUE: usize = 32;
+
+/// A queue for one client.
+#[must_use]
+pub fn queue() -> (mpsc::Sender<Piece>, mpsc::Receiver<Piece>) {
+    mpsc::channel(if taken_out(Part::Queue) { QUEUE << 20 } else { QUEUE })
+}
 
 /// How long output may be read and not be in the log's file.
 const UNWRITTEN: Duration = Duration::from_millis(100);

@@ -3,6 +3,8 @@
 use std::io;
 
 use crate::host::proc;
+use crate::jail::taken_out::blind;
+use crate::model::sanitize::printable;
 use crate::model::{Enforcement, Layer, LayerStatus};
 use crate::plan::LaunchPlan;
 use crate::plan::launch::IdMap;
@@ -30,7 +32,7 @@ pub fn standing(plan: &LaunchPlan, pid: i32) -> Vec<LayerStatus> {
     let enforcement = |layer| {
         Some(match layer {
             Layer::UserNs => user_namespace(plan, pid),
-            Layer::MountNs => own_namespace(pid, "mnt").and_own_root(pid),
+            Layer::MountNs => own_namespace(pid, "mnt").and_own_mounts(plan, pid),
             Layer::CgroupNs => own_namespace(pid, "cgroup"),
             Layer::Cgroup => cgroup(plan, pid),
             _ => return None,
@@ -92,7 +94,7 @@ fn late(plan: &LaunchPlan, layer: Layer, filters: usize, status: &proc::Status, 
 /// The first layer that is not fully in force.
 #[must_use]
 pub fn missing(layers: &[LayerStatus]) -> Option<&LayerStatus> {
-    layers.iter().find(|status| !status.enforcement.is_full())
+    layers.iter().find(|status| !status.enforcement.is_full() && !blind(status.layer.word()))
 }
 
 fn own_namespace(pid: i32, kind: &str) -> Enforcement {
@@ -105,19 +107,21 @@ fn own_namespace(pid: i32, kind: &str) -> Enforcement {
 
 trait Further {
     fn and_first(self, status: &proc::Status) -> Enforcement;
-    fn and_own_root(self, pid: i32) -> Enforcement;
+    fn and_own_mounts(self, plan: &LaunchPlan, pid: i32) -> Enforcement;
 }
 
 impl Further for Enforcement {
     /// The host's root must be out of the namespace: every mount hangs, directly or not, from one
-    /// overlay at `/`.
-    fn and_own_root(self, pid: i32) -> Enforcement {
+    /// overlay at `/`. And each must have the attributes that the plan gives it.
+    fn and_own_mounts(self, plan: &LaunchPlan, pid: i32) -> Enforcement {
         if !self.is_full() {
             return self;
         }
         match proc::read_text(&format!("/proc/{pid}/mountinfo")) {
-            Ok(text) if one_root(&text) => self,
-            Ok(_) => Enforcement::None("mounts of the host are still in its mount namespace".into()),
+            Ok(text) if !one_root(&text) => {
+                Enforcement::None("mounts of the host are still in its mount namespace".into())
+            }
+            Ok(text) => weak_mount(&text, &read_only(plan)).map_or(self, Enforcement::None),
             Err(error) => Enforcement::None(format!("its mounts cannot be read: {error}")),
         }
     }
@@ -150,6 +154,32 @@ fn one_root(mountinfo: &str) -> bool {
     root.3 == "overlay"
         && mounts.iter().all(|mount| mount.0 == root.0 || mounts.iter().any(|other| other.0 == mount.1))
         && mounts.len() == mountinfo.lines().count()
+}
+
+/// Where nothing may be written.
+fn read_only(plan: &LaunchPlan) -> Vec<&str> {
+    let system = plan.root.system.iter().filter(|tree| !tree.writable).filter_map(|tree| tree.path.to_str());
+    let binds = plan.mounts.iter().filter(|mount| mount.read_only).map(|mount| mount.target.as_str());
+    // Spaces and the like are escaped in mountinfo; such a path is left to the kernel's word at mounting.
+    system.chain(binds).chain(["/proc/sys"]).filter(|path| !path.contains([' ', '\t', '\n', '\\'])).collect()
+}
+
+/// The first mount that is not `nosuid`, not `nodev` outside /dev, or can be written although it is among `read_only`.
+fn weak_mount(mountinfo: &str, read_only: &[&str]) -> Option<String> {
+    let mut seen = 0;
+    for line in mountinfo.lines() {
+        let mut fields = line.split(' ').skip(4);
+        let (point, options) = (fields.next()?, fields.next()?);
+        let has = |flag: &str| options.split(',').any(|option| option == flag);
+        let device = point.starts_with("/dev/");
+        let planned = read_only.contains(&point);
+        seen += usize::from(planned);
+        let lacks = [("nosuid", true), ("nodev", !device), ("ro", planned)];
+        if let Some((flag, _)) = lacks.into_iter().find(|(flag, wanted)| *wanted && !has(flag)) {
+            return Some(format!("`{}` is mounted without {flag}", printable(point)));
+        }
+    }
+    (seen < read_only.len()).then(|| "a read-only mount is not there".to_owned())
 }
 
 fn user_namespace(plan: &LaunchPlan, pid: i32) -> Enforcement {
@@ -215,6 +245,22 @@ fn cgroup(plan: &LaunchPlan, pid: i32) -> Enforcement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_without_its_attributes_is_seen() {
+        let good = "30 1 0:1 / / rw,nosuid,nodev - overlay none rw\n31 30 0:2 / /usr ro,nosuid,nodev - ext4 d rw\n\
+                    32 30 0:3 / /dev/null rw,nosuid - devtmpfs d rw\n";
+        assert_eq!(weak_mount(good, &["/usr"]), None);
+        for (from, to, says) in [
+            ("/usr ro", "/usr rw", "`/usr` is mounted without ro"),
+            ("/usr ro,nosuid", "/usr ro", "`/usr` is mounted without nosuid"),
+            ("/ rw,nosuid,nodev", "/ rw,nosuid", "`/` is mounted without nodev"),
+            ("/dev/null rw,nosuid", "/dev/null rw", "`/dev/null` is mounted without nosuid"),
+            ("/usr ro", "/opt ro", "a read-only mount is not there"),
+        ] {
+            assert_eq!(weak_mount(&good.replace(from, to), &["/usr"]).as_deref(), Some(says), "{from}");
+        }
+    }
 
     #[test]
     fn a_host_mount_left_behind_is_seen() {

@@ -15,6 +15,7 @@ use crate::host::{cgroup, fdpass, fork, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
 use crate::jail::step::Step;
+use crate::jail::taken_out::{Part, call_taken_out, taken_out};
 use crate::jail::wire::{self, Message};
 use crate::model::cube::ProcessRef;
 use crate::model::{CubeRecord, Layer, LayerStatus};
@@ -108,7 +109,13 @@ pub fn fork() -> std::io::Result<Option<UnixStream>> {
         fork::Side::Parent => Ok(Some(ours.into())),
         fork::Side::Child => {
             drop(ours);
-            fork::leave_caller(its, c"tripmine-keeper");
+            fork::take_connection(its);
+            if !taken_out(Part::CloseKeeper) {
+                fork::close_descriptors();
+            }
+            if !taken_out(Part::KeeperEnv) {
+                fork::wipe_words(c"tripmine-keeper");
+            }
             Ok(None)
         }
     }
@@ -124,7 +131,7 @@ pub fn birth() -> Result<Born, NotStarted> {
     let (ours, its) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| NotStarted::new(format!("cannot make init's control socket: {errno}")))?;
     // SAFETY: this process has one thread: no runtime has been made yet, and nothing here starts threads.
-    match unsafe { sys::fork_into(child::NAMESPACES) } {
+    match unsafe { sys::fork_into(child::namespaces()) } {
         Err(error) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             Err(step_failed(Step::Namespaces, errno, None))
@@ -133,8 +140,10 @@ pub fn birth() -> Result<Born, NotStarted> {
         Ok(sys::Forked::Child) => {
             // Nothing of the keeper lives on here but the socket: not the connection to the face (descriptor 0), and no lock.
             let control = its.as_raw_fd().unsigned_abs();
-            sys::close_between(3, control - 1);
-            sys::close_from(control + 1);
+            if !taken_out(Part::CloseChild) {
+                sys::close_between(3, control - 1);
+                sys::close_from(control + 1);
+            }
             // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
             unsafe { libc::dup2(1, 0) };
             let code = child::run(&its);
@@ -221,7 +230,7 @@ pub fn jail(
         .map_err(|error| NotStarted::new(format!("cannot open the cube's user namespace: {error}")))?;
     let (net, status) = net::finish(plan, net)?;
     known.extend(status);
-    all_in_force(&known)?;
+    standing_or_said(&known, plan, born)?;
     send(born, Message::Seen, &[])?;
     wait_for(Message::Confined, plan, born)?;
     let layers = readback::read(plan, born.pid, filters.len(), &known)
@@ -265,11 +274,10 @@ fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
 fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
     make_upper(plan)?;
     if let Some(cgroup) = &plan.limits.cgroup {
-        cgroup::make(cgroup, &plan.limits).and_then(|()| cgroup::enter(cgroup, born.pid)).map_err(
-            |error| {
-                NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
-            },
-        )?;
+        let enter = || if taken_out(Part::Cgroup) { Ok(()) } else { cgroup::enter(cgroup, born.pid) };
+        cgroup::make(cgroup, &plan.limits).and_then(|()| enter()).map_err(|error| {
+            NotStarted::new(error.to_string()).hint("run `tripmine doctor`: it checks cgroup delegation")
+        })?;
     }
     write_maps(plan, born)?;
     let mapped = mapped_views(plan, born)?;
@@ -331,7 +339,8 @@ fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), Not
 fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, NotStarted> {
     let arch = seccomp::Arch::native()
         .ok_or_else(|| NotStarted::new("seccomp filters are written for x86_64 and aarch64 only"))?;
-    let rules = seccomp::rules(plan.seccomp, plan.user.run_as, arch);
+    let mut rules = seccomp::rules(plan.seccomp, plan.user.run_as, arch);
+    rules.calls.retain(|call| !call_taken_out(call.name));
     let programs = seccomp::compile(&rules)
         .map_err(|error| NotStarted::new(format!("cannot compile the seccomp filter: {error}")))?;
     Ok(programs
@@ -394,6 +403,16 @@ fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
                 status.enforcement.detail()
             ))
         })
+    })
+}
+
+/// The same while the child still works: one that has failed meanwhile knows better why there is nothing to read.
+fn standing_or_said(layers: &[LayerStatus], plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+    all_in_force(layers).map_err(|missing| match wire::receive(&born.init, RecvFlags::DONTWAIT) {
+        Ok(Some(received)) if matches!(received.message, Message::Failed { .. }) => {
+            child_failed(Some(plan), received.message)
+        }
+        _ => missing,
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::state::Keeper;
 use super::stats;
+use crate::jail::taken_out::{Part, taken_out};
 use crate::model::ExitReason;
 use crate::plan::launch::{Enforcer, UpperPlan};
 
@@ -16,7 +17,10 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Watches until the cube ends. Returns at once when there is nothing to watch.
 pub async fn watch(keeper: Rc<Keeper>) {
     let limits = &keeper.plan.limits;
-    let memory = limits.memory.filter(|(_, by)| *by == Enforcer::Watch).map(|(size, _)| size);
+    let memory = limits
+        .memory
+        .filter(|(_, by)| *by == Enforcer::Watch && !taken_out(Part::Watch))
+        .map(|(size, _)| size);
     let disk = limits.disk.filter(|(_, by)| *by == Enforcer::Watch).map(|(size, _)| size);
     if memory.is_none() && disk.is_none() {
         return;

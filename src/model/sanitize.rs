@@ -5,6 +5,10 @@
 /// controls (Unicode UAX #9) and other invisible format characters do not.
 #[must_use]
 pub fn printable(text: &str) -> String {
+    #[cfg(feature = "counterproof")]
+    if counterproof::is_raw() {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -37,6 +41,23 @@ const fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Leaves [`printable`] out, to show that tests notice.
+#[cfg(feature = "counterproof")]
+pub mod counterproof {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static RAW: AtomicBool = AtomicBool::new(false);
+
+    /// From here on text is shown as it is.
+    pub fn show_raw() {
+        RAW.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_raw() -> bool {
+        RAW.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub const ROWS: &[Row] = &[
     row("P09", "processes of the host cannot be signalled"),
     row("P12", "host name and machine id are the cube's own"),
     row("P13", "setuid programs give nothing"),
+    row("P20", "every namespace is the cube's own"),
+    row("P21", "process 1 cannot be inspected"),
     row("S01", "unshare is refused"),
     row("S02", "clone with namespaces is refused"),
     row("S03", "clone3 does not exist"),
@@ -54,11 +56,13 @@ pub const ROWS: &[Row] = &[
     row("S18", "unusual socket families are refused"),
     row("F01", "the host's sockets and homes are absent"),
     row("F02", "kernel settings cannot be written"),
+    row("F03", "what the kernel tells of the host is covered"),
     row("F04", "/dev holds only the ordinary devices"),
     row("F05", "devices cannot be made"),
     row("F06", "every mount is nosuid, and nodev outside /dev"),
     row("F07", "mounts cannot be changed"),
     row("F13", "nothing else of the host is mounted"),
+    row("F14", "the host's system folders cannot be changed"),
     row("N01", "the only network interface is loopback"),
     row("N02", "nothing is reached past the policy: host, metadata, elsewhere"),
     row("N03", "datagrams and pings go nowhere, and fail at once"),
@@ -70,6 +74,8 @@ pub const ROWS: &[Row] = &[
     row("R01", "processes and open files are limited"),
     row("R02", "a fork bomb ends at the limit"),
     row("R04", "a flood of data ends at the limit"),
+    // Last: where the keeper watches memory, it ends the whole cube.
+    row("R03", "a flood of memory ends at the limit"),
 ];
 
 /// The name that the battery's own proxy answers.
@@ -101,6 +107,10 @@ pub struct Canaries {
     pub absent: Vec<String>,
     /// Where something of the host is mounted on purpose: system folders, home, project, tools.
     pub mounts: Vec<String>,
+    /// The host's namespaces, each as `net:[4026531840]`.
+    pub namespaces: Vec<String>,
+    /// System folders of the host that are seen inside.
+    pub system: Vec<String>,
     /// The limit on processes.
     pub pids: Option<u32>,
     /// A port of the host on which somebody listens, on every address.
@@ -109,6 +119,10 @@ pub struct Canaries {
     pub addresses: Vec<IpAddr>,
     /// What the proxy answers [`NAME`] with.
     pub token: Option<String>,
+    /// The limit on open files.
+    pub open_files: Option<u64>,
+    /// The limit on memory, in bytes.
+    pub memory: Option<u64>,
     /// The limit on what is written outside home and project, in bytes, where the kernel enforces it.
     pub disk: Option<u64>,
 }
@@ -127,10 +141,14 @@ impl Canaries {
             machine_id: None,
             absent: Vec::new(),
             mounts: Vec::new(),
+            namespaces: Vec::new(),
+            system: Vec::new(),
             pids: None,
             port: None,
             addresses: Vec::new(),
             token: None,
+            open_files: None,
+            memory: None,
             disk: None,
         }
     }
@@ -149,6 +167,10 @@ impl Canaries {
         arguments.extend(self.port.map(|port| format!("port={port}")));
         arguments.extend(self.addresses.iter().map(|address| format!("address={address}")));
         arguments.extend(self.token.iter().map(|token| format!("token={token}")));
+        arguments.extend(self.namespaces.iter().map(|one| format!("namespace={one}")));
+        arguments.extend(self.system.iter().map(|path| format!("system={path}")));
+        arguments.extend(self.open_files.map(|files| format!("open-files={files}")));
+        arguments.extend(self.memory.map(|bytes| format!("memory={bytes}")));
         arguments.extend(self.pids.map(|pids| format!("pids={pids}")));
         arguments.extend(self.disk.map(|bytes| format!("disk={bytes}")));
         arguments
@@ -178,6 +200,10 @@ impl Canaries {
                 "port" => canaries.port = Some(value.parse().map_err(|_| unknown())?),
                 "address" => canaries.addresses.push(value.parse().map_err(|_| unknown())?),
                 "token" => canaries.token = Some(text),
+                "namespace" => canaries.namespaces.push(text),
+                "system" => canaries.system.push(text),
+                "open-files" => canaries.open_files = Some(value.parse().map_err(|_| unknown())?),
+                "memory" => canaries.memory = Some(value.parse().map_err(|_| unknown())?),
                 "pids" => canaries.pids = Some(value.parse().map_err(|_| unknown())?),
                 "disk" => canaries.disk = Some(value.parse().map_err(|_| unknown())?),
                 _ => return Err(unknown()),
@@ -224,6 +250,17 @@ pub fn read(output: &str) -> Vec<Observation> {
         .collect()
 }
 
+/// Where the keeper is who ends a cube that takes too much memory, the probe cannot tell of it any more. `ended` is the
+/// keeper's reason for an end by the memory limit.
+#[must_use]
+pub fn settle(mut rows: Vec<Observation>, ended: Option<&str>) -> Vec<Observation> {
+    let silent = |row: &&mut Observation| row.id == "R03" && row.verdict == Verdict::CouldNotTest;
+    if let (Some(why), Some(row)) = (ended, rows.iter_mut().find(silent)) {
+        (row.verdict, row.detail) = (Verdict::Pass, printable(why));
+    }
+    rows
+}
+
 const fn severity(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Pass => 0,
@@ -250,9 +287,28 @@ mod tests {
         canaries.addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
         (canaries.port, canaries.token) = (Some(80), Some("t".to_owned()));
         (canaries.pids, canaries.disk) = (Some(64), Some(1 << 20));
+        (canaries.open_files, canaries.memory) = (Some(9), Some(1 << 21));
+        canaries.namespaces = vec!["net:[1]".to_owned()];
+        canaries.system = vec!["/usr".to_owned()];
         assert_eq!(Canaries::parse(&canaries.arguments()), Ok(canaries));
         for bad in ["x", "pid=1", "host-pid=x", "user=king", "pids=", "disk=-1", "port=0x", "address=h"] {
             assert!(Canaries::parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_end_by_the_keeper_settles_memory_only() {
+        let verdict = |output: &str, ended: Option<&str>, id: &str| {
+            settle(read(output), ended).into_iter().find(|row| row.id == id).map(|row| row.verdict)
+        };
+        let broken = "{\"id\":\"R03\",\"topic\":\"\",\"verdict\":\"fail\",\"detail\":\"\"}";
+        for (output, ended, id, expected) in [
+            ("", Some("passed"), "R03", Verdict::Pass),
+            ("", Some("passed"), "R02", Verdict::CouldNotTest),
+            ("", None, "R03", Verdict::CouldNotTest),
+            (broken, Some("passed"), "R03", Verdict::Fail),
+        ] {
+            assert_eq!(verdict(output, ended, id), Some(expected), "{id} {ended:?}");
         }
     }
 

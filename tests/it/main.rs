@@ -32,6 +32,7 @@ mod net_peers;
 mod net_policies;
 mod network;
 mod ports;
+mod program;
 mod resources;
 mod review;
 mod screen_cubes;

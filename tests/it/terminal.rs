@@ -261,6 +261,63 @@ fn hostile_names_are_shown_escaped() {
     assert!(!output.stderr.contains('\x1b'), "{output:?}");
 }
 
+/// T05: the same where names are listed: of projects, machines, sockets and processes, in arguments, events and logs.
+#[test]
+fn hostile_names_are_escaped_where_they_are_listed() {
+    use std::os::unix::ffi::OsStrExt;
+    let env = Env::new();
+    let evil = "x\x1b]0;pwned\x07\u{202e}\u{9b}2Jy";
+    let raw = |text: &str| text.contains(['\x1b', '\x07', '\u{202e}', '\u{9b}']);
+    // Names of folders and files that a cube can make, also such as are no text at all, and the longest.
+    for name in [evil.as_bytes(), b"a\xff\x1b[2J\nb", &[0x1b; 255]] {
+        std::fs::create_dir(env.projects.join(std::ffi::OsStr::from_bytes(name))).unwrap();
+    }
+    let project = env.project("p");
+    let _listener = std::os::unix::net::UnixListener::bind(project.join(format!("{evil}.sock"))).unwrap();
+    env.tripmine(["machine", "list"]).ok(0);
+    let machines = env.tripmine_home.join("config/machines");
+    std::fs::create_dir_all(&machines).unwrap();
+    std::fs::write(machines.join(format!("{evil}.toml")), "image = \"host\"\n").unwrap();
+    let long = "\x1b[31m".repeat(800);
+    let script = format!("printf '%s\\n' \"$0\"; perl -e '$0 = \"{evil}\"; sleep 60' & sleep 60");
+    let started = env.tripmine(["-d", "p", "--", "/bin/sh", "-c", &script, evil, &long]);
+    assert!(!raw(&started.stderr) && started.stderr.contains(".sock"), "{started:?}");
+    let id = env.record()["id"].as_str().unwrap().to_owned();
+    for args in [
+        &["project", "list"][..],
+        &["machine", "list"],
+        &["machine", "show", evil],
+        &["project", "rm", evil, "--yes"],
+        &["ps"],
+        &["ps", "-a"],
+        &["inspect", &id],
+        &["stats", &id],
+        &["events"],
+        &["attach", evil],
+        &["exec", &id, "--", evil],
+        &["exec", "-w", evil, &id, "--", "true"],
+        &["logs", evil],
+        &["stop", evil],
+        &["rm", evil, "--yes"],
+        &["rename", &id, evil],
+        &["prune", "--dry-run"],
+    ] {
+        let output = env.tripmine(args);
+        assert!(!raw(&output.stdout) && !raw(&output.stderr), "{args:?}: {output:?}");
+    }
+    // What it said passes the filter where a person reads it.
+    let mut pty = Pty::tripmine(&env, &["logs", &id]);
+    pty.wait_for("y");
+    pty.wait_exit(PATIENCE);
+    let seen = pty.raw();
+    assert!(
+        memchr::memmem::find(&seen, b"pwned").is_none() || !seen.contains(&7),
+        "{:?}",
+        String::from_utf8_lossy(&seen)
+    );
+    end(&env);
+}
+
 /// A terminal is a person's: a pipe gets the bytes as they are.
 #[test]
 fn pipes_are_not_filtered() {

@@ -36,6 +36,9 @@ pub(super) fn kernel_settings() -> Seen {
         "/proc/sys/vm/drop_caches",
         "/proc/sysrq-trigger",
         "/proc/irq/default_smp_affinity",
+        // Owned by root inside, so that only the cover refuses it.
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/kernel/hostname",
         "/sys/kernel/uevent_helper",
         "/sys/kernel/profiling",
     ];
@@ -46,6 +49,35 @@ pub(super) fn kernel_settings() -> Seen {
         .map(|path| format!("{path} can be written"))
         .collect();
     none_of(&open, "none can be opened for writing")
+}
+
+pub(super) fn kernel_disclosure() -> Seen {
+    const FILES: &[&str] = &[
+        "kallsyms",
+        "keys",
+        "key-users",
+        "config.gz",
+        "interrupts",
+        "softirqs",
+        "iomem",
+        "ioports",
+        "cmdline",
+        "kcore",
+        "timer_list",
+        "slabinfo",
+        "sched_debug",
+    ];
+    const FOLDERS: &[&str] = &["/proc/acpi", "/proc/scsi", "/proc/asound", "/sys/firmware"];
+    let tells = |path: &String| {
+        let mut head = [0; 64];
+        let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut head));
+        read.is_ok_and(|count| head[..count].iter().any(|byte| *byte != 0))
+    };
+    let files = FILES.iter().map(|name| format!("/proc/{name}")).filter(tells);
+    let lists = |path: &&&str| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    let folders = FOLDERS.iter().filter(lists).map(|path| (*path).to_owned());
+    let open: Vec<String> = files.chain(folders).map(|path| format!("{path} can be read")).collect();
+    none_of(&open, "none of it can be read")
 }
 
 pub(super) fn devices() -> Seen {

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 
 use super::raw::fork_until_refused;
 use super::{Seen, fail, pass, untested};
+use crate::host::probe::raw::{Ended, end_after, in_child};
 
 /// How far beyond a limit is tried.
 const BEYOND: u32 = 64;
@@ -24,6 +25,50 @@ pub(super) fn processes(limit: Option<u32>) -> Seen {
             untested(format!("after {count} of {limit}: {error}"))
         }
     }
+}
+
+/// Memory is taken in steps of so many bytes.
+const STEP: usize = 4 << 20;
+/// How far beyond the limit.
+const OVER: u64 = 64 << 20;
+/// How long it is then held, in quarters of a second: the keeper looks four times a second.
+const HELD: u32 = 8;
+
+/// Takes memory in a child. Where the keeper is who watches, it ends the cube with this probe: what it then says of the end
+/// is the answer.
+pub(super) fn memory(limit: Option<u64>) -> Seen {
+    let Some(limit) = limit else { return untested("no limit was told") };
+    let ended = in_child(|| {
+        end_after(20);
+        i32::from(!take(limit.saturating_add(OVER)))
+    });
+    match ended {
+        Ok(Ended::Signal(libc::SIGKILL)) => {
+            pass(format!("ended by the kernel, the limit is {} MiB", limit >> 20))
+        }
+        Ok(Ended::Code(1)) => pass("the kernel gave no more"),
+        Ok(Ended::Code(_)) => fail(format!("more than {} MiB were held", limit >> 20)),
+        Ok(Ended::Signal(signal)) => untested(format!("ended by signal {signal}")),
+        Err(error) => untested(format!("no child process could be made: {error}")),
+    }
+}
+
+/// Takes and holds so many bytes; false when there were no more.
+fn take(bytes: u64) -> bool {
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    while (taken.len() as u64) * (STEP as u64) < bytes {
+        let mut more = Vec::new();
+        if more.try_reserve_exact(STEP).is_err() {
+            return false;
+        }
+        more.resize(STEP, 1);
+        taken.push(more);
+    }
+    for _ in 0..HELD {
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+    // Used once more, so that it had to be held until here.
+    taken.iter().all(|block| block.first() == Some(&1))
 }
 
 pub(super) fn data(limit: Option<u64>) -> Seen {

@@ -77,6 +77,35 @@ fn judge_origin(mountinfo: &str, known: &[String]) -> Seen {
     }
 }
 
+/// `folders`: system folders of the host that are seen inside. Each must be mounted read-only, or be covered by an overlay
+/// that takes the changes.
+pub(super) fn system_folders(folders: &[String]) -> Seen {
+    if folders.is_empty() {
+        return untested("it was not told which folders are the host's");
+    }
+    match std::fs::read_to_string("/proc/self/mountinfo") {
+        Ok(text) => judge_system(&text, folders),
+        Err(error) => untested(format!("mountinfo: {error}")),
+    }
+}
+
+fn judge_system(mountinfo: &str, folders: &[String]) -> Seen {
+    let safe = |folder: &String| {
+        mountinfo.lines().filter_map(|line| line.split_once(" - ")).any(|(mount, system)| {
+            let mut fields = mount.split(' ').skip(4);
+            let at = fields.next().map(plain).is_some_and(|point| point == *folder);
+            let read_only = fields.next().is_some_and(|options| options.split(',').any(|one| one == "ro"));
+            at && (read_only || system.starts_with("overlay "))
+        })
+    };
+    let open: Vec<String> = folders
+        .iter()
+        .filter(|folder| !safe(folder))
+        .map(|folder| format!("{folder} is not read-only"))
+        .collect();
+    none_of(&open, &format!("{} of them", folders.len()))
+}
+
 /// A path as it stands in mountinfo, with its escapes (proc_pid_mountinfo(5)) undone.
 fn plain(escaped: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]
@@ -103,6 +132,21 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(judge_flags(line).0, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn system_folders_are_read_only_or_covered() {
+        let folders = ["/usr".to_owned()];
+        for (text, expected) in [
+            ("2 1 8:1 /usr /usr ro,nosuid - ext4 d rw", Verdict::Pass),
+            ("2 1 0:9 / /usr rw,nosuid - overlay o rw", Verdict::Pass),
+            ("2 1 8:1 /usr /usr rw,nosuid - ext4 d ro", Verdict::Fail),
+            ("2 1 8:1 /usr /usr/lib ro - ext4 d rw", Verdict::Fail),
+            ("", Verdict::Fail),
+        ] {
+            assert_eq!(judge_system(text, &folders).0, expected, "{text}");
+        }
+        assert_eq!(system_folders(&[]).0, Verdict::CouldNotTest);
     }
 
     #[test]

@@ -189,19 +189,60 @@ pub(super) fn abstract_socket(name: Option<&str>) -> Seen {
     }
 }
 
-pub(super) fn limits() -> Seen {
+/// `of_host`: the host's namespaces, as `net:[4026531840]`.
+pub(super) fn namespaces(of_host: &[String]) -> Seen {
+    if of_host.is_empty() {
+        return untested("no namespace of the host was told");
+    }
+    let mut shared = Vec::new();
+    for theirs in of_host {
+        let kind = theirs.split(':').next().unwrap_or_default();
+        match std::fs::read_link(format!("/proc/self/ns/{kind}")) {
+            Ok(own) if own.as_os_str() == theirs.as_str() => shared.push(format!("{kind} is the host's")),
+            Ok(_) => {}
+            Err(error) => return untested(format!("{kind}: {error}")),
+        }
+    }
+    none_of(&shared, &format!("{} of them", of_host.len()))
+}
+
+pub(super) fn sealed() -> Seen {
+    let opened = ["environ", "maps", "mem", "auxv", "io"].into_iter().filter(|name| {
+        std::fs::File::open(format!("/proc/1/{name}")).is_ok_and(|mut file| readable(&mut file))
+    });
+    let followed = ["exe", "cwd", "root"]
+        .into_iter()
+        .filter(|name| std::fs::read_link(format!("/proc/1/{name}")).is_ok());
+    let listed = ["fd"].into_iter().filter(|name| std::fs::read_dir(format!("/proc/1/{name}")).is_ok());
+    let open: Vec<String> =
+        opened.chain(followed).chain(listed).map(|name| format!("/proc/1/{name} can be read")).collect();
+    none_of(&open, "its memory, files and environment cannot be read")
+}
+
+/// Some files open, and refuse to be read.
+fn readable(file: &mut std::fs::File) -> bool {
+    std::io::Read::read(file, &mut [0; 16]).is_ok()
+}
+
+/// The limits that were set, as far as they were told.
+pub(super) fn limits(pids: Option<u32>, open_files: Option<u64>) -> Seen {
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
         return untested("/proc/self/limits cannot be read");
     };
-    judge_limits(&limits)
+    judge_limits(&limits, pids.map(u64::from), open_files)
 }
 
-fn judge_limits(limits: &str) -> Seen {
+fn judge_limits(limits: &str, pids: Option<u64>, open_files: Option<u64>) -> Seen {
     let mut found = Vec::new();
-    for name in ["Max processes", "Max open files"] {
+    for (name, most) in [("Max processes", pids), ("Max open files", open_files)] {
         let hard = limits.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().nth(1));
         match hard {
             Some("unlimited") => return fail(format!("{name}: unlimited")),
+            Some(number)
+                if most.is_some_and(|most| number.parse().is_ok_and(|number: u64| number > most)) =>
+            {
+                return fail(format!("{name}: {number}"));
+            }
             Some(number) => found.push(format!("{name}: {number}")),
             None => return untested(format!("{name}: not told")),
         }
@@ -247,8 +288,23 @@ mod tests {
         let text = |processes: &str| {
             format!("Max processes  10  {processes}  processes\nMax open files  1024  4096  files\n")
         };
-        assert_eq!(judge_limits(&text("512")).0, Verdict::Pass);
-        assert_eq!(judge_limits(&text("unlimited")).0, Verdict::Fail);
-        assert_eq!(judge_limits("").0, Verdict::CouldNotTest);
+        for (processes, pids, files, expected) in [
+            ("512", None, None, Verdict::Pass),
+            ("512", Some(512), Some(4096), Verdict::Pass),
+            ("512", Some(511), None, Verdict::Fail),
+            ("512", None, Some(4095), Verdict::Fail),
+            ("unlimited", None, None, Verdict::Fail),
+        ] {
+            assert_eq!(
+                judge_limits(&text(processes), pids, files).0,
+                expected,
+                "{processes} {pids:?} {files:?}"
+            );
+        }
+        assert_eq!(judge_limits("", None, None).0, Verdict::CouldNotTest);
+        assert_eq!(
+            (namespaces(&[]).0, namespaces(&["uts:[0]".to_owned()]).0),
+            (Verdict::CouldNotTest, Verdict::Pass)
+        );
     }
 }

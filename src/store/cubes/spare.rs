@@ -4,6 +4,7 @@
 //! milliseconds; a rename takes none. A spare is an ordinary folder of a cube with an empty record and a free lock; one
 //! that is missing, taken or strange only means that the launch makes its own.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat, renameat_with, statat,
 };
 
-use super::{FRESH, encode, errno, open_dir};
+use super::{FRESH, encode, errno, open_dir, remove_in};
 use crate::model::CubeRecord;
 
 /// Spares that are kept: launches in a quick row find one each while the next is being made.
@@ -62,7 +63,11 @@ pub(super) fn make(mines: &OwnedFd, by: &str) -> rustix::io::Result<()> {
         for file in ["headers/lock", "headers/record.json", "headers/record.json.new", "log/events.jsonl"] {
             openat(&folder, file, new, Mode::RUSR | Mode::WUSR)?;
         }
-        renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE)?;
+        if let Err(error) = renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE) {
+            // Another keeper was quicker; nobody may come for a long time to clear this one.
+            drop(remove_in(mines, OsStr::new(&fresh)));
+            return Err(error);
+        }
     }
     Ok(())
 }

@@ -196,6 +196,26 @@ fn a_spare_becomes_the_next_throwaway_and_only_once() {
     assert_eq!(spares(), 2);
 }
 
+/// Keepers that end at the same time make the same spares; what comes too late leaves nothing half made.
+#[test]
+fn spares_that_find_no_place_leave_nothing() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mines = dir.path().join("Mines");
+    for round in 0..100 {
+        std::thread::scope(|scope| {
+            for keeper in 0..3 {
+                let mines = &mines;
+                scope.spawn(move || make_spares(mines, &TripId::from_parts(round, [keeper; 16])));
+            }
+        });
+        for entry in std::fs::read_dir(&mines).expect("dir") {
+            let name = entry.expect("entry").file_name().to_string_lossy().into_owned();
+            assert!(name.starts_with(".spare-"), "{name}");
+            std::fs::remove_dir_all(mines.join(name)).expect("removed");
+        }
+    }
+}
+
 fn probe_exclusively(path: &Path) -> File {
     let file = File::options().write(true).open(path).expect("lock");
     flock(&file, FlockOperation::NonBlockingLockExclusive).expect("free");
