@@ -291,7 +291,7 @@ fn run_launch(run: RunArgs) -> Result<Launch, Stop> {
     if let Some(bundle) = image.as_deref().filter(|image| image.ends_with(".tpm") || image.ends_with(".tbi"))
     {
         return Err(Failure::new(FailureKind::Unsupported, format!("bundles are not built yet: `{bundle}`"))
-            .hint("the only image is `host`: `tripmine run host -- CMD…`")
+            .hint("an image is run by its name: `tripmine run host -- CMD…`")
             .into());
     }
     if let (Some(option), Some(image)) = (&options.image, &image) {

@@ -12,6 +12,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
+mod hold;
+
 use super::output::{self, Read};
 use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
 use super::state::{Ended, Keeper, Pending, Piece, Start, Viewer, now_ms};
@@ -19,7 +21,7 @@ use super::{end, forward, ground, input, net, stats};
 use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
-use crate::model::{CubeState, EnvVar, ExitReason, ExitRecord, Keep};
+use crate::model::{EnvVar, ExitReason, ExitRecord, Keep};
 use crate::plan::changes::Ground;
 use crate::store::log::Stream;
 
@@ -321,41 +323,6 @@ impl Connection {
         self.keeper.writer.set(Some(id));
         self.keeper.room.notify_waiters();
         true
-    }
-
-    /// Who asks for it also ends it, at the latest by going.
-    async fn freeze(&mut self) -> Answer {
-        if self.keeper.frozen_by.get().is_some() {
-            return refused("the cube is held still already, by another command".into());
-        }
-        let number = self.keeper.number();
-        self.keeper.frozen_by.set(Some(number));
-        self.froze = Some(number);
-        match ground::freeze(&self.keeper).await {
-            Ok(()) => {
-                self.keeper.record.borrow_mut().state = CubeState::Frozen;
-                self.keeper.save();
-                Answer::Done
-            }
-            Err(message) => {
-                self.keeper.frozen_by.set(None);
-                self.froze = None;
-                refused(message)
-            }
-        }
-    }
-
-    fn thaw(&mut self) {
-        if self.froze.take().is_some() {
-            ground::thaw(&self.keeper);
-            self.keeper.frozen_by.set(None);
-            let mut record = self.keeper.record.borrow_mut();
-            if record.state == CubeState::Frozen {
-                record.state = CubeState::Running;
-                drop(record);
-                self.keeper.save();
-            }
-        }
     }
 
     async fn leave(&mut self) {

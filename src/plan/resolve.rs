@@ -176,7 +176,7 @@ fn choose(facts: &Facts, places: &Places<'_>, record: &mut Record) -> Result<Cho
     let user = places.pick_or(|s| s.user, RunAs::Me);
     let seccomp = places.pick_or(|s| s.seccomp, SeccompProfile::Default);
     if image.value != ImageRef::Host && facts.image.is_none() {
-        return Err(not_built("image", &image, "the only image is `host`: this host's own system folders"));
+        return Err(not_built("image", &image, "`tripmine image list` shows those that are here"));
     }
     let image_override = image.origin == Origin::Flag
         && facts.machine.settings.image.as_ref().unwrap_or(&ImageRef::Host) != &image.value;

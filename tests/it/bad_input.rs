@@ -58,7 +58,7 @@ fn wrong_words_are_refused_by_name() {
         (&["site", "--"], usage, &["command"]),
         (&["--shell", "site", "--", "true"], usage, &["--shell"]),
         (&["-d"], usage, &["PROJECT"]),
-        (&["forward", "x"], missing, &["not built"]),
+        (&["forward", "x"], missing, &["x", "cube"]),
         (&["image", "show", "nope"], missing, &["nope", "image"]),
         (&["apply", "nope"], missing, &["nope", "cube"]),
     ] {
