@@ -12,12 +12,15 @@ pub mod forward;
 pub mod home;
 pub mod host_base;
 pub mod image_root;
+pub mod images;
 pub mod launch;
+pub mod net;
 pub mod request;
 pub mod running;
 mod secret;
 pub mod session;
 pub mod snapshot;
+pub mod told;
 
 use std::path::PathBuf;
 

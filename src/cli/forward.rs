@@ -1,7 +1,6 @@
 //! `tripmine forward`: host ports that lead into a running cube; open, listed, removed.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -136,15 +135,7 @@ pub(super) fn tell(status: &ForwardStatus, ctx: &Ctx) {
     }
 }
 
-/// The host's end as one types it into a browser.
-pub(super) fn place(host: &HostEnd) -> String {
-    match host {
-        HostEnd::Tcp { bind: BindAddr::Loopback, port } => {
-            SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string()
-        }
-        other => other.to_string(),
-    }
-}
+pub(super) use crate::engine::forward::place;
 
 /// One of what listens, chosen on the terminal.
 fn choose(ctx: &Ctx, entry: &CubeEntry) -> Result<PortMap, Failure> {
@@ -300,14 +291,8 @@ fn remove(args: &ForwardArgs, ctx: &Ctx) -> Result<u8, Failure> {
     Ok(failures.iter().map(Failure::exit_code).max().unwrap_or(0))
 }
 
-/// True when `word` means this one: its port, its address with the port, its path, or the whole of it.
 fn names(word: &str, status: &ForwardStatus) -> bool {
-    let map = &status.map;
-    let port = match &map.host {
-        HostEnd::Tcp { port, .. } => port.to_string(),
-        HostEnd::Unix(path) => path.display().to_string(),
-    };
-    [port, place(&map.host), map.host.to_string(), map.to_string()].iter().any(|name| name == word)
+    engine::names(word, &status.map)
 }
 
 #[cfg(test)]

@@ -9,14 +9,15 @@ use serde_json::json;
 
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
-use crate::config::edit::Edit;
 use crate::engine::client::unexpected;
+use crate::engine::net as engine;
+use crate::engine::request::Until;
 use crate::keeper::net::{NetAnswer, NetAsk, NetStatus};
 use crate::keeper::protocol::{Answer, Ask};
-use crate::model::net::{Rule, Scope};
-use crate::model::{Failure, FailureKind, NetPolicyKind};
+use crate::model::Failure;
+use crate::model::net::Rule;
 use crate::store::cubes::CubeEntry;
-use crate::store::{machines, net_log};
+use crate::store::net_log;
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -99,42 +100,14 @@ fn ask(ctx: &Ctx, entry: &CubeEntry, ask: NetAsk) -> Result<Option<NetStatus>, F
 fn allow(args: &NetArgs, what: &str, ctx: &Ctx) -> Result<(), Failure> {
     let rule = Rule::parse(what).map_err(|error| Failure::usage(error.to_string()))?;
     let entry = cube_ref::live(ctx, &args.cube)?;
-    let scope = if args.once { Scope::Once } else { Scope::Cube };
-    ask(ctx, &entry, NetAsk::Allow { rule: rule.clone(), scope })?;
-    let shown = cube_ref::shown(&entry);
-    let until = if args.once { "once" } else { "until it ends" };
-    ctx.out.note(format!("{shown} may reach `{rule}` {until}"));
-    if args.machine { save(&rule, &entry, ctx) } else { Ok(()) }
-}
-
-/// Writes the rule into the machine's file, in place.
-fn save(rule: &Rule, entry: &CubeEntry, ctx: &Ctx) -> Result<(), Failure> {
-    let Ok(record) = &entry.record else {
-        return Err(Failure::failed("the cube's record cannot be read, so its machine is not known"));
+    let until = match (args.once, args.machine) {
+        (true, _) => Until::Once,
+        (_, true) => Until::Machine,
+        _ => Until::Cube,
     };
-    let name = &record.machine;
-    let machine = machines::load(&ctx.layout, name)?;
-    let mut edits = vec![Edit::Add { key: "allow", value: rule.to_string() }];
-    let policy = machine.settings.net.or(ctx.config.defaults.net).unwrap_or(NetPolicyKind::None);
-    match policy {
-        NetPolicyKind::Allow | NetPolicyKind::Open => {}
-        NetPolicyKind::None => {
-            edits.push(Edit::Set { key: "net", value: NetPolicyKind::Allow.to_string() });
-        }
-        NetPolicyKind::Proxy => {
-            return Err(Failure::new(
-                FailureKind::Denied,
-                format!("the machine `{name}` goes through a proxy: a rule in it would change nothing"),
-            )
-            .hint(format!(
-                "for something on a private network: `tripmine machine edit {name} --hole {rule}`"
-            )));
-        }
+    for note in engine::allow(&ctx.engine(), &entry, &rule, until)? {
+        ctx.out.note(note);
     }
-    machines::edit(&ctx.layout, name, &edits)?;
-    ctx.record("net allow", &format!("{name} {rule}"), None);
-    let turned = if policy == NetPolicyKind::None { "; its net policy is `allow` now" } else { "" };
-    ctx.out.note(format!("machine `{name}` allows `{rule}` from now on{turned}"));
     Ok(())
 }
 

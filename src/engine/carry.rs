@@ -21,11 +21,13 @@ pub struct Done {
     pub undo: bool,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// What is worth having at hand: an address to open.
+    pub copy: Option<String>,
 }
 
 impl Done {
-    fn say(message: impl Into<String>) -> Self {
-        Self { message: message.into(), undo: false, warnings: Vec::new() }
+    pub(super) fn say(message: impl Into<String>) -> Self {
+        Self { message: message.into(), undo: false, warnings: Vec::new(), copy: None }
     }
 }
 
@@ -105,6 +107,36 @@ impl Engine {
                 let message = format!("{} `{}` is back", record.kind.word(), record.name);
                 Ok(self.done(message, "undo", record.id.as_str(), None))
             }
+            Request::Snapshot { cube, name, machine } => {
+                self.layout.ensure(self.uid)?;
+                let entry = cubes::load(&mines, cube)?;
+                let draft = super::snapshot::draft(self, &entry)?;
+                self.keep_snapshot(&draft, name, machine)
+            }
+            Request::Apply { cube, paths } => {
+                let entry = cubes::load(&mines, cube)?;
+                let applied = super::changes::apply(self, &entry, paths, false)?;
+                let count = applied.paths.len();
+                if count == 0 {
+                    return Ok(Done::say("nothing to take over"));
+                }
+                let what = format!("{count} changes of {}", cube.short());
+                let mut done = self.done(format!("{what} taken over"), "apply", &what, None);
+                done.warnings.extend(applied.notes.iter().cloned());
+                Ok(done)
+            }
+            Request::Forward { cube, map } => self.forward(cube, map),
+            Request::Unforward { cube, host } => self.unforward(cube, host),
+            Request::NetAllow { cube, rule, until } => {
+                let entry = cubes::load(&mines, cube)?;
+                let notes = super::net::allow(self, &entry, rule, *until)?;
+                Ok(Done::say(notes.join("; ")))
+            }
+            Request::ImagePull { remote } => self.image_pull(remote),
+            Request::ImageImport { path, name } => self.image_import(path, name.as_deref()),
+            Request::ImageExport { image, target } => self.image_export(image, target),
+            Request::ImageTag { image, name } => self.image_tag(image, name),
+            Request::ImageRemove(image) => self.image_remove(image),
         }
     }
 
@@ -136,7 +168,7 @@ impl Engine {
         Ok(projects::root(Some(&machine), &self.config, &self.home))
     }
 
-    fn done(&self, message: String, act: &str, what: &str, undo: Option<&str>) -> Done {
+    pub(super) fn done(&self, message: String, act: &str, what: &str, undo: Option<&str>) -> Done {
         let mut done = Done::say(message);
         done.warnings.extend(self.record(act, what, undo));
         done
@@ -147,7 +179,7 @@ impl Engine {
     }
 
     /// Writes a line into the journal. What was done is done, so a failure is only told.
-    fn record(&self, act: &str, what: &str, undo: Option<&str>) -> Option<String> {
+    pub(super) fn record(&self, act: &str, what: &str, undo: Option<&str>) -> Option<String> {
         journal::append(&self.layout, now_ms(), act, what, undo).err().map(|failure| failure.to_string())
     }
 

@@ -19,16 +19,18 @@ pub fn place(event: &NetEvent) -> String {
     printable(&format!("{host}{port}"))
 }
 
+/// A rule would let this through.
+#[must_use]
+pub fn allowable(event: &NetEvent) -> bool {
+    let reason = event.decision.as_ref().map(|decision| &decision.reason);
+    matches!(reason, Some(Reason::NoRule | Reason::Policy(_) | Reason::Place(_) | Reason::OwnAddress))
+}
+
 /// A denial in one line, with what would allow it.
 #[must_use]
 pub fn denial(event: &NetEvent) -> String {
     let place = place(event);
     let why = event.decision.as_ref().map(|decision| decision.reason.to_string()).unwrap_or_default();
-    let can = match event.decision.as_ref().map(|decision| &decision.reason) {
-        Some(Reason::NoRule | Reason::Policy(_) | Reason::Place(_) | Reason::OwnAddress) => {
-            format!("; `--allow {place}` lets it")
-        }
-        _ => String::new(),
-    };
+    let can = if allowable(event) { format!("; `--allow {place}` lets it") } else { String::new() };
     format!("net: denied {place}: {}{can}", printable(&why))
 }

@@ -1,11 +1,17 @@
 //! Forwards and ports of running cubes, for every face: asks the keeper for the one, looks at /proc for the other.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::Engine;
+use super::carry::Done;
 use super::client::{Client, unexpected};
+use super::running::connect;
 use crate::host::ports;
 use crate::keeper::protocol::{Answer, Ask};
-use crate::model::{CubeRecord, Failure, FailureKind, ForwardStatus, HostEnd, Listening, PortMap};
+use crate::model::{
+    BindAddr, CubeRecord, Failure, FailureKind, ForwardStatus, HostEnd, Listening, PortMap, TripId,
+};
 
 /// Opens a forward in the cube of `client`. One that is not `kept` ends with the connection.
 ///
@@ -69,4 +75,58 @@ pub fn settled(mut map: PortMap) -> PortMap {
         *path = real;
     }
     map
+}
+
+/// The host's end as one types it into a browser.
+#[must_use]
+pub fn place(host: &HostEnd) -> String {
+    match host {
+        HostEnd::Tcp { bind: BindAddr::Loopback, port } => {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// True when `word` means this one: its port, its address with the port, its path, or the whole of it.
+#[must_use]
+pub fn names(word: &str, map: &PortMap) -> bool {
+    let port = match &map.host {
+        HostEnd::Tcp { port, .. } => port.to_string(),
+        HostEnd::Unix(path) => path.display().to_string(),
+    };
+    [port, place(&map.host), map.host.to_string(), map.to_string()].iter().any(|name| name == word)
+}
+
+impl Engine {
+    /// Opens a forward that stays.
+    pub(super) fn forward(&self, cube: &TripId, map: &PortMap) -> Result<Done, Failure> {
+        let mut client = connect(&self.layout.run, cube)?;
+        let status = open(&mut client, map.clone(), false, true)?;
+        let place = place(&status.map.host);
+        let url = match &status.map.host {
+            HostEnd::Tcp { .. } => format!("http://{place}"),
+            HostEnd::Unix(_) => place,
+        };
+        let mut done = Done::say(format!("{url} leads to port {} of cube {}", status.map.cube, cube.short()));
+        if status.map.is_public() {
+            done.warnings.push(format!("{} is open to other hosts", status.map.host));
+        }
+        done.copy = Some(url);
+        Ok(done)
+    }
+
+    /// Closes the forward at this end of the host.
+    pub(super) fn unforward(&self, cube: &TripId, host: &str) -> Result<Done, Failure> {
+        let mut client = connect(&self.layout.run, cube)?;
+        let found = list(&mut client)?.into_iter().find(|status| names(host, &status.map));
+        let status = found.ok_or_else(|| {
+            Failure::new(
+                FailureKind::Missing,
+                format!("no forward is open at `{}`", crate::model::sanitize::printable(host)),
+            )
+        })?;
+        close(&mut client, status.id)?;
+        Ok(Done::say(format!("closed {} -> {}", place(&status.map.host), status.map.cube)))
+    }
 }

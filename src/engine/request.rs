@@ -2,8 +2,9 @@
 //! the screen shows it before and after, and a test holds the command line to it.
 
 use crate::config::edit::Edit;
+use crate::model::net::Rule;
 use crate::model::words::command;
-use crate::model::{Name, TripId};
+use crate::model::{Name, PortMap, TripId};
 use crate::plan::resolve::{ProjectRef, Typed, What};
 
 /// One act.
@@ -79,6 +80,95 @@ pub enum Request {
     },
     /// Bring back what was deleted last, or what is named.
     Undo(Option<String>),
+    /// Make an image of what a cube changed in its system. Whoever asks has shown what goes in.
+    Snapshot {
+        /// Which cube.
+        cube: TripId,
+        /// The image's name.
+        name: String,
+        /// A machine that starts from it.
+        machine: SnapshotFor,
+    },
+    /// Take over what a cube changed in its project, beneath these places; none: everything.
+    Apply {
+        /// Which cube.
+        cube: TripId,
+        /// Places in the project.
+        paths: Vec<String>,
+    },
+    /// Lead a host port to one of a cube, until it is closed or the cube ends.
+    Forward {
+        /// Which cube.
+        cube: TripId,
+        /// From where to where.
+        map: PortMap,
+    },
+    /// Close a forward.
+    Unforward {
+        /// Which cube.
+        cube: TripId,
+        /// The host's end, as it is listed.
+        host: String,
+    },
+    /// Let a running cube reach something.
+    NetAllow {
+        /// Which cube.
+        cube: TripId,
+        /// What.
+        rule: Rule,
+        /// For how long.
+        until: Until,
+    },
+    /// Fetch an image from a registry.
+    ImagePull {
+        /// As docker and podman write it.
+        remote: String,
+    },
+    /// Make an image of a folder or an archive.
+    ImageImport {
+        /// What comes in.
+        path: String,
+        /// Its name; none: its own.
+        name: Option<String>,
+    },
+    /// Hand an image out.
+    ImageExport {
+        /// Which.
+        image: String,
+        /// `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`.
+        target: String,
+    },
+    /// Another name for an image.
+    ImageTag {
+        /// Which.
+        image: String,
+        /// The name.
+        name: String,
+    },
+    /// Delete an image, by name with its history.
+    ImageRemove(String),
+}
+
+/// The machine that starts from a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotFor {
+    /// None.
+    Nothing,
+    /// A new one, otherwise like the cube's own.
+    Create(Name),
+    /// This one, from now on.
+    Update(Name),
+}
+
+/// How long a cube may reach what it is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// For the next connection.
+    Once,
+    /// Until the cube ends.
+    Cube,
+    /// Every later cube of its machine, too.
+    Machine,
 }
 
 impl Request {
@@ -99,6 +189,16 @@ impl Request {
         "project create",
         "project rm",
         "undo",
+        "image snapshot",
+        "apply",
+        "forward",
+        "unforward",
+        "net",
+        "image pull",
+        "image import",
+        "image export",
+        "image tag",
+        "image rm",
     ];
 
     /// Which of [`Request::KINDS`].
@@ -120,6 +220,16 @@ impl Request {
             Self::ProjectCreate { .. } => "project create",
             Self::ProjectRemove { .. } => "project rm",
             Self::Undo(_) => "undo",
+            Self::Snapshot { .. } => "image snapshot",
+            Self::Apply { .. } => "apply",
+            Self::Forward { .. } => "forward",
+            Self::Unforward { .. } => "unforward",
+            Self::NetAllow { .. } => "net",
+            Self::ImagePull { .. } => "image pull",
+            Self::ImageImport { .. } => "image import",
+            Self::ImageExport { .. } => "image export",
+            Self::ImageTag { .. } => "image tag",
+            Self::ImageRemove(_) => "image rm",
         }
     }
 
@@ -128,6 +238,7 @@ impl Request {
     pub fn words(&self) -> Vec<String> {
         let mut words: Vec<String> = match self {
             Self::Launch(_) => Vec::new(),
+            Self::Unforward { .. } => vec!["forward".to_owned()],
             other => other.kind().split(' ').map(str::to_owned).collect(),
         };
         let mut add = |more: &[&str]| words.extend(more.iter().map(ToString::to_string));
@@ -157,6 +268,50 @@ impl Request {
                 add(&["-m", machine.as_str(), "--yes", name.as_str()]);
             }
             Self::Undo(what) => words.extend(what.iter().cloned()),
+            Self::Snapshot { cube, name, machine } => {
+                add(&["--yes", name, cube.short()]);
+                match machine {
+                    SnapshotFor::Nothing => {}
+                    SnapshotFor::Create(machine) => add(&["--create-machine", machine.as_str()]),
+                    SnapshotFor::Update(machine) => add(&["--update-machine", machine.as_str()]),
+                }
+            }
+            Self::Apply { cube, paths } => {
+                add(&[cube.short()]);
+                words.extend(paths.iter().cloned());
+            }
+            Self::Forward { cube, map } => {
+                // A public address is meant only where it is said apart.
+                let bind =
+                    match map.host {
+                        crate::model::HostEnd::Tcp {
+                            bind: crate::model::BindAddr::Address(address), ..
+                        } if map.is_public() => Some(address.to_string()),
+                        _ => None,
+                    };
+                add(&["-d", "--port", &map.to_string()]);
+                if let Some(bind) = bind {
+                    add(&["--bind", &bind]);
+                }
+                add(&[cube.short()]);
+            }
+            Self::Unforward { cube, host } => add(&["--rm", host, cube.short()]),
+            Self::NetAllow { cube, rule, until } => {
+                let until = match until {
+                    Until::Once => "--once",
+                    Until::Cube => "--cube",
+                    Until::Machine => "--machine",
+                };
+                add(&[cube.short(), "allow", &rule.to_string(), until]);
+            }
+            Self::ImagePull { remote } => add(&[remote]),
+            Self::ImageImport { path, name } => {
+                add(&[path]);
+                words.extend(name.iter().cloned());
+            }
+            Self::ImageExport { image, target } => add(&[image, target]),
+            Self::ImageTag { image, name } => add(&[image, name]),
+            Self::ImageRemove(image) => add(&["--yes", image]),
         }
         words
     }
@@ -279,6 +434,20 @@ pub(crate) mod tests {
             Request::ProjectCreate { machine: name("default"), name: name("site") },
             Request::ProjectRemove { machine: name("default"), name: name("site") },
             Request::Undo(None),
+            Request::Snapshot { cube: cube(), name: "dev".into(), machine: SnapshotFor::Create(name("lab")) },
+            Request::Apply { cube: cube(), paths: vec!["src".into()] },
+            Request::Forward { cube: cube(), map: "8080:80".parse().expect("a forward") },
+            Request::Unforward { cube: cube(), host: "127.0.0.1:8080".into() },
+            Request::NetAllow {
+                cube: cube(),
+                rule: Rule::parse("a.example:443").expect("a rule"),
+                until: Until::Machine,
+            },
+            Request::ImagePull { remote: "debian:12".into() },
+            Request::ImageImport { path: "/srv/root.tar".into(), name: Some("root".into()) },
+            Request::ImageExport { image: "dev".into(), target: "oci:/srv/out".into() },
+            Request::ImageTag { image: "dev".into(), name: "dev2".into() },
+            Request::ImageRemove("dev".into()),
         ]
     }
 
@@ -294,5 +463,15 @@ pub(crate) mod tests {
         assert_eq!(lines[0], "tripmine -m work --net none --keep box -d site");
         assert_eq!(lines[7], "tripmine machine create lab --net none --entry make");
         assert_eq!(lines[13], "tripmine project rm -m default --yes site");
+        let ends = [
+            (15, "--create-machine lab"),
+            (17, "--port 8080:80 "),
+            (18, "forward --rm 127.0.0.1:8080 "),
+            (19, " allow a.example:443 --machine"),
+            (24, "tripmine image rm --yes dev"),
+        ];
+        for (at, part) in ends {
+            assert!(lines[at].contains(part), "{}", lines[at]);
+        }
     }
 }

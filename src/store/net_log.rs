@@ -4,7 +4,7 @@
 //! by whoever asks, so it outlives cube and keeper.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,26 @@ pub fn read(dir: &Path, after: u64) -> io::Result<Vec<NetEvent>> {
         }
     }
     Ok(events)
+}
+
+/// The events in the last `bytes` of the log in the folder `dir`, oldest first. A full log that was just put aside is not
+/// looked at.
+///
+/// # Errors
+/// When the file cannot be read; a missing one is no events.
+pub fn tail(dir: &Path, bytes: u64) -> io::Result<Vec<NetEvent>> {
+    let mut file = match File::open(path(dir, false)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+    let mut text = Vec::new();
+    file.take(bytes).read_to_end(&mut text)?;
+    let lines = text.split(|byte| *byte == b'\n');
+    let events = lines.filter_map(|line| serde_json::from_slice::<NetEvent>(line).ok());
+    Ok(events.filter(|event| event.v == NET_EVENT_VERSION).collect())
 }
 
 fn path(dir: &Path, old: bool) -> PathBuf {

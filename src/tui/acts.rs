@@ -1,11 +1,12 @@
 //! What the commands of the registry do to the model.
 
+mod outside;
 mod when;
 
 use super::command::{COMMANDS, Place};
 use super::layer::{
     Choice, Confirm, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind,
-    Terminal,
+    Terminal, Then,
 };
 use super::model::{Loud, Model, Pane};
 use super::msg::Effect;
@@ -17,6 +18,7 @@ use crate::model::{Name, TripId};
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 
+pub(super) use outside::*;
 pub(super) use when::*;
 
 type Effects = Vec<Effect>;
@@ -195,11 +197,11 @@ fn confirm(
 }
 
 fn yes(key: char, label: &str, request: Request) -> Choice {
-    Choice { key, label: label.to_owned(), request: Some(request), disabled: None }
+    Choice { key, label: label.to_owned(), request: Some(request), then: None, disabled: None }
 }
 
 fn keep() -> Choice {
-    Choice { key: 'n', label: "no, leave it".into(), request: None, disabled: None }
+    Choice { key: 'n', label: "no, leave it".into(), request: None, then: None, disabled: None }
 }
 
 pub(super) fn stop(model: &mut Model) -> Effects {
@@ -246,7 +248,8 @@ pub(super) fn rm(model: &mut Model) -> Effects {
         key: 's',
         label: "make an image of it first".into(),
         request: None,
-        disabled: Some("not built yet".into()),
+        then: Some(Then::Ask(PromptKind::Snapshot(id.clone()))),
+        disabled: None,
     };
     let choices = vec![first, keep(), yes('d', "delete it", Request::Remove(id.clone()))];
     confirm(model, format!("delete the kept cube {title}?"), lines, choices, Some(format!("cube {id}")))

@@ -146,19 +146,23 @@ commands! {
     "rename" "rename" "Give this kept cube another name."
         { keys: &["m"], place: CUBES, cli: "tripmine rename CUBE NAME", enabled: acts::cube_kept, run: acts::rename }
     "again" "launch another" "Open the launch sheet for what this cube was launched from."
-        { keys: &["n"], place: CUBES, cli: "tripmine PROJECT", enabled: acts::has_row, run: acts::again }
-    "snapshot" "snapshot" "Make an image of what this cube changed."
-        { keys: &["s"], place: CUBES, cli: "tripmine image snapshot NAME CUBE", built: false }
-    "forward" "forward a port" "Lead a port of this host to one of this cube."
-        { keys: &["f"], place: CUBES, cli: "tripmine forward CUBE", built: false }
+        { keys: &["a"], place: CUBES, cli: "tripmine PROJECT", enabled: acts::has_row, run: acts::again }
+    "image-snapshot" "snapshot" "Make an image of what this cube changed; what goes in is shown first."
+        { keys: &["s"], place: CUBES, cli: "tripmine image snapshot NAME CUBE", hint: "snapshot", enabled: acts::has_changes, run: acts::snapshot }
+    "forward" "forward a port" "Lead a port of this host to one of this cube; the address is copied."
+        { keys: &["f"], place: CUBES, cli: "tripmine forward -d CUBE", hint: "forward", enabled: acts::cube_runs, run: acts::forward }
+    "unforward" "close a forward" "Close a way from this host into this cube."
+        { keys: &["F"], place: CUBES, cli: "tripmine forward --rm HOST CUBE", enabled: acts::has_forwards, run: acts::unforward }
     "ports" "ports" "What listens in this cube."
-        { keys: &["p"], place: CUBES, cli: "tripmine ports CUBE", built: false }
-    "net" "net decisions" "What this cube reached and what was denied; allow it once, here, on the machine, or never."
-        { keys: &["d"], place: CUBES, cli: "tripmine net CUBE", built: false }
+        { keys: &["p"], place: CUBES, cli: "tripmine ports CUBE", enabled: acts::cube_runs, run: acts::ports }
+    "net" "net decisions" "What this cube was denied: allow it once, here, on the machine, or never."
+        { keys: &["n"], place: CUBES, cli: "tripmine net CUBE allow NAME:PORT", hint: "net", enabled: acts::cube_runs, run: acts::net }
+    "net-log" "net log" "What this cube reached and was denied, in order."
+        { keys: &["N"], place: CUBES, cli: "tripmine net CUBE", enabled: acts::has_row, run: acts::net_log }
     "changes" "changes" "What this cube changed in its system and, with --review, in its project."
-        { keys: &["c"], place: CUBES, cli: "tripmine changes CUBE", built: false }
+        { keys: &["c"], place: CUBES, cli: "tripmine changes --diff CUBE", hint: "changes", enabled: acts::has_row, run: acts::changes }
     "apply" "apply changes" "Take over what this cube changed in its project."
-        { keys: &["A"], place: CUBES, tier: Tier::Lossy, cli: "tripmine apply CUBE", built: false }
+        { keys: &["A"], place: CUBES, tier: Tier::Lossy, cli: "tripmine apply CUBE", enabled: acts::cube_ended, run: acts::apply }
     "use" "use this machine" "Launch on this machine from now on, and show its projects."
         { keys: &["enter"], place: MACHINES, cli: "tripmine -m NAME", hint: "use", enabled: acts::machine_good, run: acts::use_machine }
     "machine-shell" "shell on it" "Launch a throwaway shell on this machine, without a project."
@@ -178,13 +182,17 @@ commands! {
     "machine-set-image" "set for the machine" "Let the machine in use start from this image."
         { keys: &["w"], place: IMAGES, cli: "tripmine machine set-image NAME REF", enabled: acts::has_row, run: acts::set_image }
     "image-pull" "pull" "Fetch an image from a registry."
-        { keys: &["P"], place: IMAGES, cli: "tripmine image pull REF", built: false }
+        { keys: &["P"], place: IMAGES, cli: "tripmine image pull REF", hint: "pull", run: acts::image_pull }
     "image-import" "import" "Make an image of a folder or an archive."
-        { keys: &["I"], place: IMAGES, cli: "tripmine image import PATH", built: false }
+        { keys: &["I"], place: IMAGES, cli: "tripmine image import PATH", hint: "import", run: acts::image_import }
     "image-export" "export" "Write this image into a folder or an archive."
-        { keys: &["e"], place: IMAGES, cli: "tripmine image export NAME", built: false }
-    "image-rm" "remove image" "Delete this image."
-        { keys: &["X"], place: IMAGES, tier: Tier::Lossy, cli: "tripmine image rm NAME", built: false }
+        { keys: &["e"], place: IMAGES, cli: "tripmine image export NAME TARGET", enabled: acts::stored_image, run: acts::image_export }
+    "image-tag" "another name" "Give this image another name."
+        { keys: &["m"], place: IMAGES, cli: "tripmine image tag NAME NEW", enabled: acts::stored_image, run: acts::image_tag }
+    "image-history" "history" "How this image came to be, layer by layer, and what its name named before."
+        { keys: &["h"], place: IMAGES, cli: "tripmine image history NAME", enabled: acts::stored_image, run: acts::image_history }
+    "image-rm" "remove image" "Delete this image with its history, and the layers that nothing else needs."
+        { keys: &["X"], place: IMAGES, tier: Tier::Lossy, cli: "tripmine image rm NAME", enabled: acts::stored_image, run: acts::image_rm }
     "filter" "filter" "Narrow this list: fuzzy, several words, !word for what must not be there."
         { keys: &["/"], hint: "filter", run: acts::filter }
     "palette" "commands" "Find any command by its name and run it."
@@ -198,7 +206,7 @@ commands! {
     "machines" "machines" "Go to the machines." { keys: &["1"], cli: "tripmine machine list", run: |m| acts::focus(m, Pane::Machines) }
     "projects" "projects" "Go to the projects." { keys: &["2"], cli: "tripmine project list", run: |m| acts::focus(m, Pane::Projects) }
     "cubes" "cubes" "Go to the cubes." { keys: &["3"], cli: "tripmine ps -a", run: |m| acts::focus(m, Pane::Cubes) }
-    "images" "images" "Go to the images." { keys: &["4"], run: |m| acts::focus(m, Pane::Images) }
+    "images" "images" "Go to the images." { keys: &["4"], cli: "tripmine image list", run: |m| acts::focus(m, Pane::Images) }
     "down" "down" "One row down." { keys: &["j", "down"], run: |m| acts::move_by(m, 1) }
     "up" "up" "One row up." { keys: &["k", "up"], run: |m| acts::move_by(m, -1) }
     "page-down" "page down" "Ten rows down." { keys: &["ctrl-d", "pagedown"], run: |m| acts::move_by(m, 10) }

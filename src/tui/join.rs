@@ -4,12 +4,14 @@
 use std::io::Write;
 
 use super::terminal::size;
+use crate::engine::changes::Source;
 use crate::engine::client::{Client, unexpected};
 use crate::engine::ending::ending;
 use crate::engine::request::Request;
 use crate::engine::session::{self, Join, Outcome};
+use crate::engine::told::Total;
 use crate::engine::{Engine, facts, launch};
-use crate::keeper::protocol::{Answer, Ask};
+use crate::keeper::protocol::{Answer, Ask, Kind};
 use crate::model::{EnvVar, ExitRecord, Failure, Keep, TripId};
 use crate::plan::facts::CallerEnv;
 use crate::plan::launch::StdioPlan;
@@ -17,6 +19,7 @@ use crate::plan::{LaunchPlan, Typed, env};
 use crate::store::cubes::{self, socket_path};
 use crate::store::{machines, projects};
 use crate::term::LeaderKey;
+use crate::upper::wire::Line;
 
 /// How it was when the terminal came back.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Joined {
     pub(super) runs_on: Option<TripId>,
     /// The terminal is gone.
     pub(super) hung_up: bool,
+    /// A throwaway that changed its system, and the connection that keeps what it changed.
+    pub(super) question: Option<(TripId, Vec<String>, Client)>,
 }
 
 /// The key that leaves, as configured.
@@ -44,9 +49,14 @@ fn say(text: &str) {
 ///
 /// # Errors
 /// What kept it from beginning, or broke it off.
-pub(super) fn join(engine: &Engine, request: &Request, leave: &dyn Fn()) -> Result<Joined, Failure> {
+pub(super) fn join(
+    engine: &Engine,
+    request: &Request,
+    ahead: &[u8],
+    leave: &dyn Fn(),
+) -> Result<Joined, Failure> {
     match request {
-        Request::Launch(typed) => start(engine, typed, leave),
+        Request::Launch(typed) => start(engine, typed, ahead, leave),
         Request::Attach { cube, take_over } => {
             let entry = cubes::load(&engine.layout.mines_dir(), cube)?;
             match &entry.record {
@@ -54,12 +64,12 @@ pub(super) fn join(engine: &Engine, request: &Request, leave: &dyn Fn()) -> Resu
                     let machine = machines::load(&engine.layout, &record.machine)?;
                     let root = projects::root(Some(&machine), &engine.config, &engine.home);
                     let typed = launch::again(record, &root.canonicalize().unwrap_or(root), &facts::shell())?;
-                    start(engine, &typed, leave)
+                    start(engine, &typed, ahead, leave)
                 }
-                _ => attach(engine, cube, *take_over, leave),
+                _ => attach(engine, cube, *take_over, ahead, leave),
             }
         }
-        Request::Exec { cube, argv } => exec(engine, cube, argv, leave),
+        Request::Exec { cube, argv } => exec(engine, cube, argv, ahead, leave),
         _ => Err(Failure::usage("this needs no terminal")),
     }
 }
@@ -69,7 +79,7 @@ pub(super) fn join(engine: &Engine, request: &Request, leave: &dyn Fn()) -> Resu
 /// # Errors
 /// As [`join`].
 pub(super) fn start_plain(engine: &Engine, typed: &Typed) -> Result<String, Failure> {
-    start(engine, typed, &|| {}).map(|joined| joined.text)
+    start(engine, typed, &[], &|| {}).map(|joined| joined.text)
 }
 
 /// An attach where no screen is up.
@@ -78,10 +88,20 @@ pub(super) fn start_plain(engine: &Engine, typed: &Typed) -> Result<String, Fail
 /// As [`join`].
 pub(super) fn attach_plain(engine: &Engine, cube: &TripId) -> Result<String, Failure> {
     let request = Request::Attach { cube: cube.clone(), take_over: false };
-    join(engine, &request, &|| {}).map(|joined| joined.text)
+    join(engine, &request, &[], &|| {}).map(|joined| joined.text)
 }
 
-fn start(engine: &Engine, typed: &Typed, leave: &dyn Fn()) -> Result<Joined, Failure> {
+/// What was typed before the terminal was handed over is the cube's.
+fn type_ahead(client: &mut Client, ahead: &[u8]) -> Result<(), Failure> {
+    if ahead.is_empty() {
+        return Ok(());
+    }
+    client
+        .send(Kind::Input, ahead)
+        .map_err(|error| Failure::failed("cannot hand over what was typed").because(&error))
+}
+
+fn start(engine: &Engine, typed: &Typed, ahead: &[u8], leave: &dyn Fn()) -> Result<Joined, Failure> {
     engine.layout.ensure(engine.uid)?;
     let waiting = launch::start_keeper()?;
     // What keeps it from starting is said on the screen.
@@ -97,8 +117,50 @@ fn start(engine: &Engine, typed: &Typed, leave: &dyn Fn()) -> Result<Joined, Fai
     greet(&plan, leader);
     let tty = matches!(plan.stdio, StdioPlan::Pty { .. });
     let join = Join { tty, writes: true, passes_signals: true, relay_stdin: true, leader };
+    type_ahead(&mut client, ahead)?;
     let outcome = session::join(&mut client, join)?;
-    Ok(told(&outcome, &plan.id))
+    let mut joined = told(&outcome, &plan.id);
+    if matches!(outcome, Outcome::Exited(_)) && tty {
+        // The cube has ended well whatever becomes of this.
+        match changed(engine, &plan) {
+            Ok(Some(lines)) => joined.question = Some((plan.id.clone(), lines, client)),
+            Ok(None) => {}
+            Err(failure) => joined.text.push_str(&format!("; what it changed is not known: {failure}")),
+        }
+    }
+    Ok(joined)
+}
+
+/// More changes than this are not counted.
+const MOST: u64 = 10_000;
+
+/// What a cube that has just ended changed, if there is something to ask.
+fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Failure> {
+    let entry = cubes::load(&engine.layout.mines_dir(), &plan.id)?;
+    if !entry.live || plan.keep == Keep::Durable {
+        return Ok(None);
+    }
+    let (source, _client) = Source::open(engine, &entry)?;
+    let (mut system, mut project) = (Total::default(), Total::default());
+    source.list(false, Vec::new(), MOST, &mut |line| {
+        match line {
+            Line::Change(told) if source.regions.get(told.region).is_some_and(|region| region.project) => {
+                project.count(&told);
+            }
+            Line::Change(told) => system.count(&told),
+            Line::More => system.more = true,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if system.is_empty() {
+        return Ok(None);
+    }
+    let mut lines = vec![format!("in its system: {}", system.text())];
+    if !project.is_empty() {
+        lines.push(format!("under review, and kept in any case: {}", project.text()));
+    }
+    Ok(Some(lines))
 }
 
 fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>) {
@@ -111,7 +173,13 @@ fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>) {
     say(&format!("{what} {} on {}{place} · net {}{how}", plan.id.short(), plan.machine, plan.net.kind()));
 }
 
-fn attach(engine: &Engine, id: &TripId, take_over: bool, leave: &dyn Fn()) -> Result<Joined, Failure> {
+fn attach(
+    engine: &Engine,
+    id: &TripId,
+    take_over: bool,
+    ahead: &[u8],
+    leave: &dyn Fn(),
+) -> Result<Joined, Failure> {
     let mut client = Client::connect(&socket_path(&engine.layout.run, id), [None, None, None])?;
     leave();
     let (cols, rows) = size();
@@ -129,11 +197,20 @@ fn attach(engine: &Engine, id: &TripId, take_over: bool, leave: &dyn Fn()) -> Re
     let watching = if writer { "" } else { "another terminal types, this one only watches · " };
     say(&format!("cube {} · {watching}{how}", id.short()));
     let join = Join { tty, writes: writer, passes_signals: false, relay_stdin: true, leader };
+    if writer {
+        type_ahead(&mut client, ahead)?;
+    }
     let outcome = session::join(&mut client, join)?;
     Ok(told(&outcome, id))
 }
 
-fn exec(engine: &Engine, id: &TripId, argv: &[String], leave: &dyn Fn()) -> Result<Joined, Failure> {
+fn exec(
+    engine: &Engine,
+    id: &TripId,
+    argv: &[String],
+    ahead: &[u8],
+    leave: &dyn Fn(),
+) -> Result<Joined, Failure> {
     let caller = CallerEnv::new(
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
     );
@@ -146,16 +223,17 @@ fn exec(engine: &Engine, id: &TripId, argv: &[String], leave: &dyn Fn()) -> Resu
     client.ask(&Ask::Exec { argv: argv.to_vec(), env: variables, cwd: None, rows, cols })?;
     // No leader: to leave would end the process, as closing its terminal does.
     let join = Join { tty: true, writes: true, passes_signals: true, relay_stdin: true, leader: None };
+    type_ahead(&mut client, ahead)?;
     let outcome = session::join(&mut client, join)?;
     let text = match &outcome {
         Outcome::Exited(exit) => ended(exit, &crate::model::words::command(argv)),
         _ => String::new(),
     };
-    Ok(Joined { text, hung_up: matches!(outcome, Outcome::Hangup), runs_on: None })
+    Ok(Joined { text, hung_up: matches!(outcome, Outcome::Hangup), runs_on: None, question: None })
 }
 
 fn told(outcome: &Outcome, id: &TripId) -> Joined {
-    let joined = |text, runs_on, hung_up| Joined { text, runs_on, hung_up };
+    let joined = |text, runs_on, hung_up| Joined { text, runs_on, hung_up, question: None };
     match outcome {
         Outcome::Left => joined(format!("cube {} runs on", id.short()), Some(id.clone()), false),
         Outcome::Hangup => joined(String::new(), None, true),

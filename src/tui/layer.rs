@@ -53,8 +53,21 @@ pub struct Choice {
     pub label: String,
     /// What is done; nothing closes the box.
     pub request: Option<Request>,
+    /// What is opened instead, above the question.
+    pub then: Option<Then>,
     /// Why it cannot be chosen.
     pub disabled: Option<String>,
+}
+
+/// What an answer opens or notes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    /// A line to be typed.
+    Ask(PromptKind),
+    /// What a cube changed.
+    Changes(TripId),
+    /// This place is not told of again: the cube, the place.
+    Quiet(String, String),
 }
 
 /// One line to be typed.
@@ -85,6 +98,22 @@ pub enum PromptKind {
     Exec(TripId),
     /// A text to look for on the page beneath.
     Search,
+    /// The name of an image of what a cube changed.
+    Snapshot(TripId),
+    /// A forward of a cube.
+    Forward(TripId),
+    /// What a cube may reach.
+    NetAllow(TripId),
+    /// Places whose changes are taken over.
+    Apply(TripId),
+    /// An image of a registry.
+    Pull,
+    /// A folder or archive.
+    Import,
+    /// Where an image goes.
+    Export(String),
+    /// Another name for an image.
+    Tag(String),
 }
 
 impl PromptKind {
@@ -99,6 +128,14 @@ impl PromptKind {
             Self::CubeRename(id) => format!("another name for cube {}", id.short()),
             Self::Exec(id) => format!("run in cube {}", id.short()),
             Self::Search => "search".into(),
+            Self::Snapshot(id) => format!("image of what {} changed: its name", id.short()),
+            Self::Forward(id) => format!("forward into {}: HOST:CUBE or PORT", id.short()),
+            Self::NetAllow(id) => format!("what {} may reach: NAME[:PORT]", id.short()),
+            Self::Apply(id) => format!("changes of {}: which places", id.short()),
+            Self::Pull => "pull: [HOST/]REPOSITORY[:TAG]".into(),
+            Self::Import => "import: PATH [NAME]".into(),
+            Self::Export(image) => format!("export {image} to oci:DIR or docker-archive:FILE"),
+            Self::Tag(image) => format!("another name for {image}"),
         }
     }
 }
@@ -127,6 +164,14 @@ pub enum PickerKind {
     Command,
     /// A theme, shown at once; the one from before is remembered.
     Theme(String),
+    /// What listens in a cube, to be forwarded.
+    Forward(TripId),
+    /// Forwards of a cube, to be closed.
+    Unforward(TripId),
+    /// What a cube was denied.
+    Denials(TripId),
+    /// A word of a field of the sheet beneath.
+    Word(&'static str),
 }
 
 /// One entry of a picker.

@@ -183,6 +183,16 @@ pub struct Model {
     pub log: Vec<Logged>,
     /// What runs.
     pub jobs: Vec<Job>,
+    /// What listens in cubes that are looked at.
+    pub listening: HashMap<String, Vec<crate::model::Listening>>,
+    /// What cubes that are looked at were denied, the newest first.
+    pub denials: HashMap<String, Vec<crate::engine::net::Denial>>,
+    /// Denials that are not told of any more: the cube, the place.
+    pub quiet: std::collections::HashSet<(String, String)>,
+    /// The cube that has ended and is kept by our connection for the question on exit.
+    pub held: Option<crate::model::TripId>,
+    /// What would go into an image is held until that is decided on.
+    pub drafted: bool,
     /// The last request, for `.`.
     pub last: Option<Request>,
     /// When Ctrl-C was pressed last.
@@ -218,6 +228,11 @@ impl Model {
             notices: Vec::new(),
             log: Vec::new(),
             jobs: Vec::new(),
+            listening: HashMap::new(),
+            denials: HashMap::new(),
+            quiet: std::collections::HashSet::new(),
+            held: None,
+            drafted: false,
             last: None,
             interrupted_ms: 0,
             frame: 0,

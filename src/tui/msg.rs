@@ -1,9 +1,10 @@
 //! What can happen to the screen ([`Msg`]), and what it wants done ([`Effect`]). Every cause of work is one of these.
 
 use crate::engine::carry::Done;
+use crate::engine::net::Denial;
 use crate::engine::request::Request;
 use crate::keeper::protocol::Usage;
-use crate::model::{Failure, TripId};
+use crate::model::{Failure, Listening, TripId};
 use crate::plan::Typed;
 use crate::term::cells::Picture;
 
@@ -30,8 +31,16 @@ pub enum Msg {
     Planned(u64, Result<Planned, Failure>),
     /// A job has ended.
     Done(usize, Result<Done, Failure>),
-    /// The terminal was handed over, and is back: what to say, and the cube that was left running.
-    Back(Result<(String, Option<TripId>), Failure>),
+    /// The terminal was handed over, and is back.
+    Back(Result<Return, Failure>),
+    /// What listens in a cube: to choose from, or only to be shown.
+    Ports(TripId, bool, Result<Vec<Listening>, Failure>),
+    /// What a cube was denied: to decide on, or only to be shown.
+    Denials(TripId, bool, Result<Vec<Denial>, Failure>),
+    /// A cube was denied something just now.
+    Denied(TripId, Denial),
+    /// What will go into the image of this name is known; it is held until it is decided on.
+    Drafted(TripId, String, Result<Drafted, Failure>),
     /// The user left the cube of the terminal layer.
     Left,
     /// Lines of a page.
@@ -55,6 +64,26 @@ pub struct Planned {
     pub warnings: Vec<String>,
 }
 
+/// How it was when the terminal came back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Return {
+    /// What to say.
+    pub text: String,
+    /// The cube that was left running.
+    pub runs_on: Option<TripId>,
+    /// A throwaway that has ended and changed its system: which, and what.
+    pub question: Option<(TripId, Vec<String>)>,
+}
+
+/// What will go into an image, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drafted {
+    /// Lines, harmless.
+    pub lines: Vec<String>,
+    /// Files that look like secrets.
+    pub secrets: usize,
+}
+
 /// Something to be done outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -64,6 +93,16 @@ pub enum Effect {
     Join(Request),
     /// Plan this without doing it; it is the question of this number.
     Plan(u64, Box<Typed>),
+    /// See what listens in this cube, to choose from.
+    Ports(TripId),
+    /// See what this cube was denied, to decide on.
+    Denials(TripId),
+    /// Copy what this cube changed, for an image of this name.
+    Draft(TripId, String),
+    /// Let go what was copied for an image.
+    DropDraft,
+    /// Let the cube go that is held for the question on exit.
+    Release,
     /// Watch this cube, or none.
     Watch(Option<TripId>),
     /// Type into this cube, in so many rows and columns.

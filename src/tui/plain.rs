@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, Write};
 
 use super::join::{attach_plain, start_plain};
-use super::survey::survey;
+use super::survey::{Images, survey};
 use super::world::World;
 use crate::engine::request::Request;
 use crate::engine::{Engine, Menu};
@@ -27,7 +27,7 @@ pub(super) fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
     let machine =
         menu.machine.clone().or_else(|| engine.config.machine.clone()).unwrap_or_else(Name::default_machine);
     loop {
-        let world = survey(engine, &machine);
+        let world = survey(engine, &machine, &mut Images::default(), false);
         let entries = list(&world, &machine)?;
         match ask(
             "number, s NUMBER for a shell, x NUMBER to stop, n NAME for a new project, l to list again, q to leave: ",

@@ -15,13 +15,14 @@ use super::layer::Layer;
 use super::look::{Depth, Look};
 use super::mailbox::{Inbox, Mailbox, mailbox};
 use super::model::{Loud, Model, Setup, TOAST_MS};
-use super::msg::{Effect, Msg};
+use super::msg::{Effect, Msg, Return};
 use super::terminal::{Terminal, restore};
 use super::update::update;
 use super::view::{self, Zones};
-use super::viewer::{Mode, Viewer};
+use super::viewer::{Eyes, Mode, Viewer};
 use super::watch::{Watch, timespec};
-use super::work::{self, Filling};
+use super::work::{self, DraftSlot, Filling};
+use crate::engine::client::Client;
 use crate::engine::request::Request;
 use crate::engine::{Engine, Menu};
 use crate::host::tty::Signals;
@@ -123,6 +124,9 @@ pub fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
         drawn: None,
         dirty: true,
         hung_up: false,
+        joins: None,
+        draft: DraftSlot::default(),
+        held: None,
     };
     let result = app.run();
     restore();
@@ -149,6 +153,12 @@ struct App<'a> {
     drawn: Option<Instant>,
     dirty: bool,
     hung_up: bool,
+    /// What the terminal is handed to next.
+    joins: Option<Request>,
+    /// What was copied of a cube for an image.
+    draft: DraftSlot,
+    /// Keeps what an ended throwaway changed, while it is asked about.
+    held: Option<Client>,
 }
 
 impl App<'_> {
@@ -174,6 +184,7 @@ impl App<'_> {
             }
             self.expire();
             self.news();
+            self.hand_over(&[]);
             if self.dirty && self.drawn.is_none_or(|at| at.elapsed() >= FRAME) {
                 self.draw();
             }
@@ -279,13 +290,33 @@ impl App<'_> {
                     let actions = self.leader.feed(&bytes[..count], Instant::now());
                     self.act(actions);
                 } else {
-                    let inputs = self.decoder.feed(&bytes[..count]);
-                    self.escape_since = self.decoder.waits().then(Instant::now);
-                    self.inputs(inputs);
+                    self.typed(&bytes[..count]);
                 }
                 self.draw();
             }
             Err(_) => {}
+        }
+    }
+
+    /// Key by key: what is typed after the key that hands the terminal over is not ours.
+    fn typed(&mut self, bytes: &[u8]) {
+        for (at, byte) in bytes.iter().enumerate() {
+            let inputs = self.decoder.feed(std::slice::from_ref(byte));
+            self.inputs(inputs);
+            if self.joins.is_some() {
+                return self.hand_over(&bytes[at + 1..]);
+            }
+            if matches!(self.model.layers.last(), Some(Layer::Terminal(_))) {
+                let actions = self.leader.feed(&bytes[at + 1..], Instant::now());
+                return self.act(actions);
+            }
+        }
+        self.escape_since = self.decoder.waits().then(Instant::now);
+    }
+
+    fn hand_over(&mut self, ahead: &[u8]) {
+        if let Some(request) = self.joins.take() {
+            self.join(&request, ahead);
         }
     }
 
@@ -377,6 +408,14 @@ impl App<'_> {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
+            Effect::Carry(number, request @ Request::Snapshot { .. }) => {
+                work::carry_draft(self.engine, number, request, &self.draft, &self.mailbox);
+            }
+            Effect::Ports(id) => work::ports(self.engine, id, &self.mailbox),
+            Effect::Denials(id) => work::denials(self.engine, id, &self.mailbox),
+            Effect::Draft(id, name) => work::draft(self.engine, id, name, &self.draft, &self.mailbox),
+            Effect::Release => self.held = None,
+            Effect::DropDraft => work::drop_draft(&self.draft),
             Effect::Carry(number, request) => work::carry(self.engine, number, request, &self.mailbox),
             Effect::Plan(number, typed) => work::plan(self.engine, number, *typed, &self.mailbox),
             Effect::Measure(what) => work::measure(self.engine, &self.model.machine, what, &self.mailbox),
@@ -384,7 +423,7 @@ impl App<'_> {
             Effect::Run(verb, words) => self.filling = Some(work::run(verb, words, &self.mailbox)),
             Effect::EndPage => self.filling = None,
             Effect::Refresh => self.watch.look(&self.model.machine),
-            Effect::Join(request) => self.join(&request),
+            Effect::Join(request) => self.joins = Some(request),
             Effect::Watch(None) => self.viewer = None,
             Effect::Watch(Some(id)) => {
                 let record = self.model.world.cubes.iter().find(|cube| cube.id == id);
@@ -430,7 +469,14 @@ impl App<'_> {
         // First away with the old one: two would count as two viewers.
         self.viewer = None;
         let socket = socket_path(&self.engine.layout.run, &id);
-        match Viewer::start(socket, id, mode, self.mailbox.clone()) {
+        let record = self.model.world.cubes.iter().find(|cube| cube.id == id);
+        let eyes = Eyes {
+            log: self.engine.layout.mines_dir().join(id.as_str()).join("log"),
+            record: record.and_then(|cube| cube.good()).cloned().map(Box::new),
+            listening: None,
+            read: 0,
+        };
+        match Viewer::start(socket, id, mode, eyes, self.mailbox.clone()) {
             Ok(viewer) => self.viewer = Some(viewer),
             Err(error) => {
                 let failure = Failure::failed("cannot start a thread").because(&error);
@@ -440,11 +486,11 @@ impl App<'_> {
     }
 
     /// Hands the terminal over, and takes it back.
-    fn join(&mut self, request: &Request) {
+    fn join(&mut self, request: &Request, ahead: &[u8]) {
         self.viewer = None;
         self.draw();
         let terminal = &self.terminal;
-        let result = join::join(self.engine, request, &|| terminal.leave());
+        let result = join::join(self.engine, request, ahead, &|| terminal.leave());
         if let Ok(Joined { hung_up: true, .. }) = result {
             self.hung_up = true;
             return;
@@ -457,7 +503,14 @@ impl App<'_> {
         self.terminal.drop_input();
         self.decoder = Decoder::default();
         self.escape_since = None;
-        self.tell(Msg::Back(result.map(|joined| (joined.text, joined.runs_on))));
+        let back = result.map(|joined| {
+            let question = joined.question.map(|(id, lines, client)| {
+                self.held = Some(client);
+                (id, lines)
+            });
+            Return { text: joined.text, runs_on: joined.runs_on, question }
+        });
+        self.tell(Msg::Back(back));
         self.dirty = true;
     }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use tui_input::Input as Field;
 
+use super::layer::{PickItem, Picker, PickerKind};
 use super::msg::Planned;
 use crate::engine::request::Request;
-use crate::model::net::{NetSettings, Rule};
+use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::{
     Failure, ImageRef, Jail, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
 };
@@ -92,6 +93,8 @@ impl Sheet {
         let start = Value::Choice { words: what.iter().map(ToString::to_string).collect(), at: 0 };
         let life: &[&str] = &["throwaway", "ephemeral home too"];
         let life = Value::Choice { words: life.iter().map(ToString::to_string).collect(), at: 0 };
+        let review: &[&str] = &["written at once", "held for review"];
+        let review = Value::Choice { words: review.iter().map(ToString::to_string).collect(), at: 0 };
         let stay: &[&str] = &["attached", "detached"];
         let stay = Value::Choice { words: stay.iter().map(ToString::to_string).collect(), at: 0 };
         Self {
@@ -107,6 +110,7 @@ impl Sheet {
                 field("jail", "jail", choice(Jail::WORDS), "the kind of confinement"),
                 field("net", "net", choice(NetPolicyKind::WORDS), "what it may reach"),
                 field("allow", "allow", text(), "HOST:PORT, *.NAME; several with blanks between"),
+                field("proxy", "proxy", text(), "socks5h://HOST:PORT, when `net` is `proxy`"),
                 field("user", "user", choice(RunAs::WORDS), "who it runs as, inside"),
                 field("seccomp", "seccomp", choice(SeccompProfile::WORDS), "the system-call filter"),
                 field("start", "start", start, "what begins"),
@@ -115,10 +119,12 @@ impl Sheet {
                 field("publish", "ports", text(), "HOST:CUBE, several with blanks between"),
                 field("memory", "memory", text(), "for example 512M"),
                 field("cpus", "cpus", text(), "for example 1.5"),
+                field("disk", "disk", text(), "what it may write, for example 2G"),
                 field("pids", "pids", text(), "processes at once"),
                 field("timeout", "timeout", text(), "for example 90m"),
                 field("keep", "keep as", text(), "a name makes it a kept cube"),
                 field("life", "changes", life, "what vanishes with it"),
+                field("review", "project", review, "whether its project is written to at once"),
                 field("stay", "then", stay, "attached hands you its terminal"),
             ],
             at: 0,
@@ -143,6 +149,7 @@ impl Sheet {
             net: self.read("net", str::parse)?,
             reach: NetSettings {
                 rules: self.read("allow", |text| list(text, Rule::parse))?,
+                proxy: self.read("proxy", ProxyUrl::parse)?,
                 ..NetSettings::default()
             },
             ports: self.read("publish", |text| list(text, str::parse))?.unwrap_or_default(),
@@ -152,7 +159,7 @@ impl Sheet {
                 memory: self.read("memory", limits::parse_size)?,
                 cpus_milli: self.read("cpus", limits::parse_cpus)?,
                 pids: self.read("pids", limits::parse_pids)?,
-                disk: None,
+                disk: self.read("disk", limits::parse_size)?,
                 timeout: self.read("timeout", limits::parse_timeout)?,
             },
             ..Settings::default()
@@ -180,6 +187,7 @@ impl Sheet {
             settings,
             mount: (!mount.is_empty()).then(|| PathBuf::from(mount)),
             keep: self.read("keep", Name::parse)?,
+            review: self.text("review") == "held for review",
             ephemeral: self.text("life") == "ephemeral home too",
             detach: self.text("stay") == "detached",
             tty: Some(true),
@@ -216,6 +224,29 @@ impl Sheet {
         let count = words.len().max(1);
         *at = (*at + if forward { 1 } else { count - 1 }) % count;
         true
+    }
+
+    /// The words of the choice that has the keys, to pick from.
+    #[must_use]
+    pub fn words(&self) -> Option<Picker> {
+        let field = self.fields.get(self.at)?;
+        let Value::Choice { words, at } = &field.value else { return None };
+        let item = |word: &String| PickItem {
+            id: word.clone(),
+            title: word.clone(),
+            about: String::new(),
+            key: String::new(),
+            cli: String::new(),
+            disabled: None,
+        };
+        Some(Picker {
+            kind: PickerKind::Word(field.id),
+            title: format!("{}: {}", field.label, field.about),
+            items: words.iter().map(item).collect(),
+            field: Field::default(),
+            at: *at,
+            top: 0,
+        })
     }
 
     /// The text that is being typed into.

@@ -91,7 +91,17 @@ pub(crate) fn world() -> World {
         machines: vec![machine("default", None), broken, machine("work", Some(NetPolicyKind::None))],
         projects: ["api-server", "notes", "site", "webshop"].map(project).to_vec(),
         cubes: vec![cube(running, true), cube(hostile, true), cube(kept, false), cube(failed, false), torn],
-        images: vec![ImageItem { name: "host".into(), about: "this host's system, read-only".into() }],
+        images: vec![
+            ImageItem { name: "host".into(), about: "this host's system".into(), detail: Vec::new() },
+            ImageItem {
+                name: "dev".into(),
+                about: "41M · 2 layers".into(),
+                detail: vec![
+                    ("source".into(), "snapshot".into()),
+                    ("layer".into(), "sha256:0123 40M".into()),
+                ],
+            },
+        ],
         root: clean("/home/ann/projects"),
         root_exists: true,
         problems: Vec::new(),

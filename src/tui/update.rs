@@ -11,7 +11,7 @@ use super::key::{Code, Key};
 use super::keymap::Meaning;
 use super::layer::{self, Layer};
 use super::model::{Loud, Model, Pane, Peek, TOAST_MS};
-use super::msg::{Effect, Msg};
+use super::msg::{Effect, Msg, Return};
 use super::view::Zones;
 
 /// Ctrl-C twice within this many milliseconds leaves.
@@ -43,6 +43,9 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
             }
             let known: Vec<&str> = model.world.cubes.iter().map(|cube| cube.id.as_str()).collect();
             model.samples.retain(|id, _| known.contains(&id.as_str()));
+            model.listening.retain(|id, _| known.contains(&id.as_str()));
+            model.denials.retain(|id, _| known.contains(&id.as_str()));
+            model.quiet.retain(|(id, _)| known.contains(&id.as_str()));
             if first
                 && model.world.cubes.iter().any(super::world::CubeItem::runs)
                 && model.world.projects.is_empty()
@@ -76,9 +79,10 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
         }
         Msg::Done(number, result) => done(model, number, result),
         Msg::Back(result) => {
+            let mut effects = vec![Effect::Refresh];
             match result {
-                Ok((text, left)) => {
-                    if let Some(id) = left {
+                Ok(Return { text, runs_on, question }) => {
+                    if let Some(id) = runs_on {
                         // It is what one looks for when one is back.
                         model.focus = Pane::Cubes;
                         model.lists[Pane::Cubes.index()].selected = Some(id.as_str().to_owned());
@@ -88,13 +92,23 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
                     if !text.is_empty() {
                         model.tell(Loud::Info, text, Vec::new());
                     }
+                    if let Some((id, lines)) = question {
+                        effects.extend(acts::exit_question(model, &id, lines));
+                    }
                 }
                 Err(failure) => model.fail(&failure),
             }
             // What was watched before is watched anew.
             model.watched = None;
-            vec![Effect::Refresh]
+            effects
         }
+        Msg::Ports(id, choose, found) => acts::listening(model, id, choose, found),
+        Msg::Denials(id, choose, found) => acts::denials(model, id, choose, found),
+        Msg::Denied(id, denial) => {
+            acts::denied(model, &id, denial);
+            Vec::new()
+        }
+        Msg::Drafted(id, name, result) => acts::drafted(model, &id, name, result),
         Msg::Left => {
             if matches!(model.layers.last(), Some(Layer::Terminal(_))) {
                 model.layers.pop();
@@ -140,6 +154,7 @@ fn done(
 ) -> Vec<Effect> {
     model.jobs.retain(|job| job.number != number);
     model.measured.clear();
+    let mut effects = vec![Effect::Refresh];
     let kept = match &result {
         Ok(done) => Ok(done.message.clone()),
         Err(failure) => Err(failure.to_string()),
@@ -154,15 +169,31 @@ fn done(
             for warning in done.warnings {
                 model.tell(Loud::Warn, warning, Vec::new());
             }
+            effects.extend(done.copy.map(Effect::Copy));
+            if let Some(id) = model.held.clone() {
+                // What was asked on exit is answered.
+                model.layers.retain(|layer| !acts::asks_of(layer, &id));
+            }
         }
         Err(failure) => model.fail(&failure),
     }
-    vec![Effect::Refresh]
+    effects
 }
 
 /// What follows from how things are now: the cube that is selected is watched, what its detail wants is measured.
 fn follow(model: &mut Model) -> Vec<Effect> {
     let mut effects = Vec::new();
+    if model.drafted && !model.layers.iter().any(acts::decides_image) {
+        model.drafted = false;
+        effects.push(Effect::DropDraft);
+    }
+    if let Some(id) = &model.held
+        && model.jobs.is_empty()
+        && !model.layers.iter().any(|layer| acts::asks_of(layer, id))
+    {
+        model.held = None;
+        effects.push(Effect::Release);
+    }
     if matches!(model.layers.last(), Some(Layer::Terminal(_))) {
         // The one that is typed into took the place of the one that was watched.
         model.watched = None;

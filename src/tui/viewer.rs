@@ -12,8 +12,11 @@ use super::mailbox::{Bell, Mailbox};
 use super::msg::Msg;
 use super::watch::timespec;
 use crate::engine::client::{Client, Heard};
+use crate::engine::forward;
+use crate::engine::net::{self, Denial};
+use crate::keeper::net::NetAnswer;
 use crate::keeper::protocol::{Answer, Ask, Kind};
-use crate::model::TripId;
+use crate::model::{CubeRecord, Listening, TripId};
 use crate::term::Screen;
 
 /// Between two pictures.
@@ -42,6 +45,32 @@ pub(super) enum Mode {
     Type { rows: u16, cols: u16, take_over: bool },
 }
 
+/// What is seen of a cube from outside, once a second: what listens in it, and what it was denied.
+#[derive(Debug)]
+pub(super) struct Eyes {
+    pub(super) log: PathBuf,
+    pub(super) record: Option<Box<CubeRecord>>,
+    pub(super) listening: Option<Vec<Listening>>,
+    /// How long the log of its net was when it was read last.
+    pub(super) read: u64,
+}
+
+impl Eyes {
+    fn look(&mut self, id: &TripId, mailbox: &Mailbox) {
+        if let Some(Ok(found)) = self.record.as_deref().map(forward::ports)
+            && self.listening.as_ref() != Some(&found)
+        {
+            self.listening = Some(found.clone());
+            mailbox.send(Msg::Ports(id.clone(), false, Ok(found)));
+        }
+        let length = std::fs::metadata(self.log.join("net.jsonl")).map_or(0, |found| found.len());
+        if length != self.read {
+            self.read = length;
+            mailbox.send(Msg::Denials(id.clone(), false, net::denials(&self.log)));
+        }
+    }
+}
+
 /// The thread's owner.
 pub(super) struct Viewer {
     pub(super) id: TripId,
@@ -51,12 +80,18 @@ pub(super) struct Viewer {
 }
 
 impl Viewer {
-    pub(super) fn start(socket: PathBuf, id: TripId, mode: Mode, mailbox: Mailbox) -> std::io::Result<Self> {
+    pub(super) fn start(
+        socket: PathBuf,
+        id: TripId,
+        mode: Mode,
+        eyes: Eyes,
+        mailbox: Mailbox,
+    ) -> std::io::Result<Self> {
         let (orders, received) = channel();
         let bell = Bell::new()?;
         let (own, cube) = (bell.clone(), id.clone());
         let thread = std::thread::Builder::new().name("viewer".into()).spawn(move || {
-            let mut session = Session { socket, id: cube, mode, orders: received, bell: own, mailbox };
+            let mut session = Session { socket, id: cube, mode, eyes, orders: received, bell: own, mailbox };
             session.run();
         })?;
         Ok(Self { id, orders, bell, thread: Some(thread) })
@@ -86,6 +121,7 @@ struct Session {
     socket: PathBuf,
     id: TripId,
     mode: Mode,
+    eyes: Eyes,
     orders: Receiver<Order>,
     bell: Bell,
     mailbox: Mailbox,
@@ -166,6 +202,7 @@ impl Session {
             let now = Instant::now();
             if asked.is_none_or(|at| now >= at + FIGURES) {
                 asked = Some(now);
+                self.eyes.look(&self.id, &self.mailbox);
                 if let Err(failure) = client.ask(&Ask::Status) {
                     return lost(failure);
                 }
@@ -225,6 +262,11 @@ impl Session {
                         Answer::Status(status) => {
                             let id = self.id.clone();
                             self.mailbox.send(Msg::Usage(id, status.usage, status.viewers));
+                        }
+                        Answer::Net(NetAnswer::Denied(event)) => {
+                            if let Some(denial) = Denial::of(&event) {
+                                self.mailbox.send(Msg::Denied(self.id.clone(), denial));
+                            }
                         }
                         Answer::Exited(_) => return Over::Exited,
                         Answer::Refused { message, .. } => return Over::Lost(message),

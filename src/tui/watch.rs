@@ -11,7 +11,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::mailbox::{Bell, Mailbox};
 use super::msg::Msg;
-use super::survey::{survey, sweep};
+use super::survey::{Images, survey, sweep};
 use crate::engine::Engine;
 use crate::model::Name;
 
@@ -63,12 +63,13 @@ impl Drop for Watch {
 fn run(engine: &Engine, mut machine: Name, orders: &Receiver<Order>, bell: &Bell, mailbox: &Mailbox) {
     let eyes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
     let mut last = None;
+    let mut images = Images::default();
     let mut swept = Instant::now().checked_sub(PATIENCE);
     loop {
         if let Some(eyes) = &eyes {
             open_eyes(eyes, engine, &machine);
         }
-        let mut world = survey(engine, &machine);
+        let mut world = survey(engine, &machine, &mut images, last.is_none());
         if swept.is_none_or(|at| at.elapsed() >= PATIENCE) {
             // After the first look: a person sees what there is before it is cleared up.
             if last.is_some() {
@@ -116,7 +117,13 @@ fn open_eyes(eyes: &OwnedFd, engine: &Engine, machine: &Name) {
         | WatchFlags::CLOSE_WRITE
         | WatchFlags::ONLYDIR;
     let layout = &engine.layout;
-    let mut folders = vec![layout.mines_dir(), layout.run.clone(), layout.machines_dir(), layout.homes_dir()];
+    let mut folders = vec![
+        layout.mines_dir(),
+        layout.run.clone(),
+        layout.machines_dir(),
+        layout.homes_dir(),
+        layout.data.join("images"),
+    ];
     folders.extend(engine.projects_root(machine));
     for folder in folders {
         // One that is not there yet is found by the next look.

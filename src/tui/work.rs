@@ -2,19 +2,21 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::layer::{PAGE_MAX, PageLine};
 use super::mailbox::Mailbox;
 use super::model::Loud;
-use super::msg::{Msg, Planned};
+use super::msg::{Drafted, Msg, Planned};
 use super::text::clean;
 use super::update::clock;
 use crate::engine::request::Request;
-use crate::engine::{Engine, environment, launch};
-use crate::model::{Failure, Name, TripId};
+use crate::engine::snapshot::{self, Draft};
+use crate::engine::{Engine, environment, forward, launch, net};
+use crate::model::sanitize::printable_bytes;
+use crate::model::{ByteSize, Failure, Name, TripId};
 use crate::plan::Typed;
 use crate::plan::explain::explain;
 use crate::store::cubes;
@@ -50,6 +52,105 @@ pub(super) fn carry(engine: &Engine, number: usize, request: Request, mailbox: &
     let engine = engine.clone();
     let work = move || Msg::Done(number, engine.carry_out(&request));
     spawn("request", mailbox, work, Msg::Done(number, Err(broken())));
+}
+
+/// What was copied of a cube for an image, until it is decided on.
+pub(super) type DraftSlot = Arc<Mutex<Option<Draft>>>;
+
+fn take(slot: &DraftSlot) -> Option<Draft> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Makes the image of what was shown.
+pub(super) fn carry_draft(
+    engine: &Engine,
+    number: usize,
+    request: Request,
+    slot: &DraftSlot,
+    mailbox: &Mailbox,
+) {
+    let (engine, held) = (engine.clone(), take(slot));
+    let work = move || {
+        let result = match (&request, held) {
+            (Request::Snapshot { cube, name, machine }, Some(draft)) if draft.ground.id == *cube => {
+                engine.keep_snapshot(&draft, name, machine)
+            }
+            _ => engine.carry_out(&request),
+        };
+        Msg::Done(number, result)
+    };
+    spawn("request", mailbox, work, Msg::Done(number, Err(broken())));
+}
+
+/// Lets what was copied go, beside the loop: it may be much.
+pub(super) fn drop_draft(slot: &DraftSlot) {
+    if let Some(draft) = take(slot) {
+        let _started = std::thread::Builder::new().name("draft".into()).spawn(move || drop(draft));
+    }
+}
+
+/// Lines of each kind that are shown of a draft.
+const SHOWN: usize = 5;
+
+pub(super) fn draft(engine: &Engine, id: TripId, name: String, slot: &DraftSlot, mailbox: &Mailbox) {
+    let (engine, slot, lost) = (engine.clone(), Arc::clone(slot), (id.clone(), name.clone()));
+    let work = move || {
+        // There is one at a time.
+        drop(take(&slot));
+        let drafted = cubes::load(&engine.layout.mines_dir(), &id)
+            .map_err(Failure::from)
+            .and_then(|entry| snapshot::draft(&engine, &entry));
+        let shown = drafted.map(|draft| {
+            let shown = drafted_lines(&draft);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(draft);
+            shown
+        });
+        Msg::Drafted(id, name, shown)
+    };
+    spawn("draft", mailbox, work, Msg::Drafted(lost.0, lost.1, Err(broken())));
+}
+
+fn drafted_lines(draft: &Draft) -> Drafted {
+    let frozen = draft
+        .frozen
+        .map(|time| format!("; the cube stood still for {:.1} ms", time.as_secs_f64() * 1000.0))
+        .unwrap_or_default();
+    let size = ByteSize::bytes(draft.bytes);
+    let mut lines = vec![format!("{} changes, {size}{frozen}", draft.entries)];
+    for (path, size) in draft.largest.iter().take(SHOWN) {
+        lines.push(format!("{:>8}  /{}", ByteSize::bytes(*size).to_string(), printable_bytes(path)));
+    }
+    for (what, list) in [("left out", &draft.left_out), ("LOOKS LIKE A SECRET", &draft.secrets)] {
+        for (path, why) in list.iter().take(SHOWN) {
+            lines.push(format!("{what}: /{} ({why})", printable_bytes(path)));
+        }
+        if list.len() > SHOWN {
+            lines.push(format!("{what}: and {} more", list.len() - SHOWN));
+        }
+    }
+    Drafted { lines: lines.iter().map(|line| clean(line)).collect(), secrets: draft.secrets.len() }
+}
+
+/// What listens in a cube, to choose from.
+pub(super) fn ports(engine: &Engine, id: TripId, mailbox: &Mailbox) {
+    let (engine, lost) = (engine.clone(), id.clone());
+    let work = move || {
+        let found = cubes::load(&engine.layout.mines_dir(), &id)
+            .map_err(Failure::from)
+            .and_then(|entry| forward::ports(&entry.record.map_err(Failure::from)?));
+        Msg::Ports(id, true, found)
+    };
+    spawn("ports", mailbox, work, Msg::Ports(lost, true, Err(broken())));
+}
+
+/// What a cube was denied, to decide on.
+pub(super) fn denials(engine: &Engine, id: TripId, mailbox: &Mailbox) {
+    let (engine, lost) = (engine.clone(), id.clone());
+    let work = move || {
+        let dir = engine.layout.mines_dir().join(id.as_str()).join("log");
+        Msg::Denials(id, true, net::denials(&dir))
+    };
+    spawn("denials", mailbox, work, Msg::Denials(lost, true, Err(broken())));
 }
 
 pub(super) fn plan(engine: &Engine, number: u64, typed: Typed, mailbox: &Mailbox) {
@@ -221,19 +322,20 @@ pub(super) fn run(verb: &'static str, words: Vec<String>, mailbox: &Mailbox) -> 
             let fail = |error: &std::io::Error| {
                 Failure::failed(format!("cannot run `tripmine {verb}`")).because(error)
             };
+            // What it says belongs to what it prints: why it could not, how many there were.
+            let (reader, writer) = std::io::pipe().map_err(|error| fail(&error))?;
+            let said = writer.try_clone().map_err(|error| fail(&error))?;
             let mut child = Command::new(environment::own_program()?)
                 .arg(verb)
                 .args(&words)
                 .current_dir("/")
                 .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
+                .stdout(writer)
+                .stderr(said)
                 .spawn()
                 .map_err(|error| fail(&error))?;
             let mut bytes = Vec::new();
-            if let Some(stdout) = child.stdout.take() {
-                stdout.take(PRINTED_MAX).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
-            }
+            reader.take(PRINTED_MAX).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
             // It has closed its output: it ends by itself, or was cut off.
             let _killed = child.kill();
             child.wait().map_err(|error| fail(&error))?;

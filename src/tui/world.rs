@@ -114,6 +114,8 @@ pub struct ImageItem {
     pub name: String,
     /// A line about it.
     pub about: String,
+    /// More, by what it is: digest, layers, where it came from.
+    pub detail: Vec<(String, String)>,
 }
 
 /// Samples of one cube, oldest first: one a second while it is looked at.

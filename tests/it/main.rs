@@ -38,6 +38,7 @@ mod review;
 mod screen_cubes;
 mod screen_ends;
 mod screen_lists;
+mod screen_outside;
 mod snapshot;
 mod terminal;
 mod verbs;

@@ -79,6 +79,29 @@ pub(in crate::tui) fn machine_good(model: &Model) -> Enabled {
     }
 }
 
+pub(in crate::tui) fn has_changes(model: &Model) -> Enabled {
+    cube_with(
+        model,
+        |cube| if cube.runs() || cube.kept() { Ok(()) } else { no("it has ended, and was not kept") },
+    )
+}
+
+pub(in crate::tui) fn has_forwards(model: &Model) -> Enabled {
+    cube_runs(model)?;
+    cube_with(model, |cube| match cube.good() {
+        Some(record) if !record.forwards.is_empty() => Ok(()),
+        _ => no("nothing is forwarded into it"),
+    })
+}
+
+pub(in crate::tui) fn stored_image(model: &Model) -> Enabled {
+    match model.selected() {
+        None => no("there is nothing here"),
+        Some(image) if image == "host" => no("`host` is this host's own system: it lies in no store"),
+        Some(_) => Ok(()),
+    }
+}
+
 fn machine_idle(model: &Model) -> Enabled {
     let Some(name) = machine(model) else { return no("there is no machine here") };
     let on = |cube: &&CubeItem| cube.runs() && cube.good().is_some_and(|record| record.machine == name);

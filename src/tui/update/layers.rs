@@ -1,16 +1,17 @@
 //! Keys and news for what lies on top of the lists.
 
-use super::super::acts::{carry, join};
+use super::super::acts::{self, carry, join};
 use super::super::key::{Code, Key};
 use super::super::layer::{
-    Confirm, DEAF_MS, Layer, Page, PageKind, PageLine, Picker, PickerKind, Prompt, PromptKind, edit,
-    paste as paste_into,
+    Confirm, DEAF_MS, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind,
+    Then, edit, paste as paste_into,
 };
 use super::super::model::Model;
 use super::super::msg::Effect;
 use super::super::view::{page_height, terminal};
 use crate::config::edit::Edit;
 use crate::engine::request::Request;
+use crate::model::net::Rule;
 use crate::model::{Failure, Name, TripId};
 use crate::term::cells::Picture;
 
@@ -25,6 +26,8 @@ enum Next {
 /// A key for the uppermost layer.
 pub(super) fn press(model: &mut Model, key: Key) -> Effects {
     let Some(layer) = model.layers.pop() else { return Vec::new() };
+    // What the key opens lies above.
+    let place = model.layers.len();
     let (layer, next) = match layer {
         Layer::Sheet(mut sheet) => {
             let next = sheet_key(model, &mut sheet, key);
@@ -51,19 +54,11 @@ pub(super) fn press(model: &mut Model, key: Key) -> Effects {
     };
     match next {
         Next::Stay(effects) => {
-            // What the key opened lies above.
-            let at =
-                model.layers.iter().position(|above| opened_by(above, &layer)).unwrap_or(model.layers.len());
-            model.layers.insert(at, layer);
+            model.layers.insert(place.min(model.layers.len()), layer);
             effects
         }
         Next::Close(effects) => effects,
     }
-}
-
-/// The prompt that a page opens lies above it.
-fn opened_by(above: &Layer, below: &Layer) -> bool {
-    matches!((above, below), (Layer::Prompt(Prompt { kind: PromptKind::Search, .. }), Layer::Page(_)))
 }
 
 fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key) -> Next {
@@ -111,11 +106,15 @@ fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key
                     sheet.at = if sheet.at == last { 0 } else { sheet.at + 1 };
                     false
                 }
+                (Code::Char('/'), None) => {
+                    model.layers.extend(sheet.words().map(Layer::Picker));
+                    false
+                }
                 (Code::Char('q'), None) => return Next::Close(Vec::new()),
                 _ => false,
             };
             if changed {
-                return Next::Stay(ask(sheet));
+                return Next::Stay(ask_plan(sheet));
             }
         }
     }
@@ -125,12 +124,12 @@ fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key
 /// Asks for the plan of the sheet on top.
 pub(in crate::tui) fn plan(model: &mut Model) -> Effects {
     match model.layers.last_mut() {
-        Some(Layer::Sheet(sheet)) => ask(sheet),
+        Some(Layer::Sheet(sheet)) => ask_plan(sheet),
         _ => Vec::new(),
     }
 }
 
-fn ask(sheet: &mut super::super::sheet::Sheet) -> Effects {
+fn ask_plan(sheet: &mut super::super::sheet::Sheet) -> Effects {
     sheet.asked += 1;
     sheet.top = 0;
     match sheet.typed() {
@@ -164,7 +163,19 @@ fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
                     model.tell(super::Loud::Warn, format!("{}: {why}", choice.label), Vec::new());
                     Next::Stay(Vec::new())
                 }
-                (None, None) => Next::Close(Vec::new()),
+                (None, None) => match choice.then.clone() {
+                    None => Next::Close(Vec::new()),
+                    Some(Then::Quiet(cube, place)) => {
+                        model.quiet.insert((cube, place));
+                        Next::Close(Vec::new())
+                    }
+                    Some(Then::Changes(id)) => Next::Stay(acts::changes_of(model, &id)),
+                    Some(Then::Ask(kind)) => {
+                        let field = tui_input::Input::default();
+                        model.layers.push(Layer::Prompt(Prompt { kind, field, error: None }));
+                        Next::Stay(Vec::new())
+                    }
+                },
                 (None, Some(request)) => {
                     let (row, verb) = about(request);
                     Next::Close(carry(model, request.clone(), row, verb))
@@ -182,6 +193,8 @@ fn about(request: &Request) -> (Option<String>, &'static str) {
         Request::Stop(cube) => (id(cube), "stopping"),
         Request::Kill(cube) => (id(cube), "killing"),
         Request::Remove(cube) => (id(cube), "removing"),
+        Request::Snapshot { cube, .. } => (id(cube), "packing"),
+        Request::Apply { cube, .. } => (id(cube), "applying"),
         _ => (None, "working"),
     }
 }
@@ -229,12 +242,56 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
             look_for(model, text.to_owned());
             return Ok(Vec::new());
         }
+        PromptKind::Snapshot(cube) => {
+            let name =
+                crate::model::image::image_name(text).map_err(|error| Failure::usage(error.to_string()))?;
+            return Ok(acts::draft(model, cube, &name));
+        }
+        PromptKind::Forward(cube) => {
+            let map: crate::model::PortMap = text
+                .parse()
+                .map_err(|error: crate::model::forward::PortMapError| Failure::usage(error.to_string()))?;
+            Request::Forward { cube: cube.clone(), map }
+        }
+        PromptKind::NetAllow(cube) => {
+            let rule = Rule::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
+            return Ok(acts::decide(model, cube, &rule, text));
+        }
+        PromptKind::Apply(cube) => {
+            let paths = words(text)?;
+            if paths.is_empty() {
+                return Err(Failure::usage("name at least one place"));
+            }
+            Request::Apply { cube: cube.clone(), paths }
+        }
+        PromptKind::Pull => {
+            crate::model::image::remote::RemoteRef::parse(text)
+                .map_err(|error| Failure::usage(error.to_string()))?;
+            Request::ImagePull { remote: text.to_owned() }
+        }
+        PromptKind::Import => {
+            let mut words = words(text)?.into_iter();
+            match (words.next(), words.next(), words.next()) {
+                (Some(path), name, None) if path.starts_with('/') => Request::ImageImport { path, name },
+                _ => {
+                    return Err(Failure::usage(
+                        "write the whole path, beginning with `/`, then perhaps a name",
+                    ));
+                }
+            }
+        }
+        PromptKind::Export(image) => Request::ImageExport { image: image.clone(), target: text.to_owned() },
+        PromptKind::Tag(image) => Request::ImageTag { image: image.clone(), name: text.to_owned() },
     };
     if let Request::ProjectCreate { name, .. } | Request::MachineCreate { name, .. } = &request {
         // It is selected as soon as it is there.
         model.expected = Some((model.focus, name.to_string()));
     }
     Ok(carry(model, request, None, "working"))
+}
+
+fn words(text: &str) -> Result<Vec<String>, Failure> {
+    shell_words::split(text).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// `net=none`, `memory=512M`, `entry=make run`, `env.KEY=value`; nothing after the sign takes it away.
@@ -275,7 +332,7 @@ fn picker_key(model: &mut Model, picker: &mut Picker, key: Key) -> Next {
         (Code::Esc, _) => {
             return Next::Close(match &picker.kind {
                 PickerKind::Theme(before) => vec![Effect::Theme(before.clone())],
-                PickerKind::Command => Vec::new(),
+                _ => Vec::new(),
             });
         }
         (Code::Up, _) | (Code::Char('p'), true) => picker.at = step(-1, picker.at),
@@ -286,13 +343,14 @@ fn picker_key(model: &mut Model, picker: &mut Picker, key: Key) -> Next {
             let Some(item) = picker.shown().get(picker.at).map(|item| (*item).clone()) else {
                 return Next::Stay(Vec::new());
             };
-            return match (&picker.kind, item.disabled) {
+            return match (&picker.kind, item.disabled.clone()) {
                 (_, Some(why)) => {
                     model.tell(super::Loud::Warn, format!("{}: {why}", item.title), Vec::new());
                     Next::Stay(Vec::new())
                 }
                 (PickerKind::Command, None) => Next::Close(super::give_named(model, &item.id)),
                 (PickerKind::Theme(_), None) => Next::Close(vec![Effect::KeepTheme(item.id)]),
+                (kind, None) => Next::Close(picked(model, kind, &item)),
             };
         }
         _ => {
@@ -306,6 +364,41 @@ fn picker_key(model: &mut Model, picker: &mut Picker, key: Key) -> Next {
     match (&picker.kind, shown) {
         (PickerKind::Theme(_), Some(id)) if id != model.setup.theme => Next::Stay(vec![Effect::Theme(id)]),
         _ => Next::Stay(Vec::new()),
+    }
+}
+
+/// What was picked of what is out there.
+fn picked(model: &mut Model, kind: &PickerKind, item: &PickItem) -> Effects {
+    let ask = |model: &mut Model, kind| {
+        let field = tui_input::Input::default();
+        model.layers.push(Layer::Prompt(Prompt { kind, field, error: None }));
+        Vec::new()
+    };
+    let row = |id: &TripId| Some(id.as_str().to_owned());
+    match kind {
+        PickerKind::Forward(cube) if item.id == "other" => ask(model, PromptKind::Forward(cube.clone())),
+        PickerKind::Forward(cube) => match item.id.parse().map(crate::model::PortMap::same) {
+            Ok(map) => carry(model, Request::Forward { cube: cube.clone(), map }, row(cube), "forwarding"),
+            Err(_) => Vec::new(),
+        },
+        PickerKind::Unforward(cube) => {
+            let request = Request::Unforward { cube: cube.clone(), host: item.id.clone() };
+            carry(model, request, row(cube), "closing")
+        }
+        PickerKind::Denials(cube) if item.id == "other" => ask(model, PromptKind::NetAllow(cube.clone())),
+        PickerKind::Denials(cube) => {
+            let found = model.denials.get(cube.as_str()).into_iter().flatten();
+            let rule = found.filter(|denial| denial.place == item.id).find_map(|denial| denial.rule.clone());
+            rule.map_or_else(Vec::new, |rule| acts::decide(model, cube, &rule, &item.id))
+        }
+        PickerKind::Word(field) => match model.layers.last_mut() {
+            Some(Layer::Sheet(sheet)) => {
+                sheet.set(field, &item.id);
+                ask_plan(sheet)
+            }
+            _ => Vec::new(),
+        },
+        PickerKind::Command | PickerKind::Theme(_) => Vec::new(),
     }
 }
 
@@ -404,7 +497,7 @@ pub(super) fn paste(model: &mut Model, text: &str) -> Effects {
         Some(Layer::Sheet(sheet)) => {
             if let Some(field) = sheet.field() {
                 paste_into(field, text);
-                return ask(sheet);
+                return ask_plan(sheet);
             }
         }
         _ => {}

@@ -125,7 +125,9 @@ fn what_cannot_be_done_says_why() {
         (3, "enter", "it has ended, and was not kept"),
         (1, "i", "it has no terminal"),
         (0, "m", "only a cube that is kept has a name"),
-        (0, "s", "not built yet"),
+        (3, "s", "it has ended, and was not kept"),
+        (0, "F", "nothing is forwarded into it"),
+        (2, "n", "it has ended"),
     ] {
         let mut model = cube(at);
         assert_eq!(requests(&press(&mut model, keys)), Vec::<&Request>::new(), "{keys}");
@@ -180,7 +182,10 @@ fn a_launch_is_planned_before_and_a_refused_one_stays() {
     assert_eq!(model.log[0].command, "tripmine -m default site");
     // Back, with the cube left running: it is selected as soon as it is seen.
     let id = world().cubes[1].id.clone();
-    say(&mut model, Msg::Back(Ok(("runs on".into(), Some(id.clone())))));
+    say(&mut model, Msg::Back(Ok(Return { text: "runs on".into(),
+        runs_on: Some(id.clone()),
+        question: None,
+    })));
     say(&mut model, Msg::World(Box::new(world())));
     assert_eq!((model.focus, model.selected().as_deref()), (Pane::Cubes, Some(id.as_str())));
 }
@@ -304,4 +309,90 @@ fn every_command_can_be_given_everywhere() {
             }
         }
     }
+}
+
+fn denial(place: &str) -> crate::engine::net::Denial {
+    crate::engine::net::Denial {
+        place: place.into(),
+        why: "no rule allows it".into(),
+        rule: crate::model::net::Rule::parse(place).ok(),
+        count: 1,
+        time_ms: 1,
+    }
+}
+
+#[test]
+fn a_denial_is_told_decided_on_and_silenced() {
+    let mut model = cube(0);
+    let id = world().cubes[0].id.clone();
+    say(&mut model, Msg::Denied(id.clone(), denial("a.example:443")));
+    assert!(model.toasts()[0].text.contains("denied a.example:443"), "{:?}", model.toasts());
+    assert_eq!(press(&mut model, "n"), [Effect::Denials(id.clone())]);
+    say(&mut model, Msg::Denials(id.clone(), true, Ok(vec![denial("a.example:443")])));
+    press(&mut model, "enter");
+    model.now_ms += DEAF_MS;
+    let effects = press(&mut model, "m");
+    let asked = requests(&effects);
+    let [Request::NetAllow { cube, until, .. }] = asked[..] else { panic!("{effects:?}") };
+    assert_eq!((cube, *until), (&id, crate::engine::request::Until::Machine));
+    assert!(model.layers.is_empty());
+    // Never: it is not told again, and nothing is asked of the cube.
+    say(&mut model, Msg::Denials(id.clone(), true, Ok(vec![denial("b.example:443")])));
+    press(&mut model, "enter");
+    model.now_ms += DEAF_MS + 60_000;
+    assert_eq!(requests(&press(&mut model, "v")), Vec::<&Request>::new());
+    let before = model.notices.len();
+    say(&mut model, Msg::Denied(id, denial("b.example:443")));
+    assert_eq!(model.notices.len(), before);
+}
+
+#[test]
+fn a_listener_is_chosen_and_its_address_copied() {
+    let mut model = cube(0);
+    let id = world().cubes[0].id.clone();
+    assert_eq!(press(&mut model, "f"), [Effect::Ports(id.clone())]);
+    let found = crate::model::Listening {
+        port: 3000,
+        address: [127, 0, 0, 1].into(),
+        program: Some("ev\u{1b}il".into()),
+        pid: None,
+    };
+    say(&mut model, Msg::Ports(id.clone(), true, Ok(vec![found])));
+    let Some(Layer::Picker(picker)) = model.layers.last() else { panic!("nothing to pick") };
+    assert!(!picker.items[0].about.contains('\u{1b}'));
+    let effects = press(&mut model, "enter");
+    let map = crate::model::PortMap::same(3000.try_into().expect("no zero"));
+    assert_eq!(requests(&effects), [&Request::Forward { cube: id, map }]);
+    let done = crate::engine::carry::Done {
+        message: "open".into(),
+        undo: false,
+        warnings: Vec::new(),
+        copy: Some("http://127.0.0.1:3000".into()),
+    };
+    let effects = say(&mut model, Msg::Done(0, Ok(done)));
+    assert!(effects.contains(&Effect::Copy("http://127.0.0.1:3000".into())), "{effects:?}");
+}
+
+#[test]
+fn what_a_throwaway_changed_is_held_until_it_is_decided_on() {
+    let mut model = cube(0);
+    let id = world().cubes[0].id.clone();
+    let question = || Return { question: Some((id.clone(), vec!["1 added".into()])), ..Return::default() };
+    say(&mut model, Msg::Back(Ok(question())));
+    model.now_ms += DEAF_MS;
+    assert!(!press(&mut model, "k d e v").contains(&Effect::Release));
+    let effects = press(&mut model, "enter");
+    assert!(effects.contains(&Effect::Draft(id.clone(), "dev".into())), "{effects:?}");
+    let drafted = crate::tui::msg::Drafted { lines: Vec::new(), secrets: 1 };
+    say(&mut model, Msg::Drafted(id.clone(), "dev".into(), Ok(drafted)));
+    model.now_ms += DEAF_MS;
+    let effects = press(&mut model, "y");
+    assert!(matches!(requests(&effects)[..], [Request::Snapshot { .. }]), "{effects:?}");
+    assert!(!effects.contains(&Effect::Release), "not before it is done");
+    // It failed: the question is still there. Enter discards.
+    say(&mut model, Msg::Done(0, Err(Failure::new(FailureKind::Busy, "full"))));
+    assert!(model.held.is_some());
+    model.now_ms += DEAF_MS;
+    assert!(press(&mut model, "enter").contains(&Effect::Release));
+    assert_eq!((model.held.clone(), model.layers.len()), (None, 0));
 }

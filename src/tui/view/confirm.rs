@@ -44,7 +44,7 @@ pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area
             None => brush.text(rest, Role::Text, &choice.label),
         };
         zones.add(row, Target::Key(choice.key));
-        if choice.request.is_none() && choice.disabled.is_none() {
+        if choice.request.is_none() && choice.then.is_none() && choice.disabled.is_none() {
             zones.cursor = Some((row.x, y));
         }
         y += 1;

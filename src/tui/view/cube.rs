@@ -26,6 +26,7 @@ pub(super) fn draw(model: &Model, cube: &CubeItem, brush: &mut Brush<'_>, area: 
     lines.extend(badge(brush, record, inside.width));
     if cube.runs() {
         lines.extend(plots(model, cube, brush, inside.width));
+        lines.extend(ways(model, cube, record, usize::from(inside.width)));
     }
     // A low box keeps half of its room for what the terminal shows.
     let keep = if cube.runs() { usize::from(inside.height) / 2 } else { 0 };
@@ -146,6 +147,56 @@ fn plots(model: &Model, cube: &CubeItem, brush: &Brush<'_>, width: u16) -> Vec<L
             Role::Text,
             format!("{} processes, {} threads{watch}", usage.processes, usage.threads),
         ));
+    }
+    lines
+}
+
+/// What leads in and what it wanted to reach: listening ports, forwards, denials.
+fn ways(model: &Model, cube: &CubeItem, record: &CubeRecord, width: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let room = width.saturating_sub(10);
+    let key = |id: &str| {
+        let found = super::super::command::find(id, super::super::model::Pane::Cubes);
+        found.map_or_else(String::new, |command| model.keymap.keys(command))
+    };
+    if let Some(found) = model.listening.get(cube.id.as_str()).filter(|found| !found.is_empty()) {
+        let mut ports: Vec<String> = found
+            .iter()
+            .map(|found| match &found.program {
+                Some(program) => format!("{} {}", found.port, clean(program)),
+                None => found.port.to_string(),
+            })
+            .collect();
+        ports.dedup();
+        lines.push(labelled("listens", Role::Text, fit(&ports.join(" · "), room)));
+    }
+    if !record.forwards.is_empty() {
+        let maps: Vec<String> = record
+            .forwards
+            .iter()
+            .map(|map| clean(&format!("{} -> {}", crate::engine::forward::place(&map.host), map.cube)))
+            .collect();
+        lines.push(labelled("forwards", Role::Strong, fit(&maps.join(" · "), room)));
+    }
+    let denied: Vec<_> = model
+        .denials
+        .get(cube.id.as_str())
+        .into_iter()
+        .flatten()
+        .filter(|denial| {
+            let quiet = |(id, place): &(String, String)| id == cube.id.as_str() && *place == denial.place;
+            !model.quiet.iter().any(quiet)
+        })
+        .collect();
+    for (at, denial) in denied.iter().take(3).enumerate() {
+        let label = if at == 0 { "denied" } else { "" };
+        let times = if denial.count > 1 { format!(" ({})", denial.count) } else { String::new() };
+        let text = format!("{}{times}: {}", denial.place, denial.why);
+        lines.push(labelled(label, Role::Warn, fit(&clean(&text), room)));
+    }
+    if !denied.is_empty() {
+        let more = if denied.len() > 3 { format!("{} more · ", denied.len() - 3) } else { String::new() };
+        lines.push(labelled("", Role::Dim, format!("{more}{} decides", key("net"))));
     }
     lines
 }

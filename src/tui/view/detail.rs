@@ -4,7 +4,7 @@ use ratatui::layout::Rect;
 
 use super::super::model::{Model, Pane};
 use super::super::role::{Line, Role, labelled, line};
-use super::super::text::{clean, fit_end, wrap};
+use super::super::text::{clean, fit, fit_end, wrap};
 use super::super::world::{CubeItem, MachineItem, ProjectItem};
 use super::boxes::Brush;
 use crate::model::words::{age, command};
@@ -194,6 +194,10 @@ fn project(model: &Model, item: &ProjectItem, width: usize) -> Vec<Line> {
 fn image(model: &Model, id: &str, width: usize) -> Vec<Line> {
     let about = model.world.images.iter().find(|image| image.name == id).map_or("", |image| &image.about);
     let mut lines = vec![labelled("about", Role::Text, about)];
+    let detail = model.world.images.iter().find(|image| image.name == id).map(|image| &image.detail);
+    for (label, text) in detail.into_iter().flatten() {
+        lines.push(labelled(label, Role::Text, fit(text, width.saturating_sub(10))));
+    }
     if id == "host" {
         let text = "This host's own system folders, read-only, with an /etc of its own: no download, always current. \
                     Nothing of your home, no keys, no sockets.";

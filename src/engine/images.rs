@@ -1,0 +1,216 @@
+//! Images, for every face: named, deleted, brought in, handed out, and made of a cube's changes.
+
+use std::path::{Path, PathBuf};
+
+use super::Engine;
+use super::carry::Done;
+use super::request::SnapshotFor;
+use super::snapshot::{self, Draft};
+use crate::image::Store;
+use crate::image::collect::Collected;
+use crate::image::export::{self, Target};
+use crate::image::import::{self, ImportOptions};
+use crate::image::names::Entry;
+use crate::image::registry::client::{Client, ClientOptions};
+use crate::image::registry::{credentials, pull};
+use crate::model::image::remote::RemoteRef;
+use crate::model::image::{Digest, ImageTarget, image_name};
+use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine};
+use crate::store::{cubes, machines};
+
+fn reference(text: &str) -> Result<ImageRef, Failure> {
+    ImageRef::parse(text).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn name_of(text: &str) -> Result<String, Failure> {
+    image_name(text).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
+/// The entries that go with `image`: a name with its history, a digest with all its names.
+///
+/// # Errors
+/// There is no such image.
+pub fn doomed(store: &Store, image: &str) -> Result<Vec<Entry>, Failure> {
+    let reference = reference(image)?;
+    let found = store.find(&reference)?;
+    let mut all = store.entries()?;
+    all.retain(|entry| match reference.target() {
+        Some(ImageTarget::Name { generation: None, .. }) => entry.name == found.name,
+        Some(ImageTarget::Name { .. }) => entry.name == found.name && entry.generation == found.generation,
+        Some(ImageTarget::Short(_)) if found.name.as_deref() == Some(image) => entry.name == found.name,
+        _ => entry.descriptor.digest == found.descriptor.digest,
+    });
+    Ok(all)
+}
+
+/// Images that cubes with a record need, running or kept.
+///
+/// # Errors
+/// The records cannot be listed.
+pub fn used(engine: &Engine, store: &Store) -> Result<Vec<Digest>, Failure> {
+    let mut used = Vec::new();
+    for entry in cubes::list(&engine.layout.mines_dir())? {
+        let Ok(record) = &entry.record else { continue };
+        match record.image.target() {
+            Some(ImageTarget::Digest(digest)) => used.push(digest),
+            // What a name named then is not known; what it names now is a guess that only keeps more.
+            Some(_) => used.extend(store.find(&record.image).ok().map(|entry| entry.descriptor.digest)),
+            None => {}
+        }
+    }
+    Ok(used)
+}
+
+/// Deletes entries, and the blobs and layers that nothing needs any more; what each line tells, and what was freed.
+///
+/// # Errors
+/// The store cannot be changed.
+pub fn remove(engine: &Engine, store: &Store, doomed: &[Entry]) -> Result<(Vec<String>, Collected), Failure> {
+    let gone = store.forget(&|entry| doomed.contains(entry))?;
+    let collected = store.collect(&used(engine, store)?, false)?;
+    let left = store.entries()?;
+    let told = gone.iter().map(|entry| {
+        let digest = entry.descriptor.digest;
+        let in_use =
+            store.blob_path(&digest).exists() && !left.iter().any(|entry| entry.descriptor.digest == digest);
+        let note =
+            if in_use { " (a cube uses it: its layers stay until `tripmine prune` after that)" } else { "" };
+        format!("deleted `{}`{note}", entry.reference())
+    });
+    Ok((told.collect(), collected))
+}
+
+/// Gives an image another name; the new entry.
+///
+/// # Errors
+/// There is no such image, it cannot be used, or the name is none.
+pub fn tag(store: &Store, image: &ImageRef, name: &str) -> Result<(Entry, Entry), Failure> {
+    let name = name_of(name)?;
+    let entry = store.find(image)?;
+    // Names point at what can be used.
+    store.read_image(&entry.descriptor, &entry.reference())?;
+    let made = store.name(Some(&name), &entry.descriptor)?;
+    Ok((entry, made))
+}
+
+/// Where logins may lie, the first found wins: docker's and podman's places.
+fn login_files(home: &Path) -> Vec<PathBuf> {
+    let variable = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let mut files: Vec<PathBuf> = variable("REGISTRY_AUTH_FILE").into_iter().collect();
+    files.extend(variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")));
+    files.push(home.join(".config/containers/auth.json"));
+    files.push(variable("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")).join("config.json"));
+    files
+}
+
+impl Engine {
+    pub(super) fn image_tag(&self, image: &str, name: &str) -> Result<Done, Failure> {
+        let (entry, made) = tag(&Store::open(&self.layout)?, &reference(image)?, name)?;
+        let what = format!("{} {name}", entry.reference());
+        let undo = format!("tripmine image rm {name}");
+        let message = format!("`{}` is {}", made.reference(), made.descriptor.digest.short());
+        Ok(self.done(message, "image tag", &what, Some(&undo)))
+    }
+
+    pub(super) fn image_remove(&self, image: &str) -> Result<Done, Failure> {
+        let store = Store::open(&self.layout)?;
+        let doomed = doomed(&store, image)?;
+        let names: Vec<String> = doomed.iter().map(Entry::reference).collect();
+        let (told, collected) = remove(self, &store, &doomed)?;
+        let freed = format!("{} freed", ByteSize::bytes(collected.bytes));
+        let what = format!("{}: {freed}", names.join(", "));
+        Ok(self.done(format!("{}; {freed}", told.join(", ")), "image rm", &what, None))
+    }
+
+    pub(super) fn image_import(&self, path: &str, name: Option<&str>) -> Result<Done, Failure> {
+        self.layout.ensure(self.uid)?;
+        let options = ImportOptions {
+            name: name.map(name_of).transpose()?,
+            tag: None,
+            compression: None,
+            machine: machine(),
+            now: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        };
+        let entries = import::import(&Store::open(&self.layout)?, Path::new(path), &options, &mut |_| {})?;
+        Ok(self.brought("import", &entries))
+    }
+
+    pub(super) fn image_pull(&self, text: &str) -> Result<Done, Failure> {
+        self.layout.ensure(self.uid)?;
+        let remote = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
+        let login = credentials::find(&login_files(&self.home), &remote)?;
+        let options = ClientOptions { plain_http: false, proxy: None, login };
+        let client = Client::new(&remote, options, false)?;
+        let store = Store::open(&self.layout)?;
+        let entry =
+            pull::pull(&store, &client, &remote, None, &machine(), &|_, _, _| {}).map_err(|failure| {
+                Failure { message: format!("cannot pull `{remote}`: {}", failure.message), ..failure }
+            })?;
+        Ok(self.brought("pull", &[entry]))
+    }
+
+    fn brought(&self, act: &str, entries: &[Entry]) -> Done {
+        let mut done = Done::say("");
+        let mut told = Vec::new();
+        for entry in entries {
+            let reference = entry.reference();
+            let undo = format!("tripmine image rm {reference}");
+            done.warnings.extend(self.record(&format!("image {act}"), &reference, Some(&undo)));
+            told.push(format!("`{reference}` is {}", entry.descriptor.digest.short()));
+        }
+        done.message = told.join(", ");
+        done
+    }
+
+    pub(super) fn image_export(&self, image: &str, target: &str) -> Result<Done, Failure> {
+        let store = Store::open(&self.layout)?;
+        export::export(&store, &reference(image)?, &Target::parse(target)?, &mut |_| {})?;
+        Ok(Done::say(format!("exported `{image}` to {target}")))
+    }
+
+    /// Makes the image `name` of a draft that was shown, and lets a machine start from it.
+    ///
+    /// # Errors
+    /// The name is none, the machine is there already or not at all, or writing failed.
+    pub fn keep_snapshot(&self, draft: &Draft, name: &str, machine: &SnapshotFor) -> Result<Done, Failure> {
+        let name = name_of(name)?;
+        let image = ImageRef::parse(&name).map_err(|error| Failure::usage(error.to_string()))?;
+        match machine {
+            SnapshotFor::Create(machine) if machines::exists(&self.layout, machine) => {
+                return Err(Failure::new(
+                    FailureKind::Busy,
+                    format!("there is a machine `{machine}` already"),
+                )
+                .hint("let it start from the image instead"));
+            }
+            SnapshotFor::Update(machine) => drop(machines::load(&self.layout, machine)?),
+            _ => {}
+        }
+        let reference = snapshot::commit(draft, &name)?;
+        let what = format!("{reference} of the cube {}", draft.ground.id.short());
+        let mut done = self.done(format!("image `{reference}` is made"), "snapshot", &what, None);
+        match machine {
+            SnapshotFor::Nothing => {}
+            SnapshotFor::Update(machine) => {
+                machines::set_image(&self.layout, machine, &image)?;
+                done.warnings.extend(self.record("set-image", &format!("{machine} {image}"), None));
+                done.message.push_str(&format!("; machine `{machine}` starts from it now"));
+            }
+            SnapshotFor::Create(new) => {
+                let like = machines::load(&self.layout, &draft.ground.machine)?;
+                let mut settings = like.settings;
+                settings.image = Some(image);
+                let made =
+                    Machine { name: new.clone(), settings, projects: like.projects, colour: like.colour };
+                machines::create(&self.layout, &made)?;
+                done.warnings.extend(self.record("create", &format!("machine {new}"), None));
+                done.message.push_str(&format!("; machine `{new}` starts from it, with a home of its own"));
+            }
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,145 @@
+//! The net of a running cube, for every face: what it may reach from now on, and what it was denied of late.
+
+use std::path::Path;
+
+use super::Engine;
+use super::client::unexpected;
+use super::denial::{allowable, place};
+use super::request::Until;
+use super::running::connect;
+use crate::config::edit::Edit;
+use crate::keeper::net::{NetAnswer, NetAsk};
+use crate::keeper::protocol::{Answer, Ask};
+use crate::model::net::{EventKind, NetEvent, Rule, Scope};
+use crate::model::sanitize::printable;
+use crate::model::{Failure, FailureKind, NetPolicyKind};
+use crate::store::cubes::CubeEntry;
+use crate::store::{machines, net_log};
+
+/// Bytes of the newest part of a log that are looked at for denials.
+const TAIL: u64 = 256 << 10;
+/// Places that are told of.
+const TOLD: usize = 100;
+
+/// Lets a cube reach `rule`; what was done, a line each.
+///
+/// # Errors
+/// It does not run, its keeper refuses, or its machine cannot be changed.
+pub fn allow(engine: &Engine, entry: &CubeEntry, rule: &Rule, until: Until) -> Result<Vec<String>, Failure> {
+    let scope = if until == Until::Once { Scope::Once } else { Scope::Cube };
+    let mut client = connect(&engine.layout.run, &entry.id)?;
+    client.ask(&Ask::Net(NetAsk::Allow { rule: rule.clone(), scope }))?;
+    match client.answer()? {
+        Answer::Done | Answer::Net(NetAnswer::Status(_)) => {}
+        other => return Err(unexpected(&other)),
+    }
+    let time = if until == Until::Once { "once" } else { "until it ends" };
+    let mut notes = vec![format!("cube {} may reach `{rule}` {time}", entry.id.short())];
+    if until == Until::Machine {
+        notes.push(save(engine, entry, rule)?);
+    }
+    Ok(notes)
+}
+
+/// Writes the rule into the file of the cube's machine, in place.
+fn save(engine: &Engine, entry: &CubeEntry, rule: &Rule) -> Result<String, Failure> {
+    let Ok(record) = &entry.record else {
+        return Err(Failure::failed("the cube's record cannot be read, so its machine is not known"));
+    };
+    let name = &record.machine;
+    let machine = machines::load(&engine.layout, name)?;
+    let mut edits = vec![Edit::Add { key: "allow", value: rule.to_string() }];
+    let policy = machine.settings.net.or(engine.config.defaults.net).unwrap_or(NetPolicyKind::None);
+    match policy {
+        NetPolicyKind::Allow | NetPolicyKind::Open => {}
+        NetPolicyKind::None => {
+            edits.push(Edit::Set { key: "net", value: NetPolicyKind::Allow.to_string() });
+        }
+        NetPolicyKind::Proxy => {
+            return Err(Failure::new(
+                FailureKind::Denied,
+                format!("the machine `{name}` goes through a proxy: a rule in it would change nothing"),
+            )
+            .hint(format!(
+                "for something on a private network: `tripmine machine edit {name} --hole {rule}`"
+            )));
+        }
+    }
+    machines::edit(&engine.layout, name, &edits)?;
+    let warning = engine.record("net allow", &format!("{name} {rule}"), None);
+    let turned = if policy == NetPolicyKind::None { "; its net policy is `allow` now" } else { "" };
+    let warning = warning.map(|warning| format!(" ({warning})")).unwrap_or_default();
+    Ok(format!("machine `{name}` allows `{rule}` from now on{turned}{warning}"))
+}
+
+/// Something that a cube was denied, perhaps often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Name or address, with the port: harmless to show.
+    pub place: String,
+    /// Why, harmless to show.
+    pub why: String,
+    /// What would let it through.
+    pub rule: Option<Rule>,
+    /// How often.
+    pub count: usize,
+    /// When last, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+impl Denial {
+    /// The denial that an event tells of, if it is one.
+    #[must_use]
+    pub fn of(event: &NetEvent) -> Option<Self> {
+        if event.kind != EventKind::Denied {
+            return None;
+        }
+        let place = place(event);
+        let why = event.decision.as_ref().map(|decision| printable(&decision.reason.to_string()));
+        let rule = allowable(event).then(|| Rule::parse(&place).ok()).flatten();
+        Some(Self { place, why: why.unwrap_or_default(), rule, count: 1, time_ms: event.time_ms })
+    }
+}
+
+/// What the cube whose log lies in `dir` was denied of late, the newest first, each place once.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn denials(dir: &Path) -> Result<Vec<Denial>, Failure> {
+    let events = net_log::tail(dir, TAIL)
+        .map_err(|error| Failure::failed("cannot read what the cube was denied").because(&error))?;
+    Ok(gather(events.iter().rev().filter_map(Denial::of)))
+}
+
+fn gather(newest_first: impl Iterator<Item = Denial>) -> Vec<Denial> {
+    let mut found: Vec<Denial> = Vec::new();
+    for denial in newest_first {
+        if let Some(known) = found.iter_mut().find(|known| known.place == denial.place) {
+            known.count += 1;
+        } else if found.len() < TOLD {
+            found.push(denial);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_is_told_once_with_how_often() {
+        let denial = |place: &str, time_ms| Denial {
+            place: place.into(),
+            why: String::new(),
+            rule: None,
+            count: 1,
+            time_ms,
+        };
+        let found = gather([denial("a:1", 9), denial("b:2", 8), denial("a:1", 7)].into_iter());
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].place.as_str(), found[0].count, found[0].time_ms), ("a:1", 2, 9));
+        let many = gather((0..1000).map(|at| denial(&format!("h{at}:1"), at)));
+        assert_eq!(many.len(), TOLD, "a cube cannot make it grow");
+    }
+}

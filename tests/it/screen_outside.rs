@@ -1,0 +1,185 @@
+//! The screen and what leads out of a cube: forwards, the net, images of what it changed, the question on its end.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::env::{Env, PATIENCE, skip, until};
+use crate::peers::Peer;
+use crate::pty::Pty;
+
+fn stop_all(env: &Env) {
+    env.tripmine(["stop", "--all", "-t", "0"]);
+}
+
+/// Answers a question that ignores keys at first.
+fn answer(screen: &mut Pty, key: &str) {
+    screen.wait_shown("sure?");
+    until("the question listens", PATIENCE, || {
+        screen.type_text(key);
+        !screen.shown().contains("sure?")
+    });
+}
+
+fn has(path: &str) -> bool {
+    std::path::Path::new(path).exists()
+}
+
+#[test]
+fn a_listener_is_forwarded_and_a_page_fetched_through_it() {
+    if !has("/usr/bin/python3") {
+        return skip("a_listener_is_forwarded_and_a_page_fetched_through_it", "there is no python3 in /usr");
+    }
+    let env = Env::new();
+    let serve = "cd /tmp && echo hello-page > index.html && exec python3 -m http.server 18473 --bind 127.0.0.1";
+    env.tripmine(["run", "-d", "-t", "host", "--", "/bin/sh", "-c", serve]).ok(0);
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.resize(40, 140);
+    screen.wait_shown("1 running");
+    screen.type_text("3");
+    // What listens is seen in the detail.
+    screen.wait_shown("18473 python3");
+    screen.type_text("f");
+    screen.wait_shown("forward into cube");
+    screen.type_text("\r");
+    screen.wait_shown("leads to port 18473");
+    screen.wait_shown("forwards");
+    let list = env.tripmine(["forward", "--list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(list.ok(0)).unwrap();
+    let map = list["forwards"][0]["forward"]["map"].as_str().unwrap();
+    let port: u16 = map.split(':').next().unwrap().parse().unwrap();
+    let mut page = String::new();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.contains("hello-page"), "{page}");
+    // The address was given to the clipboard of the terminal.
+    assert!(String::from_utf8_lossy(&screen.raw()).contains("\x1b]52;c;"));
+    screen.type_text("F");
+    screen.wait_shown("close a forward");
+    screen.type_text("\r");
+    screen.wait_shown("closed 127.0.0.1");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "closed, and yet it answers");
+    screen.type_text("q");
+    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    stop_all(&env);
+}
+
+#[test]
+fn what_is_denied_is_told_allowed_and_tried_again() {
+    if !has("/usr/bin/perl") {
+        return skip("what_is_denied_is_told_allowed_and_tried_again", "there is no perl in /usr");
+    }
+    let (env, web) = (Env::new(), Peer::web());
+    let script = format!(
+        "while :; do perl -e 'use IO::Socket::INET; my $s = IO::Socket::INET->new(\"host.tripmine.internal:{0}\") \
+         or exit; print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; my $a = join \"\", <$s>; \
+         print \"GOT-HELLO\\n\" if $a =~ /hello/'; sleep 0.3; done",
+        web.port()
+    );
+    let argv = ["run", "-d", "-t", "--allow", "unused.example:443", "host", "--", "/bin/sh", "-c", &script];
+    env.tripmine(argv).ok(0);
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.resize(40, 140);
+    screen.wait_shown("1 running");
+    screen.type_text("3");
+    screen.wait_shown("n decides");
+    assert!(!screen.shown().contains("GOT-HELLO"));
+    screen.type_text("n");
+    screen.wait_shown("denied to cube");
+    screen.type_text("\r");
+    screen.wait_shown("this cube, until it ends");
+    answer(&mut screen, "c");
+    screen.wait_shown("may reach");
+    // It tries again, and gets through.
+    screen.wait_shown("GOT-HELLO");
+    screen.type_text("@");
+    screen.wait_shown(" --cube");
+    screen.type_text("qq");
+    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    assert!(!web.seen().is_empty());
+    stop_all(&env);
+}
+
+#[test]
+fn a_cube_becomes_an_image_and_a_launch_starts_from_it() {
+    let env = Env::new();
+    let script = "mkdir -p /opt/new && echo from-the-image > /opt/new/f && touch /tmp/ready; exec sleep 600";
+    let id = env.tripmine(["run", "-d", "-t", "host", "--", "/bin/sh", "-c", script]).ok(0).to_owned();
+    until("the script is through", PATIENCE, || {
+        env.tripmine(["exec", &id, "--", "test", "-e", "/tmp/ready"]).code == 0
+    });
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.resize(40, 140);
+    screen.wait_shown("1 running");
+    screen.type_text("3c");
+    screen.wait_shown("from-the-image");
+    screen.type_text("q");
+    screen.wait_gone("from-the-image");
+    screen.type_text("s");
+    screen.wait_shown("its name");
+    screen.type_text("dev\r");
+    // What goes in is shown before anything is written.
+    screen.wait_shown("make the image dev");
+    screen.wait_shown("/opt/new/f");
+    assert!(!env.tripmine(["image", "list"]).stdout.contains("dev"));
+    answer(&mut screen, "y");
+    screen.wait_shown("image `dev` is made");
+    stop_all(&env);
+    screen.type_text("4/dev\r");
+    screen.wait_shown("1 layer");
+    screen.wait_shown("machine default");
+    // Twice enter: the sheet with that image, and the launch. What is typed ahead is the shell's.
+    screen.type_text("\r");
+    screen.wait_shown("tripmine -m default -i dev");
+    screen.wait_gone("planning");
+    screen.type_text("\rcat /opt/new/f; exit\r");
+    screen.wait_for("from-the-image");
+    screen.wait_shown("has ended");
+    screen.type_text("4X");
+    answer(&mut screen, "d");
+    screen.wait_shown("deleted `dev`");
+    screen.type_text("q");
+    assert_eq!(screen.wait_exit(PATIENCE), 0);
+}
+
+#[test]
+fn a_throwaway_that_changed_its_system_asks_on_its_end() {
+    let env = Env::new();
+    env.project("site");
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.resize(40, 140);
+    screen.wait_shown("site");
+    screen.type_text("Secho kept > /opt/kept; exit\r");
+    screen.wait_shown("keep what it changed?");
+    screen.wait_shown("in its system: 1 added");
+    until("the changes are shown", PATIENCE, || {
+        screen.type_text("s");
+        screen.shown().contains("/opt/kept")
+    });
+    screen.type_text("q");
+    screen.wait_shown("keep what it changed?");
+    screen.type_text("k");
+    screen.wait_shown("its name");
+    screen.type_text("kept\r");
+    screen.wait_shown("make the image kept");
+    until("the image is made", PATIENCE, || {
+        screen.type_text("y");
+        screen.shown().contains("image `kept` is made")
+    });
+    screen.wait_gone("keep what it changed?");
+    // Nothing holds the cube any more.
+    until("the cube is gone", PATIENCE, || env.tripmine(["ps"]).stdout.lines().count() <= 1);
+    let found = env.tripmine(["run", "kept", "--", "cat", "/opt/kept"]);
+    assert_eq!(found.ok(0), "kept");
+    // Discarding is the default.
+    screen.type_text("2Secho gone > /opt/gone; exit\r");
+    screen.wait_shown("keep what it changed?");
+    until("enter discards", PATIENCE, || {
+        screen.type_text("\x1b");
+        !screen.shown().contains("keep what it changed?")
+    });
+    screen.type_text("q");
+    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    let list = env.tripmine(["image", "list"]).stdout;
+    assert_eq!(list.matches("kept").count(), 1, "{list}");
+}
