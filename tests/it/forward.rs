@@ -80,7 +80,7 @@ impl<'e> Cube<'e> {
     }
 
     /// Opens a forward that stays; its port on the host.
-    fn forward(&self, map: &str) -> u16 {
+    pub(crate) fn forward(&self, map: &str) -> u16 {
         self.forward_with(&[], map)
     }
 
@@ -97,7 +97,7 @@ impl<'e> Cube<'e> {
         shown["forwards"].as_array().unwrap().iter().map(|entry| entry["forward"].clone()).collect()
     }
 
-    fn keeper(&self) -> i32 {
+    pub(crate) fn keeper(&self) -> i32 {
         i32::try_from(self.env.record()["keeper"]["pid"].as_i64().unwrap()).unwrap()
     }
 }
@@ -110,18 +110,18 @@ impl Drop for Cube<'_> {
 }
 
 /// `127.0.0.1:8080 -> 80`.
-fn port_of(line: &str) -> u16 {
+pub(crate) fn port_of(line: &str) -> u16 {
     line.split_once(" -> ").and_then(|(host, _)| host.rsplit(':').next()?.parse().ok()).expect(line)
 }
 
-fn connect(port: u16) -> TcpStream {
+pub(crate) fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
 /// One question, its end, and all of the answer.
-fn ask(mut stream: TcpStream, question: &[u8]) -> Vec<u8> {
+pub(crate) fn ask(mut stream: TcpStream, question: &[u8]) -> Vec<u8> {
     stream.write_all(question).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
@@ -134,7 +134,7 @@ fn refused(port: u16) -> bool {
         .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-fn python(name: &str) -> bool {
+pub(crate) fn python(name: &str) -> bool {
     let there = Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !there {
         skip(name, "there is no python3");

@@ -30,6 +30,8 @@ mod links;
 mod net_live;
 mod net_peers;
 mod net_policies;
+mod net_together;
+mod net_tools;
 mod network;
 mod ports;
 mod program;

@@ -9,7 +9,7 @@ use crate::env::{Env, skip, until};
 use crate::peers::Peer;
 
 /// A process of the host that listens, until dropped.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -18,12 +18,12 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts a program of the host and waits for its port. `None` where it is not installed.
-fn server(port: u16, program: &str, args: &[&str]) -> Option<Server> {
+pub(crate) fn server(port: u16, program: &str, args: &[&str]) -> Option<Server> {
     let child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
@@ -37,14 +37,14 @@ fn server(port: u16, program: &str, args: &[&str]) -> Option<Server> {
     Some(server)
 }
 
-fn files(folder: &Path) -> Option<(Server, u16)> {
+pub(crate) fn files(folder: &Path) -> Option<(Server, u16)> {
     let port = free_port();
     let folder = folder.to_str().unwrap();
     let args = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, &port.to_string()];
     Some((server(port, "python3", &args)?, port))
 }
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     ["/usr/bin", "/usr/local/bin"].iter().any(|folder| Path::new(folder).join(program).exists())
 }
 

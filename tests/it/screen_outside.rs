@@ -30,7 +30,8 @@ fn a_listener_is_forwarded_and_a_page_fetched_through_it() {
         return skip("a_listener_is_forwarded_and_a_page_fetched_through_it", "there is no python3 in /usr");
     }
     let env = Env::new();
-    let serve = "cd /tmp && echo hello-page > index.html && exec python3 -m http.server 18473 --bind 127.0.0.1";
+    let serve =
+        "cd /tmp && echo hello-page > index.html && exec python3 -m http.server 18473 --bind 127.0.0.1";
     env.tripmine(["run", "-d", "-t", "host", "--", "/bin/sh", "-c", serve]).ok(0);
     let mut screen = Pty::tripmine(&env, &[]);
     screen.resize(40, 140);

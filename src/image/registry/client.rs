@@ -56,6 +56,9 @@ struct Token {
     access_token: Option<String>,
 }
 
+/// What is sent along, and how many bytes of it there are.
+pub(super) type Sent = Option<(Box<dyn Read>, u64)>;
+
 /// A request that may be sent again.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a str,
@@ -146,7 +149,7 @@ impl Client {
     pub(super) fn send(
         &self,
         asked: &Asked<'_>,
-        body: &mut dyn FnMut() -> Result<Option<(Box<dyn Read>, u64)>, Failure>,
+        body: &mut dyn FnMut() -> Result<Sent, Failure>,
     ) -> Result<Response<Body>, Failure> {
         let first = self.once(asked, body()?)?;
         if first.status().as_u16() != 401 {
@@ -167,7 +170,7 @@ impl Client {
         if second.status().as_u16() == 401 { Err(self.unauthorized()) } else { Ok(second) }
     }
 
-    fn once(&self, asked: &Asked<'_>, body: Option<(Box<dyn Read>, u64)>) -> Result<Response<Body>, Failure> {
+    fn once(&self, asked: &Asked<'_>, body: Sent) -> Result<Response<Body>, Failure> {
         let mut request = ureq::http::Request::builder().method(asked.method).uri(asked.url);
         for (key, value) in asked.headers {
             request = request.header(*key, *value);

@@ -113,13 +113,13 @@ impl RemoteRef {
     pub fn is_loopback(&self) -> bool {
         let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
         let host = host.trim_matches(['[', ']']);
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
 
 fn host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((ip, port)) if ip.parse::<std::net::Ipv6Addr>().is_ok() => {
+        Some((ip, port)) if ip.parse::<core::net::Ipv6Addr>().is_ok() => {
             return port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
         }
         _ => text.split_once(':').unwrap_or((text, "443")),

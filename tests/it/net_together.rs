@@ -1,0 +1,242 @@
+//! The parts of the net together: forwards and ports under each policy, cubes that are over before their network is captured,
+//! ways out through what leads in, and deaths at the worst moment.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::env::{Env, PATIENCE, finish, signal, skip, until};
+use crate::forward::{Cube, ask, connect, python};
+use crate::net_peers::free_port;
+use crate::peers::Peer;
+
+/// The gateway's listeners on the cube's loopback, as `net --json` tells.
+fn gateway_ports(env: &Env, id: &str) -> Vec<u64> {
+    let json: Value = serde_json::from_str(env.tripmine(["net", id, "--json"]).ok(0)).unwrap();
+    json["status"]["ports"].as_array().unwrap().iter().map(|port| port.as_u64().unwrap()).collect()
+}
+
+/// A forward leads in whatever leads out, and the gateway's own listeners are nobody's to see.
+#[test]
+fn forwards_and_ports_under_each_policy() {
+    if !python("forwards_and_ports_under_each_policy") {
+        return;
+    }
+    let env = Env::new();
+    let nobody = format!("socks5h://127.0.0.1:{}", free_port());
+    for (options, policy) in [
+        (&["--net", "none"][..], "none"),
+        (&["--allow", "unused.example:443"], "allow"),
+        (&["--net", "open"], "open"),
+        (&["--proxy", &nobody], "proxy"),
+    ] {
+        let cube = Cube::launch(&env, options, &["127.0.0.1:6080"]);
+        until("the network is captured", PATIENCE, || !gateway_ports(&env, &cube.id).is_empty());
+        let port = cube.forward("0:6080");
+        assert_eq!(ask(connect(port), b"echo\nthrough"), b"through", "{options:?}");
+        let hidden = gateway_ports(&env, &cube.id);
+        // They are there, in the table that `ports` reads.
+        let table = env.tripmine(["exec", "-T", &cube.id, "--", "cat", "/proc/net/tcp"]);
+        let listens = |port: u64| table.ok(0).contains(&format!("0100007F:{port:04X} 00000000:0000 0A"));
+        assert!(hidden.iter().filter(|port| listens(**port)).count() >= 2, "{hidden:?}: {table:?}");
+        let shown: Vec<u64> = cube.ports().iter().map(|port| port["port"].as_u64().unwrap()).collect();
+        assert_eq!(shown, [6080], "{options:?}");
+        // The same word everywhere.
+        let of = |words: &[&str], at: &str| {
+            let json: Value = serde_json::from_str(env.tripmine(words.iter().copied()).ok(0)).unwrap();
+            json.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        assert_eq!(of(&["net", &cube.id, "--json"], "/status/gateway/policy"), policy);
+        assert_eq!(of(&["ps", "--json"], "/cubes/0/record/net"), policy);
+        assert_eq!(of(&["inspect", &cube.id], "/cubes/0/record/net"), policy);
+    }
+}
+
+/// Cubes that end before, while and after their network is captured end as if there were none.
+#[test]
+fn a_short_cube_does_not_wait_for_its_network() {
+    let env = Env::new();
+    env.inside("true").ok(0);
+    for round in 0..24 {
+        let script = format!("[ {round} -lt 4 ] || sleep 0.00{}; exit 7", round % 10);
+        let output = env.inside(&script);
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (7, "", ""), "{round}");
+    }
+    for record in env.records() {
+        let events = env.tripmine(["events", record["id"].as_str().unwrap(), "--json"]);
+        assert!(!events.ok(0).contains("net-not-captured"), "{events:?}");
+    }
+}
+
+/// N21: a forward's end on the host is a part of the host, also for the cube that it leads into.
+#[test]
+fn a_forward_is_no_way_around_the_policy() {
+    if !python("a_forward_is_no_way_around_the_policy") {
+        return;
+    }
+    let env = Env::new();
+    let inner = Cube::launch(&env, &[], &["127.0.0.1:6080"]);
+    let port = inner.forward("0:6080");
+    let script = "import socket, sys\ntry:\n s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 8)\n \
+                  s.sendall(b'echo\\nloop'); s.shutdown(1); print(s.recv(9).decode() or 'ended')\n\
+                  except OSError as error: print('refused')";
+    let from = |options: &[&str], host: &str| {
+        let words = ["--", "python3", "-c", script, host, &port.to_string()];
+        env.tripmine([&["run", "host"], options, &words].concat()).ok(0).to_owned()
+    };
+    let rule = format!("127.0.0.1:{port}");
+    for (options, host, reached) in [
+        (&["--allow", &rule][..], "host.tripmine.internal", true),
+        (&["--allow", "127.0.0.1:1"], "host.tripmine.internal", false),
+        (&["--net", "open"], "host.tripmine.internal", false),
+        (&["--net", "open"], "127.0.0.1", false),
+        (&["--net", "none"], "host.tripmine.internal", false),
+    ] {
+        assert_eq!(from(options, host) == "loop", reached, "{options:?} {host}");
+    }
+    let own = env.tripmine([
+        "exec",
+        "-T",
+        &inner.id,
+        "--",
+        "python3",
+        "-c",
+        script,
+        "host.tripmine.internal",
+        &port.to_string(),
+    ]);
+    assert_ne!(own.ok(0), "loop", "{own:?}");
+}
+
+/// N09: bytes that travel with the first packet wait for the decision like all others.
+#[test]
+fn fast_open_is_decided_too() {
+    if !python("fast_open_is_decided_too") {
+        return;
+    }
+    let (env, canary) = (Env::new(), Peer::canary());
+    let script = "import socket, sys\nto = socket.getaddrinfo('host.tripmine.internal', int(sys.argv[1]), socket.AF_INET)[0][4]\n\
+                  s = socket.socket(); s.settimeout(8)\ntry:\n s.sendto(b'x', 0x20000000, to); print(s.recv(9) or 'ended')\n\
+                  except OSError as error: print(type(error).__name__)\n\
+                  try: socket.socket(2, 1, 262); print('mptcp')\nexcept OSError: print('no mptcp')";
+    let port = canary.port().to_string();
+    let words = ["run", "host", "--allow", "host.example", "--", "python3", "-c", script, &port];
+    let output = env.tripmine(words);
+    let lines: Vec<&str> = output.ok(0).lines().collect();
+    assert!(["ConnectionResetError", "ConnectionRefusedError", "ended"].contains(&lines[0]), "{output:?}");
+    assert_eq!(lines[1], "no mptcp");
+    assert_eq!(canary.seen(), Vec::<String>::new());
+    // The same packet with a rule arrives: the capture takes such connections at all.
+    let rule = format!("127.0.0.1:{port}");
+    env.tripmine(["run", "host", "--allow", &rule, "--", "python3", "-c", script, &port]).ok(0);
+    until("it is let through", PATIENCE, || canary.seen() == ["reached"]);
+}
+
+/// A keeper that dies while its cube starts and already tries to get out: whenever it is, nobody is reached.
+#[test]
+fn a_keeper_killed_at_any_moment_of_a_launch_lets_nothing_out() {
+    if !python("a_keeper_killed_at_any_moment_of_a_launch_lets_nothing_out") {
+        return;
+    }
+    let (env, canary) = (Env::with_own_binary(), Peer::canary());
+    let script = "import socket, sys\nwhile True:\n for host in ('host.tripmine.internal', '192.0.2.9', '127.0.0.1'):\n  \
+                  try: socket.create_connection((host, int(sys.argv[1])), 1).sendall(b'x')\n  except OSError: pass";
+    let port = canary.port().to_string();
+    let (mut killed, begun) = (0, Instant::now());
+    for round in 0..16 {
+        let policy = if round % 2 == 0 { ["--allow", "127.0.0.1:1"] } else { ["--net", "none"] };
+        let words = [&["run", "host"], &policy[..], &["--", "python3", "-c", script, &port]].concat();
+        let face = env.command(words).spawn().unwrap();
+        let face_pid = i32::try_from(face.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_millis(4 + 5 * round);
+        until("its moment", PATIENCE, || Instant::now() >= deadline);
+        for pid in crate::left::processes(&env) {
+            let is_keeper = std::fs::read(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm.starts_with(b"tripmine-keeper"));
+            if pid != face_pid && is_keeper {
+                signal(pid, Signal::KILL);
+                killed += 1;
+            }
+        }
+        if killed == 0 || env.tripmine(["ps"]).stdout.lines().count() > 1 {
+            env.tripmine(["kill", "--all"]).ok(0);
+        }
+        let output = finish(face, PATIENCE);
+        assert_ne!(output.code, 0, "{output:?}");
+    }
+    assert!(killed >= 4, "{killed} keepers met, in {:?}", begun.elapsed());
+    assert_eq!(canary.seen(), Vec::<String>::new());
+}
+
+/// The keeper dies in the middle of a proxied stream: so does the stream, on both sides, and nothing is dialled past it.
+#[test]
+fn a_keeper_killed_in_a_stream_ends_it() {
+    if !python("a_keeper_killed_in_a_stream_ends_it") {
+        return;
+    }
+    let (env, proxy, canary) = (Env::new(), Peer::socks(None), Peer::canary());
+    let script =
+        "import socket\ns = socket.create_connection(('endless.example', 80))\nwhile s.recv(4096): pass";
+    let url = format!("socks5h://{}", proxy.address);
+    let output = env.tripmine(["run", "-d", "--proxy", &url, "host", "--", "python3", "-c", script]);
+    let id = output.ok(0).to_owned();
+    until("it streams", PATIENCE, || proxy.seen() == ["3 endless.example:80"]);
+    let keeper = i32::try_from(env.record()["keeper"]["pid"].as_i64().unwrap()).unwrap();
+    // Held first: what the cube sends meanwhile waits where it is.
+    signal(keeper, Signal::STOP);
+    std::thread::park_timeout(Duration::from_millis(50));
+    let before = established(proxy.port());
+    signal(keeper, Signal::KILL);
+    until("the proxy's side ends", Duration::from_secs(2), || established(proxy.port()) == 0);
+    until("the cube ends", PATIENCE, || !env.tripmine(["ps"]).stdout.contains(&id[..8]));
+    assert_eq!((before, canary.seen()), (1, Vec::new()));
+}
+
+/// Connections from this host to `port` of its loopback that stand.
+fn established(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().filter(|line| line.contains(&format!(" 0100007F:{port:04X} 01 "))).count()
+}
+
+/// A flood from inside costs the keeper no memory, and other cubes and the host go on.
+#[test]
+fn a_flood_of_attempts_is_bounded() {
+    if !python("a_flood_of_attempts_is_bounded") {
+        return;
+    }
+    let _alone = crate::env::alone();
+    let (env, web) = (Env::new(), Peer::web());
+    let script = "import socket, os\nfor _ in range(3): os.fork() or 1\nwhile True:\n s = socket.socket(); s.setblocking(False)\n \
+                  s.connect_ex(('198.18.0.77', 80)); s.close()";
+    let id = env
+        .tripmine(["run", "-d", "--allow", "unused.example", "host", "--", "python3", "-c", script])
+        .ok(0)
+        .to_owned();
+    let asked = || -> u64 {
+        let json: Value = serde_json::from_str(env.tripmine(["net", &id, "--json"]).ok(0)).unwrap();
+        json["status"]["gateway"]["asked"].as_u64().unwrap()
+    };
+    until("it floods", PATIENCE, || asked() > 5_000);
+    let rule = format!("127.0.0.1:{}", web.port());
+    let get = "import urllib.request, sys; print(urllib.request.urlopen('http://host.tripmine.internal:' + sys.argv[1], timeout=9).read().decode())";
+    let port = web.port().to_string();
+    let output = env.tripmine(["run", "host", "--allow", &rule, "--", "python3", "-c", get, &port]);
+    if output.code != 0 {
+        env.tripmine(["kill", &id]).ok(0);
+        return skip("a_flood_of_attempts_is_bounded", "python3 inside has no urllib");
+    }
+    assert_eq!(output.ok(0), "hello from outside");
+    let keeper = env.records().iter().find(|record| record["id"] == id.as_str()).unwrap()["keeper"]["pid"]
+        .as_i64()
+        .unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{keeper}/status")).unwrap();
+    let most: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap();
+    assert!(most < 64 << 10, "{most} kB");
+    env.tripmine(["kill", &id]).ok(0);
+    let log = env.tripmine(["net", &id, "--json"]);
+    assert!(log.ok(0).len() < 2 << 20, "{} bytes of log", log.stdout.len());
+}

@@ -1,0 +1,158 @@
+//! Tools that fetch things, a static program with a resolver of its own, and tor.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+use crate::env::{Env, PATIENCE, skip, until};
+use crate::net_peers::{files, free_port, has, server};
+use crate::peers::Peer;
+
+/// Makes a package for both, with their indices, beneath `outside`.
+const PACKAGES: &str = r#"
+import io, json, os, sys, tarfile, zipfile
+os.chdir(sys.argv[1]); host = sys.argv[2]
+os.makedirs('simple/tripnone')
+wheel = 'tripnone-1.0-py3-none-any.whl'
+with zipfile.ZipFile(f'simple/tripnone/{wheel}', 'w') as z:
+    z.writestr('tripnone.py', 'print("a module")\n')
+    z.writestr('tripnone-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\nName: tripnone\nVersion: 1.0\n')
+    z.writestr('tripnone-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+    z.writestr('tripnone-1.0.dist-info/RECORD', 'tripnone.py,,\ntripnone-1.0.dist-info/METADATA,,\n'
+               'tripnone-1.0.dist-info/WHEEL,,\ntripnone-1.0.dist-info/RECORD,,\n')
+open('simple/tripnone/index.html', 'w').write(f'<a href="{wheel}">{wheel}</a>')
+package = json.dumps({'name': 'tripnode', 'version': '1.0.0', 'main': 'index.js'}).encode()
+os.mkdir('t')
+with tarfile.open('t/tripnode-1.0.0.tgz', 'w:gz') as t:
+    for name, body in (('package.json', package), ('index.js', b'console.log("a package")\n')):
+        info = tarfile.TarInfo('package/' + name); info.size = len(body); t.addfile(info, io.BytesIO(body))
+version = {'name': 'tripnode', 'version': '1.0.0', 'dist': {'tarball': f'http://{host}/t/tripnode-1.0.0.tgz'}}
+open('tripnode', 'w').write(json.dumps({'name': 'tripnode', 'dist-tags': {'latest': '1.0.0'}, 'versions': {'1.0.0': version}}))
+"#;
+
+/// Runs `script` with `$1`, the index's place, once with a rule for it and once without.
+fn from_an_index(name: &str, script: &str, good: &str) {
+    let env = Env::new();
+    let outside = env.root().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let Some((_server, port)) = files(&outside) else { return skip(name, "there is no python3") };
+    let host = format!("host.tripmine.internal:{port}");
+    let made = Command::new("python3").args(["-c", PACKAGES, outside.to_str().unwrap(), &host]).status();
+    assert!(made.unwrap().success());
+    let run = |rule: &str| {
+        env.tripmine(["run", "host", "--allow", rule, "--", "/bin/sh", "-c", script, "sh", &host])
+    };
+    let output = run(&format!("127.0.0.1:{port}"));
+    assert_eq!(output.ok(0).lines().last(), Some(good), "{output:?}");
+    let denied = run("other.example");
+    assert!(denied.code != 0 && denied.stderr.contains("net: denied"), "{denied:?}");
+}
+
+#[test]
+fn pip_installs_from_an_index() {
+    let name = "pip_installs_from_an_index";
+    if !Path::new("/usr/lib/python3/dist-packages/pip").exists() {
+        return skip(name, "there is no pip in /usr");
+    }
+    let script = "set -e; cd; rm -rf lib; /usr/bin/python3 -m pip install -q --no-cache-dir --disable-pip-version-check --retries 0 --timeout 8 \
+                  --target lib --index-url \"http://$1/simple/\" --trusted-host \"${1%:*}\" tripnone >&2; PYTHONPATH=lib /usr/bin/python3 -m tripnone";
+    from_an_index(name, script, "a module");
+}
+
+#[test]
+fn npm_installs_from_a_registry() {
+    let name = "npm_installs_from_a_registry";
+    if !has("npm") || !has("node") {
+        return skip(name, "there is no npm in /usr");
+    }
+    let script = "set -e; cd; rm -rf n; mkdir n; cd n; npm install --registry \"http://$1/\" --fetch-retries 0 --no-audit --no-fund \
+                  --no-update-notifier tripnode >&2; node -e 'require(\"tripnode\")'";
+    from_an_index(name, script, "a package");
+}
+
+/// No library of the system, a resolver of its own, no variable honoured: our own program is such a one.
+#[test]
+fn a_static_program_is_captured() {
+    let env = Env::new();
+    let (proxy, canary) = (Peer::socks(None), Peer::canary());
+    let project = env.project("static");
+    std::fs::copy(env.binary(), project.join("tm")).unwrap();
+    let check = |rule: &str, port: u16| {
+        let url = format!("socks5h://host.tripmine.internal:{port}");
+        env.tripmine(["--allow", rule, "static", "--", "./tm", "proxy", "check", &url])
+    };
+    let output = check(&format!("127.0.0.1:{}", proxy.port()), proxy.port());
+    assert!(output.ok(0).contains("works"), "{output:?}");
+    let denied = check("127.0.0.1:1", canary.port());
+    assert!(denied.code != 0 && denied.stderr.contains("net: denied host.tripmine.internal"), "{denied:?}");
+    assert_eq!(canary.seen(), Vec::<String>::new());
+}
+
+/// Tor keeps streams with different users and passwords apart; it says itself that it was given a name.
+#[test]
+fn tor_is_given_names_and_who_asks() {
+    let name = "tor_is_given_names_and_who_asks";
+    let Some(tor) = ["/usr/sbin/tor", "/usr/bin/tor"].into_iter().find(|path| Path::new(path).exists())
+    else {
+        return skip(name, "tor is not installed");
+    };
+    let env = Env::new();
+    let folder = env.root().join("tor");
+    std::fs::create_dir(&folder).unwrap();
+    let (port, log, control) = (free_port(), folder.join("log"), free_port());
+    // Its only way out is a bridge that does not exist: nothing leaves this host.
+    let config = format!(
+        "DataDirectory {0}/data\nSocksPort 127.0.0.1:{port} IsolateSOCKSAuth\nControlPort 127.0.0.1:{control}\nCookieAuthentication 0\n\
+         TestSocks 1\nSafeLogging 0\nUseBridges 1\nBridge 127.0.0.1:9\nLog notice file {1}\n",
+        folder.display(),
+        log.display()
+    );
+    std::fs::write(folder.join("torrc"), config).unwrap();
+    let torrc = folder.join("torrc");
+    let Some(_server) = server(port, tor, &["-f", torrc.to_str().unwrap(), "--defaults-torrc", "/dev/null"])
+    else {
+        return skip(name, "tor does not start");
+    };
+    let mut events = TcpStream::connect(("127.0.0.1", control)).unwrap();
+    events.set_read_timeout(Some(PATIENCE)).unwrap();
+    events.write_all(b"AUTHENTICATE\r\nSETEVENTS STREAM\r\n").unwrap();
+    let mut events = BufReader::new(events);
+    let secret = env.home.join("secret");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let proxy = format!("socks5h://cube-one@127.0.0.1:{port}");
+    env.tripmine([
+        "machine",
+        "create",
+        "via",
+        "--net",
+        "proxy",
+        "--proxy",
+        &proxy,
+        "--proxy-auth-file",
+        "~/secret",
+    ])
+    .ok(0);
+    let script = "use IO::Socket::INET; IO::Socket::INET->new('www.example.com:80'); sleep 60";
+    let id = env.tripmine(["run", "-d", "-m", "via", "host", "--", "perl", "-e", script]).ok(0).to_owned();
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let with = "gave Tor a hostname";
+    until("tor was given a name, or there is no perl", PATIENCE, || {
+        said().contains(with) || !env.tripmine(["ps"]).stdout.contains(&id[..8])
+    });
+    let ended = !env.tripmine(["ps"]).stdout.contains(&id[..8]);
+    env.tripmine(["kill", "--all"]).ok(0);
+    if ended {
+        return skip(name, "there is no perl in /usr");
+    }
+    assert!(said().contains(with) && !said().contains("gave Tor only an IP address"), "{}", said());
+    // A stream of its own for this user, and nobody else's.
+    let mut line = String::new();
+    while !line.contains("NEW") {
+        line.clear();
+        assert!(events.read_line(&mut line).is_ok_and(|count| count > 0), "tor told of no stream");
+    }
+    assert!(line.contains("www.example.com:80"), "{line}");
+    assert!(line.contains("SOCKS_USERNAME=\"cube-one\" SOCKS_PASSWORD=\"s3cret\""), "{line}");
+}
