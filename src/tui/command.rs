@@ -151,7 +151,7 @@ commands! {
         { keys: &["s"], place: CUBES, cli: "tripmine image snapshot NAME CUBE", hint: "snapshot", enabled: acts::has_changes, run: acts::snapshot }
     "forward" "forward a port" "Lead a port of this host to one of this cube; the address is copied."
         { keys: &["f"], place: CUBES, cli: "tripmine forward -d CUBE", hint: "forward", enabled: acts::cube_runs, run: acts::forward }
-    "forward rm" "close a forward" "Close a way from this host into this cube."
+    "forward-rm" "close a forward" "Close a way from this host into this cube."
         { keys: &["F"], place: CUBES, cli: "tripmine forward --rm HOST CUBE", enabled: acts::has_forwards, run: acts::unforward }
     "ports" "ports" "What listens in this cube."
         { keys: &["p"], place: CUBES, cli: "tripmine ports CUBE", enabled: acts::cube_runs, run: acts::ports }
