@@ -182,10 +182,10 @@ fn a_launch_is_planned_before_and_a_refused_one_stays() {
     assert_eq!(model.log[0].command, "tripmine -m default site");
     // Back, with the cube left running: it is selected as soon as it is seen.
     let id = world().cubes[1].id.clone();
-    say(&mut model, Msg::Back(Ok(Return { text: "runs on".into(),
-        runs_on: Some(id.clone()),
-        question: None,
-    })));
+    say(
+        &mut model,
+        Msg::Back(Ok(Return { text: "runs on".into(), runs_on: Some(id.clone()), question: None })),
+    );
     say(&mut model, Msg::World(Box::new(world())));
     assert_eq!((model.focus, model.selected().as_deref()), (Pane::Cubes, Some(id.as_str())));
 }
