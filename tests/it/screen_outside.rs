@@ -2,10 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::env::{Env, PATIENCE, skip, until};
 use crate::peers::Peer;
 use crate::pty::Pty;
+
+/// The end of a shell's prompt in the project `site`.
+const PROMPT: &str = ":/projects/site";
 
 fn stop_all(env: &Env) {
     env.tripmine(["stop", "--all", "-t", "0"]);
@@ -14,10 +18,10 @@ fn stop_all(env: &Env) {
 /// Answers a question that ignores keys at first.
 fn answer(screen: &mut Pty, key: &str) {
     screen.wait_shown("sure?");
-    until("the question listens", PATIENCE, || {
-        screen.type_text(key);
-        !screen.shown().contains("sure?")
-    });
+    // It ignores what comes before it can have been read; one key, since the next would be a command.
+    std::thread::park_timeout(Duration::from_millis(600));
+    screen.type_text(key);
+    screen.wait_gone("sure?");
 }
 
 fn has(path: &str) -> bool {
@@ -115,7 +119,7 @@ fn a_cube_becomes_an_image_and_a_launch_starts_from_it() {
     screen.type_text("3c");
     screen.wait_shown("from-the-image");
     screen.type_text("q");
-    screen.wait_gone("from-the-image");
+    screen.wait_gone("changes of");
     screen.type_text("s");
     screen.wait_shown("its name");
     screen.type_text("dev\r");
@@ -129,11 +133,13 @@ fn a_cube_becomes_an_image_and_a_launch_starts_from_it() {
     screen.type_text("4/dev\r");
     screen.wait_shown("1 layer");
     screen.wait_shown("machine default");
-    // Twice enter: the sheet with that image, and the launch. What is typed ahead is the shell's.
     screen.type_text("\r");
     screen.wait_shown("tripmine -m default -i dev");
     screen.wait_gone("planning");
-    screen.type_text("\rcat /opt/new/f; exit\r");
+    screen.type_text("\r");
+    screen.wait_for("comes back, it runs on");
+    std::thread::park_timeout(Duration::from_secs(2));
+    screen.type_text("cat /opt/new/f; exit\r");
     screen.wait_for("from-the-image");
     screen.wait_shown("has ended");
     screen.type_text("4X");
@@ -150,35 +156,37 @@ fn a_throwaway_that_changed_its_system_asks_on_its_end() {
     let mut screen = Pty::tripmine(&env, &[]);
     screen.resize(40, 140);
     screen.wait_shown("site");
-    screen.type_text("Secho kept > /opt/kept; exit\r");
+    screen.type_text("S");
+    screen.wait_for(PROMPT);
+    screen.type_text("echo kept > /opt/kept; exit\r");
     screen.wait_shown("keep what it changed?");
     screen.wait_shown("in its system: 1 added");
-    until("the changes are shown", PATIENCE, || {
-        screen.type_text("s");
-        screen.shown().contains("/opt/kept")
-    });
+    std::thread::park_timeout(Duration::from_millis(600));
+    screen.type_text("s");
+    screen.wait_shown("A /opt/kept");
     screen.type_text("q");
     screen.wait_shown("keep what it changed?");
     screen.type_text("k");
     screen.wait_shown("its name");
     screen.type_text("kept\r");
     screen.wait_shown("make the image kept");
-    until("the image is made", PATIENCE, || {
-        screen.type_text("y");
-        screen.shown().contains("image `kept` is made")
-    });
+    std::thread::park_timeout(Duration::from_millis(600));
+    screen.type_text("y");
+    screen.wait_shown("image `kept` is made");
     screen.wait_gone("keep what it changed?");
     // Nothing holds the cube any more.
     until("the cube is gone", PATIENCE, || env.tripmine(["ps"]).stdout.lines().count() <= 1);
     let found = env.tripmine(["run", "kept", "--", "cat", "/opt/kept"]);
     assert_eq!(found.ok(0), "kept");
     // Discarding is the default.
-    screen.type_text("2Secho gone > /opt/gone; exit\r");
+    screen.type_text("2S");
+    screen.wait_gone("2 projects");
+    std::thread::park_timeout(Duration::from_secs(2));
+    screen.type_text("echo gone > /opt/gone; exit\r");
     screen.wait_shown("keep what it changed?");
-    until("enter discards", PATIENCE, || {
-        screen.type_text("\x1b");
-        !screen.shown().contains("keep what it changed?")
-    });
+    std::thread::park_timeout(Duration::from_millis(600));
+    screen.type_text("\r");
+    screen.wait_gone("keep what it changed?");
     screen.type_text("q");
     assert_eq!(screen.wait_exit(PATIENCE), 0);
     let list = env.tripmine(["image", "list"]).stdout;

@@ -352,8 +352,7 @@ fn every_request_is_a_command_line() {
             }
             (kind, Ok(Command::Verb(verb))) => {
                 let shown = format!("{verb:?}").to_lowercase();
-                let first = kind.split(' ').next().unwrap_or_default();
-                assert!(shown.starts_with(first), "{kind}: {shown}");
+                assert!(shown.starts_with(&words[0]), "{kind}: {shown}");
             }
             (kind, other) => panic!("{kind}: `{words:?}` is {other:?}"),
         }
