@@ -48,8 +48,8 @@ fn forwards_and_ports_under_each_policy() {
             json.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         assert_eq!(of(&["net", &cube.id, "--json"], "/status/gateway/policy"), policy);
-        assert_eq!(of(&["ps", "--json"], "/cubes/0/record/net"), policy);
-        assert_eq!(of(&["inspect", &cube.id], "/cubes/0/record/net"), policy);
+        assert_eq!(of(&["ps", "--json"], "/cubes/0/net"), policy);
+        assert_eq!(of(&["inspect", &cube.id], "/cubes/0/net"), policy);
     }
 }
 
@@ -117,7 +117,7 @@ fn fast_open_is_decided_too() {
     }
     let (env, canary) = (Env::new(), Peer::canary());
     let script = "import socket, sys\nto = socket.getaddrinfo('host.tripmine.internal', int(sys.argv[1]), socket.AF_INET)[0][4]\n\
-                  s = socket.socket(); s.settimeout(8)\ntry:\n s.sendto(b'x', 0x20000000, to); print(s.recv(9) or 'ended')\n\
+                  s = socket.socket(); s.setsockopt(1, 20, (8).to_bytes(8, 'little') + bytes(8))\ntry:\n s.sendto(b'x', 0x20000000, to); print(s.recv(9) or 'ended')\n\
                   except OSError as error: print(type(error).__name__)\n\
                   try: socket.socket(2, 1, 262); print('mptcp')\nexcept OSError: print('no mptcp')";
     let port = canary.port().to_string();

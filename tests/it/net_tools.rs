@@ -83,7 +83,7 @@ fn a_static_program_is_captured() {
         env.tripmine(["--allow", rule, "static", "--", "./tm", "proxy", "check", &url])
     };
     let output = check(&format!("127.0.0.1:{}", proxy.port()), proxy.port());
-    assert!(output.ok(0).contains("works"), "{output:?}");
+    assert!(output.ok(0).contains("SOCKS5"), "{output:?}");
     let denied = check("127.0.0.1:1", canary.port());
     assert!(denied.code != 0 && denied.stderr.contains("net: denied host.tripmine.internal"), "{denied:?}");
     assert_eq!(canary.seen(), Vec::<String>::new());
