@@ -91,6 +91,7 @@ fn weaken(engine: &Engine, plan: &mut LaunchPlan) -> Result<(), Failure> {
             source,
             directory: true,
             read_only: true,
+            review: None,
         });
     }
     Ok(())

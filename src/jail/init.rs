@@ -197,6 +197,9 @@ fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errn
     Ok(())
 }
 
+/// How long stopping everything may keep to its order.
+const STOP_IN_ORDER: std::time::Duration = std::time::Duration::from_millis(100);
+
 fn deliver(sessions: &[Session], number: u32, signal: i32) {
     // SAFETY: plain kill(2) with numbers; a wrong signal answers EINVAL, a vanished target ESRCH, and neither matters.
     unsafe {
@@ -207,6 +210,8 @@ fn deliver(sessions: &[Session], number: u32, signal: i32) {
             }
         } else if number == ALL_SESSIONS && signal == libc::SIGCONT {
             continue_all();
+        } else if number == ALL_SESSIONS && signal == libc::SIGSTOP {
+            stop_all();
         } else if number == ALL_SESSIONS {
             libc::kill(-1, signal);
         } else if let Some(session) = sessions.iter().find(|session| session.number == number) {
@@ -216,15 +221,49 @@ fn deliver(sessions: &[Session], number: u32, signal: i32) {
     }
 }
 
-/// Wakes everything, the youngest first: a shell that wakes before its child takes it for stopped.
-fn continue_all() {
-    let mut pids: Vec<i32> = std::fs::read_dir("/proc")
+/// Every process of the cube but this one.
+fn everybody() -> Vec<i32> {
+    std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| *pid > 1)
-        .collect();
+        .collect()
+}
+
+/// Stops everything, the oldest first, and each only when those before it stand: a shell that
+/// still waits when its child stops takes the child for suspended, and says so at the next prompt.
+fn stop_all() {
+    let begun = std::time::Instant::now();
+    let mut pids = everybody();
+    pids.sort_unstable();
+    for pid in pids {
+        // SAFETY: plain kill(2) with a number of our own namespace; one that is gone does not matter.
+        unsafe {
+            libc::kill(pid, libc::SIGSTOP);
+        }
+        // One that sleeps in the kernel for long must not keep the others running.
+        while begun.elapsed() < STOP_IN_ORDER && !stands(pid) {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+    // SAFETY: as above; whoever was missed, or began meanwhile.
+    unsafe {
+        libc::kill(-1, libc::SIGSTOP);
+    }
+}
+
+/// True when that process is stopped, traced or gone (proc_pid_stat(5), field 3).
+fn stands(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    matches!(state, Some(b'T' | b't' | b'Z' | b'X') | None)
+}
+
+/// Wakes everything, the youngest first: a shell that wakes before its child takes it for stopped.
+fn continue_all() {
+    let mut pids = everybody();
     pids.sort_unstable_by(|a, b| b.cmp(a));
     for pid in pids {
         // SAFETY: plain kill(2) with a number of our own namespace; one that is gone does not matter.

@@ -48,7 +48,7 @@ impl Bench {
 }
 
 fn member(path: &[u8], kind: Kind) -> Member {
-    Member::new(path, kind, 0o644)
+    Member::new(path, kind, if kind == Kind::Folder { 0o755 } else { 0o644 })
 }
 
 fn link(path: &[u8], kind: Kind, to: &[u8]) -> Member {
