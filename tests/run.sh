@@ -12,7 +12,7 @@ work="$(mktemp -d)"
 chmod 0755 "$work"
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 me="$(id -un)" other_user=
-skipped=() broken=()
+skipped=() broken=() unsteady=()
 
 say() { printf '\n== %s\n' "$*"; }
 skip() { skipped+=("$1: $2"); }
@@ -70,14 +70,28 @@ count() {
     failed=$((failed + bad))
 }
 
-# tests LABEL COMMAND…: runs test programs, shows what they say and counts it.
+# tests LABEL COMMAND…: runs a test program, shows what it says and counts it. The few that failed run once more, alone:
+# what then passes met a busy host or a race of its own, and is named at the end, never passed in silence.
 tests() {
-    local label="$1" log="$work/log" code
+    local label="$1" log="$work/log" code name entry kept
+    local -a again
     shift
-    timeout --kill-after=10 900 "$@" 2>&1 | tee "$log"
+    timeout --kill-after=10 900 "$@" --show-output 2>&1 | tee "$log"
     code="${PIPESTATUS[0]}"
     [ "$code" -ne 124 ] || echo "$label: stopped after 15 minutes"
     count "$label" "$log" "$code"
+    mapfile -t again < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log")
+    [ "${#again[@]}" -le 5 ] || return 0
+    for name in "${again[@]}"; do
+        say "$label: $name once more"
+        timeout --kill-after=10 300 "$@" --show-output --test-threads=1 --exact "$name" || continue
+        passed=$((passed + 1))
+        failed=$((failed - 1))
+        unsteady+=("$label: $name")
+        kept=()
+        for entry in "${broken[@]}"; do [ "$entry" = "$label: $name" ] || kept+=("$entry"); done
+        broken=("${kept[@]}")
+    done
 }
 
 as_root() {
@@ -128,7 +142,7 @@ tests_as_user() {
     home="$(getent passwd "$user" | cut -d: -f6)"
     install -d -o "$user" -g "$(id -g "$user")" -m 0700 "$home/.run"
     cp "$1" "$work/tripmine"
-    while read -r program; do
+    while read -r program <&3; do
         name="$(basename "$program")"
         name="${name%-*}"
         # It reads the tree, whoever runs it, and this user need not be able to.
@@ -141,8 +155,8 @@ tests_as_user() {
             PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
             XDG_CONFIG_HOME="$home/.config" XDG_DATA_HOME="$home/.local/share" \
             XDG_STATE_HOME="$home/.local/state" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/.run" \
-            TRIPMINE_BIN="$work/tripmine" "$work/$name.test" --show-output
-    done < "$work/programs"
+            TRIPMINE_BIN="$work/tripmine" "$work/$name.test"
+    done 3< "$work/programs"
 }
 
 command -v cargo >/dev/null || { echo 'cargo was not found: install Rust from https://rustup.rs' >&2; exit 1; }
@@ -161,9 +175,13 @@ fi
 say "building the tests for $target"
 if cargo test --locked --target "$target" --no-run --message-format=json > "$work/build"; then
     grep '"test":true},"features"' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"
-    say "tests as $me"
-    TRIPMINE_BIN="$(realpath "$out/tripmine")" tests "as $me" \
-        cargo test --locked --target "$target" --no-fail-fast -- --show-output
+    export TRIPMINE_BIN
+    TRIPMINE_BIN="$(realpath "$out/tripmine")"
+    while read -r program <&3; do
+        name="$(basename "$program")"
+        say "${name%-*} as $me"
+        tests "${name%-*} as $me" "$program"
+    done 3< "$work/programs"
     if [ "$(id -u)" -ne 0 ]; then
         skip 'as root' 'the tests ran as an ordinary user only; run `make test` as root to include both'
     elif ! command -v setpriv >/dev/null || ! command -v useradd >/dev/null; then
@@ -187,7 +205,8 @@ if cargo test --locked --target "$target" --features counterproof --test counter
     # The ordinary program back in its place, before anything else: the weak one must not lie about.
     cargo build --locked --quiet --target "$target"
     say "counter-proofs as $me"
-    TRIPMINE_BIN="$work/weak" tests "counter-proofs as $me" "$(cat "$work/programs")" --show-output
+    TRIPMINE_BIN="$work/weak"
+    tests "counter-proofs as $me" "$(cat "$work/programs")"
     [ -z "$other_user" ] || tests_as_user "$work/weak"
 else
     failed=$((failed + 1))
@@ -196,6 +215,7 @@ fi
 
 say 'result'
 [ "${#skipped[@]}" -eq 0 ] || printf 'skipped  %s\n' "${skipped[@]}"
+[ "${#unsteady[@]}" -eq 0 ] || printf 'unsteady %s: failed, and passed alone\n' "${unsteady[@]}"
 [ "${#broken[@]}" -eq 0 ] || printf 'failed   %s\n' "${broken[@]}"
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "${#skipped[@]}"
 [ "$failed" -eq 0 ]
