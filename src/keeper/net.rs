@@ -16,6 +16,7 @@ use super::start::{Born, NotStarted};
 use super::state::{Keeper, Piece};
 use crate::gateway::{self, Capture, GatewayFacts, Handle, Terms};
 use crate::host::capture::{self, CaptureError, Captured, Capturing, Namespaces};
+use crate::jail::taken_out::{Part, taken_out};
 use crate::model::net::{EventKind, LiveRule, NetEvent, NetPolicy, Rule, Scope};
 use crate::model::{Enforcement, Failure, Layer, LayerStatus, NetPolicyKind};
 use crate::plan::LaunchPlan;
@@ -99,7 +100,8 @@ pub struct Ready {
 /// No process can be made.
 pub fn begin(plan: &LaunchPlan, born: &Born) -> Result<Begun, NotStarted> {
     let namespaces = Namespaces::of(born.pid).map_err(|error| not_captured(&error))?;
-    if plan.net == NetPolicy::None && plan.setup.is_none() {
+    // Without a network of its own the cube has the caller's, which is never captured: it may not be entered from there.
+    if taken_out(Part::NetNs) || (plan.net == NetPolicy::None && plan.setup.is_none()) {
         return Ok(Begun::Later(namespaces));
     }
     capture::begin(&namespaces).map(Begun::Now).map_err(|error| not_captured(&error))

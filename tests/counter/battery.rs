@@ -14,9 +14,9 @@ type Proof = (&'static str, &'static str, &'static str, &'static str, &'static s
 /// Everything but the filter, which has a table of its own.
 const LAYERS: &[Proof] = &[
     ("pidns", "pidns,mountns", "me", "P04 P09 P20", ""),
-    ("netns", "netns", "me", "N01 P20", "N07"),
+    ("netns", "netns,net-capture", "me", "N01 N02 N09 N12 P20", "N07"),
     ("landlock-scopes", "", "me", "", "N07"),
-    ("netns,landlock-scopes", "netns", "me", "N01 N07", ""),
+    ("netns,landlock-scopes", "netns,net-capture", "me", "N01 N07", ""),
     ("ipcns", "ipcns", "me", "P20", ""),
     ("utsns", "utsns", "me", "P12 P20", ""),
     ("etc", "", "me", "P12", ""),
@@ -54,7 +54,7 @@ const FILTER: &[Proof] = &[
         "seccomp",
         "seccomp",
         "me",
-        "P01 P06 S01 S02 S03 S04 S05 S06 S07 S08 S09 S10 S11 S13 S14 S15 S18 F07",
+        "P01 P06 S01 S02 S03 S04 S05 S06 S07 S08 S09 S10 S11 S13 S14 S15 S18 F07 N11",
         "P05 S16 S17",
     ),
     ("seccomp,init-sealed", "seccomp,init-sealed", "me", "P05", ""),
@@ -77,7 +77,7 @@ const RULES: &[(&str, &str)] = &[
     ("S11", "kcmp,seccomp-process_madvise"),
     ("S13", "clock_settime"),
     ("S15", "ioctl"),
-    ("S18", "socket"),
+    ("N11 S18", "socket"),
     ("P06", "process_vm_readv"),
     ("F07 S05", "mount"),
 ];
@@ -86,6 +86,8 @@ const RULES: &[(&str, &str)] = &[
 const ELSEWHERE: &[(&str, &str)] = &[
     ("P08", "the kernel itself refuses to write a program that runs (ETXTBSY), and PID 1 always runs"),
     ("P13", "`escape.rs` does, with a second id in the cube; with one, nothing can be gained"),
+    ("N03", "where packets go without a network of their own is up to the host's routes"),
+    ("N13", "`net_policies.rs` does, with servers of its own: the battery's name exists nowhere else"),
     ("S16", "the kernel itself answers ENOSYS; the ceiling is tested against the compiled filter"),
     ("S17", "what must work: a filter that refuses too much breaks it"),
     (

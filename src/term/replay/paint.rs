@@ -200,6 +200,8 @@ pub(super) fn cursor(
     out.push_str(&format!("\x1b[m\x1b[{};{}H", line - top + 1, column + 1));
     let mut writer = Writer { out, pen: Pen::default() };
     if beyond {
+        // The cell holds what was shown: the sets of a cursor painted before must not change it again.
+        writer.out.push_str("\x1b(B\x1b)B\x1b*B\x1b+B");
         writer.cell(row, column);
     }
     writer.take(Pen::of(&cursor.template));

@@ -115,6 +115,7 @@ fn states_round_trip() {
         "漢字漢字漢字漢字漢字\r\n1漢字漢字漢字e\u{301}\u{2764}\u{fe0f}x".as_bytes(),
         "漢字\r\x1b[Cx".as_bytes(),
         b"\x1b(0lqqk\x1b(B\x0ex\x0f\x1b)0\x0e",
+        b"\x1b(0\x1b[?1048h\x1b(B\x1b[6;5Hhellos",
         b"one\r\ntwo\x1b[?1049halt\x1b[3;3H\x1b[?25l",
         b"\x1b[>1u\x1b[?1049h\x1b[>3u\x1b[=5u",
         b"\x1b[2;4r\x1b[?6h\x1b[2;2Hx\x1b[4h\x1b[?7l",
