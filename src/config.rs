@@ -14,6 +14,7 @@ pub mod project;
 pub mod settings;
 pub mod theme;
 mod tree;
+pub mod vm;
 
 pub use error::ConfigError;
 pub use global::{Config, Leader};

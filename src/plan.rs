@@ -27,6 +27,7 @@ pub(crate) mod samples;
 pub mod seccomp;
 pub mod secrets;
 pub mod tighten;
+pub mod vm;
 
 pub use facts::Facts;
 pub use launch::LaunchPlan;

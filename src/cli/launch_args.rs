@@ -4,7 +4,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::model::{Jail, NetPolicyKind, RunAs, SeccompProfile};
+use crate::model::{Jail, NetPolicyKind, RunAs, SeccompProfile, VmAccel};
 
 const WHERE: &str = "Where it runs";
 const CONFINE: &str = "What it may do";
@@ -51,9 +51,13 @@ pub struct LaunchArgs {
     #[arg(long, help_heading = WHERE, hide_short_help = true)]
     pub yes_really: bool,
 
-    /// The kind of jail; so far `container` is built [default: container]
+    /// The kind of jail [default: container]
     #[arg(long, value_name = "landlock|container|microvm", hide_possible_values = true, value_parser = words(Jail::WORDS), help_heading = CONFINE)]
     pub jail: Option<String>,
+
+    /// Who executes a microvm: the processor (kvm), or QEMU in software (tcg), many times slower [default: kvm]
+    #[arg(long, value_name = "kvm|tcg", hide_possible_values = true, value_parser = words(VmAccel::WORDS), help_heading = CONFINE, hide_short_help = true)]
+    pub vm_accel: Option<String>,
 
     /// What it may reach on the network [default: none]
     #[arg(long, value_name = "none|proxy|allow|open", hide_possible_values = true, value_parser = words(NetPolicyKind::WORDS), help_heading = CONFINE)]

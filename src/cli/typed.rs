@@ -8,7 +8,7 @@ use super::args::{Launch, Target};
 use crate::model::forward::PortMapError;
 use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::sanitize::printable;
-use crate::model::{Failure, ImageRef, Limits, Name, Settings, limits};
+use crate::model::{Failure, ImageRef, Limits, Name, Settings, VmSettings, limits};
 use crate::plan::env::EnvChoice;
 use crate::plan::resolve::{ProjectRef, Typed};
 
@@ -27,6 +27,10 @@ pub fn typed(launch: &Launch) -> Result<Typed, Failure> {
     let settings = Settings {
         image: optional(image_flag, image, ImageRef::parse)?,
         jail: optional("--jail", options.jail.as_deref(), str::parse)?,
+        vm: VmSettings {
+            accel: optional("--vm-accel", options.vm_accel.as_deref(), str::parse)?,
+            ..VmSettings::default()
+        },
         net: optional("--net", options.net.as_deref(), str::parse)?,
         reach: reach(options)?,
         user: optional("--user", options.user.as_deref(), str::parse)?,

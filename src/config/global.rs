@@ -12,6 +12,7 @@ use super::settings::{
     LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, table, unknown_key, version,
 };
 use super::tree::parse_toml;
+use super::vm::{VM_KEYS, read_vm};
 
 const KEYS: [&str; 11] = [
     "version",
@@ -169,14 +170,15 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
                 for default in table(&source, entry)? {
                     let known = read_setting(&source, &mut config.defaults, default)?
                         || read_limit(&source, &mut config.defaults, default)?
+                        || read_vm(&source, &mut config.defaults, default)?
                         || read_net(&source, &mut config.defaults, default)?;
                     if !known {
-                        let keys = [&SETTING_KEYS[..], &LIMIT_KEYS[..], &NET_KEYS[..]].concat();
+                        let keys = [&SETTING_KEYS[..], &VM_KEYS[..], &LIMIT_KEYS[..], &NET_KEYS[..]].concat();
                         return Err(unknown_key(&source, default, &keys));
                     }
                 }
             }
-            key if SETTING_KEYS.contains(&key) || LIMIT_KEYS.contains(&key) || NET_KEYS.contains(&key) => {
+            key if [&SETTING_KEYS[..], &VM_KEYS, &LIMIT_KEYS, &NET_KEYS].concat().contains(&key) => {
                 let mut error = unknown_key(&source, entry, &[]);
                 error.hint = Some(format!("write `{key}` beneath `[defaults]`"));
                 return Err(error);

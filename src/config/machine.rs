@@ -12,6 +12,7 @@ use super::settings::{
     LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, unknown_key, version,
 };
 use super::tree::parse_toml;
+use super::vm::{VM_KEYS, read_vm};
 
 /// The colours that a machine may have on the screen, besides `#rrggbb`.
 pub const COLOURS: [&str; 8] = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
@@ -24,6 +25,7 @@ pub const EMPTY_MACHINE: &str = "version = 1\n";
 pub fn machine_keys() -> Vec<&'static str> {
     let mut keys = vec!["version", "projects", "colour"];
     keys.extend(SETTING_KEYS);
+    keys.extend(VM_KEYS);
     keys.extend(NET_KEYS);
     keys.extend(LIMIT_KEYS);
     keys
@@ -53,6 +55,7 @@ pub fn parse_machine(name: &Name, file: &Path, text: &str) -> Result<Machine, Co
                 machine.colour = Some(text.to_owned());
             }
             _ if read_setting(&source, &mut machine.settings, entry)?
+                || read_vm(&source, &mut machine.settings, entry)?
                 || read_net(&source, &mut machine.settings, entry)?
                 || read_limit(&source, &mut machine.settings, entry)? => {}
             "limits" => {
@@ -84,6 +87,9 @@ fn edits_of(machine: &Machine) -> Vec<Edit> {
     };
     set("image", settings.image.as_ref().map(ToString::to_string));
     set("jail", settings.jail.map(|value| value.to_string()));
+    set("vm-accel", settings.vm.accel.map(|value| value.to_string()));
+    set("vm-kernel", settings.vm.kernel.as_ref().map(|path| path.display().to_string()));
+    set("vm-engine", settings.vm.engine.as_ref().map(|path| path.display().to_string()));
     set("net", settings.net.map(|value| value.to_string()));
     set("proxy", settings.reach.proxy.as_ref().map(ToString::to_string));
     set("lan", settings.reach.lan.map(|value| value.to_string()));

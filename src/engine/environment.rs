@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
-use crate::model::{Failure, ImageRef, Limits, Name, Settings};
+use crate::model::{Failure, ImageRef, Limits, Name, Settings, VmSettings};
 
 /// Settings from variables, the machine's name beside them.
 ///
@@ -13,6 +13,11 @@ pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<(Settings, Op
     let settings = Settings {
         image: parse(&lookup, "TRIPMINE_IMAGE", ImageRef::parse)?,
         jail: parse(&lookup, "TRIPMINE_JAIL", str::parse)?,
+        vm: VmSettings {
+            accel: parse(&lookup, "TRIPMINE_VM_ACCEL", str::parse)?,
+            kernel: parse(&lookup, "TRIPMINE_VM_KERNEL", absolute)?,
+            engine: parse(&lookup, "TRIPMINE_VM_ENGINE", absolute)?,
+        },
         net: parse(&lookup, "TRIPMINE_NET", str::parse)?,
         user: parse(&lookup, "TRIPMINE_USER", str::parse)?,
         seccomp: parse(&lookup, "TRIPMINE_SECCOMP", str::parse)?,
@@ -26,6 +31,10 @@ pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<(Settings, Op
         ..Settings::default()
     };
     Ok((settings, parse(&lookup, "TRIPMINE_MACHINE", Name::parse)?))
+}
+
+fn absolute(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') { Ok(PathBuf::from(text)) } else { Err("it wants an absolute path") }
 }
 
 /// An empty value is as good as none, as for `NO_COLOR`.

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Engine, environment, home, image_root};
+use super::{Engine, environment, home, image_root, vm};
 use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, ImageRef, Layer, Machine, Name, RunAs, TripId};
+use crate::model::{Failure, FailureKind, ImageRef, Jail, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
     Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
     StreamKind, SubordinateIds,
@@ -98,6 +98,11 @@ pub fn gather(
         .chain(project_file.as_ref())
         .any(|settings| settings.user == Some(RunAs::Root));
     let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
+    let jail = all.iter().flatten().find_map(|settings| settings.jail);
+    let vm = (jail == Some(Jail::Microvm)).then(|| {
+        let settings: Vec<_> = all.iter().flatten().map(|settings| &settings.vm).collect();
+        vm::gather(engine, &settings, &name)
+    });
     let landlock_abi = probe::landlock_abi();
     let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
         .into_iter()
@@ -140,6 +145,7 @@ pub fn gather(
         memory_total: probe::memory_total(),
         stdio: stdio(),
         shell,
+        vm,
         landlock: landlock::rules,
     };
     Ok((facts, lock, image))

@@ -12,12 +12,11 @@ mod subordinate;
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
 use rustix::system::{sysinfo, uname};
 
 use crate::model::ByteSize;
 use crate::model::host::{
-    DeviceFacts, HostFacts, KernelFacts, LandlockFacts, TerminalFacts, Tried, UserNamespaceFacts,
+    HostFacts, KernelFacts, LandlockFacts, TerminalFacts, Tried, UserNamespaceFacts,
 };
 
 pub use cgroup::{cgroup_layout, cgroups};
@@ -82,16 +81,6 @@ pub fn memory_total() -> ByteSize {
     ByteSize::bytes(total.saturating_mul(u64::from(info.mem_unit.max(1))))
 }
 
-/// `/dev/kvm`.
-#[must_use]
-pub fn kvm() -> DeviceFacts {
-    let device = "/dev/kvm";
-    DeviceFacts {
-        exists: Path::new(device).exists(),
-        usable: rustix::fs::access(device, Access::READ_OK | Access::WRITE_OK).is_ok(),
-    }
-}
-
 /// The terminal on standard input and output.
 #[must_use]
 pub fn terminal() -> TerminalFacts {
@@ -141,7 +130,7 @@ pub fn all(user: &str) -> HostFacts {
         subordinate: subordinate_ids(user),
         cgroup_layout: cgroup_layout(),
         cgroups: cgroups(),
-        kvm: kvm(),
+        kvm: super::kvm::probe(user),
         terminal: terminal(),
         container: container(),
         memory_total: memory_total(),

@@ -29,7 +29,7 @@ pub(super) fn confine(
     // What comes after it is permitted by `no_new_privs`, or by a capability.
     let keep_for_now = taken_out(Part::NoNewPrivs);
     if !keep_for_now {
-        capabilities(prepared.capabilities).at(Step::Capabilities)?;
+        capabilities(prepared.capabilities, prepared.ambient).at(Step::Capabilities)?;
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
     }
     if !taken_out(Part::Landlock) {
@@ -45,7 +45,7 @@ pub(super) fn confine(
         }
     }
     if keep_for_now {
-        capabilities(prepared.capabilities).at(Step::Capabilities)?;
+        capabilities(prepared.capabilities, prepared.ambient).at(Step::Capabilities)?;
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ fn limits(prepared: &Prepared) -> Result<(), Errno> {
 }
 
 /// Takes every capability that is not in `keep` out of the bounding set, for good, then drops it.
-fn capabilities(keep: CapabilitySet) -> Result<(), Errno> {
+fn capabilities(keep: CapabilitySet, ambient: bool) -> Result<(), Errno> {
     if taken_out(Part::Capabilities) {
         return Ok(());
     }
@@ -82,10 +82,18 @@ fn capabilities(keep: CapabilitySet) -> Result<(), Errno> {
         }
     }
     rustix::thread::clear_ambient_capability_set()?;
+    let inheritable = if ambient { keep } else { CapabilitySet::empty() };
     rustix::thread::set_capabilities(
         None,
-        CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() },
-    )
+        CapabilitySets { effective: keep, permitted: keep, inheritable },
+    )?;
+    for number in (0..64).filter(|_| ambient) {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if keep.contains(one) {
+            rustix::thread::configure_capability_in_ambient_set(one, true)?;
+        }
+    }
+    Ok(())
 }
 
 fn landlock(prepared: &Prepared) -> Result<(), Errno> {

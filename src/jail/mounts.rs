@@ -6,6 +6,7 @@
 //! SECURITY.md). Allocates nothing.
 
 mod kernel;
+mod outer;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -296,6 +297,7 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
             review = Some(source_tree(source, Step::Source, index)?);
         }
     }
+    let outside = prepared.outer.as_ref().map(outer::open).transpose()?;
     let disk = match &prepared.upper {
         Upper::Scratch => None,
         Upper::Disk(source) => Some(source_tree(source, Step::Overlay, 0)?),
@@ -344,6 +346,12 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
         .at(Step::Overlay)?;
 
     let in_root = root.as_fd();
+    // A guest's root has another one around it, and that is where the kernel's own things go.
+    let around = match (&prepared.outer, &outside) {
+        (Some(outer), Some(opened)) => Some(outer::stand(outer, opened, scratch.as_fd())?),
+        _ => None,
+    };
+    let in_jail = around.as_ref().map_or(in_root, AsFd::as_fd);
     let mut used = 0;
     for (index, tree) in prepared.system.iter().enumerate() {
         let Some(opened) = &system_trees[index] else { continue };
@@ -364,10 +372,10 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
             attach(opened.as_fd(), target.as_fd()).at_index(Step::SystemTree, index)?;
         }
     }
-    proc(in_root, scratch.as_fd())?;
-    dev(in_root, scratch.as_fd(), &devices)?;
+    proc(in_jail, scratch.as_fd())?;
+    dev(in_jail, scratch.as_fd(), &devices)?;
     for (name, target, mode) in [(c"tmp", c"tmp", 0o1777), (c"run", c"run", 0o755)] {
-        share(scratch.as_fd(), name, mode, in_root, target).at(Step::Scratch)?;
+        share(scratch.as_fd(), name, mode, in_jail, target).at(Step::Scratch)?;
     }
     mkdirat(&scratch, c"run/lock", Mode::from(0o1777)).at(Step::Scratch)?;
     for (index, bind) in prepared.mounts.iter().enumerate() {
@@ -375,15 +383,18 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
         let upper = bind.review.as_ref().and(review.as_ref());
         mount_bind(bind, opened.as_fd(), upper, in_root, scratch.as_fd(), prepared.ephemeral_home, index)?;
     }
+    if let (Some(outer), Some(opened)) = (&prepared.outer, &outside) {
+        outer::files(outer, opened, in_jail, in_root)?;
+    }
 
     if taken_out(Part::OldRoot) {
-        rustix::process::fchdir(&root).at(Step::Pivot)?;
-        mkdirat(&root, c"oldroot", Mode::from(0o755)).at(Step::Pivot)?;
+        rustix::process::fchdir(in_jail).at(Step::Pivot)?;
+        mkdirat(in_jail, c"oldroot", Mode::from(0o755)).at(Step::Pivot)?;
         rustix::process::pivot_root(c".", c"oldroot").at(Step::Pivot)?;
         rustix::process::chdir(c"/").at(Step::Pivot)?;
         return Ok(Entered { canary: host_root, store: disk.unwrap_or(scratch) });
     }
-    rustix::process::fchdir(&root).at(Step::Pivot)?;
+    rustix::process::fchdir(in_jail).at(Step::Pivot)?;
     rustix::process::pivot_root(c".", c".").at(Step::Pivot)?;
     // The old root now lies over the new one. It is entered by descriptor, because "." alone would
     // name the new root; detached, nothing names it any more.

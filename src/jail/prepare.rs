@@ -32,6 +32,8 @@ pub struct Prepared {
     pub system: Vec<Tree>,
     /// Home, project and others.
     pub mounts: Vec<Bind>,
+    /// The root around the guest's, in a microvm jail.
+    pub outer: Option<Outer>,
     /// The home is covered by a throwaway layer.
     pub ephemeral_home: bool,
     /// Host name.
@@ -42,6 +44,8 @@ pub struct Prepared {
     pub nice: bool,
     /// Capabilities that stay in the bounding set.
     pub capabilities: CapabilitySet,
+    /// What is started has them although its user is not root.
+    pub ambient: bool,
     /// Landlock: the ABI and (path, access, optional).
     pub landlock: LandlockPlan,
     /// Its paths, as C strings.
@@ -101,6 +105,17 @@ pub struct Bind {
     pub review: Option<Source>,
 }
 
+/// The root of the jail around a virtual machine.
+#[derive(Debug)]
+pub struct Outer {
+    /// Lowers, topmost first.
+    pub lowers: Vec<Source>,
+    /// Host system folders, read-only.
+    pub system: Vec<Tree>,
+    /// Files of the machine's own.
+    pub files: Vec<Bind>,
+}
+
 /// Why a plan could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
@@ -152,6 +167,12 @@ pub fn mapped_folders(plan: &LaunchPlan) -> Vec<(&Path, Option<FileIdentity>)> {
             let review = mount.review.as_deref().map(|dir| (dir, None));
             std::iter::once((mount.source.as_path(), Some(mount.identity))).chain(review)
         }))
+        .chain(plan.vm.iter().flat_map(|vm| {
+            let lowers = vm.jail_root.lowers.iter().map(|lower| (lower.as_path(), None));
+            let system = vm.jail_root.system.iter().map(|tree| (tree.path.as_path(), None));
+            let files = vm.files.iter().map(|file| (file.source.as_path(), Some(file.identity)));
+            lowers.chain(system).chain(files)
+        }))
         .collect()
 }
 
@@ -199,6 +220,30 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
             review: mount.review.as_deref().map(|dir| source(dir, None)).transpose()?,
         });
     }
+    let outer = plan.vm.as_ref().map(|vm| -> Result<Outer, PrepareError> {
+        let mut lowers = Vec::with_capacity(vm.jail_root.lowers.len());
+        for lower in &vm.jail_root.lowers {
+            lowers.push(source(lower, None)?);
+        }
+        let mut system = Vec::with_capacity(vm.jail_root.system.len());
+        for tree in &vm.jail_root.system {
+            let (source, target) = (source(&tree.path, None)?, relative(&tree.path)?);
+            system.push(Tree { source, target, writable: false, lowers: Vec::new() });
+        }
+        let mut files = Vec::with_capacity(vm.files.len());
+        for file in &vm.files {
+            files.push(Bind {
+                source: source(&file.source, Some(file.identity))?,
+                target: prefixes(&file.target)?,
+                directory: file.directory,
+                read_only: file.read_only,
+                home: false,
+                review: None,
+            });
+        }
+        Ok(Outer { lowers, system, files })
+    });
+    let outer = outer.transpose()?;
     let mut capabilities = CapabilitySet::empty();
     for name in &plan.user.capabilities {
         capabilities |= capability(name)?;
@@ -217,14 +262,19 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         scratch_inodes: text(&(size / BYTES_PER_INODE).max(LEAST_INODES).to_string())?,
         system,
         mounts,
+        outer,
         ephemeral_home: plan.ephemeral,
         hostname: plan.hostname.clone().into_bytes(),
         rlimits: rlimits(plan),
         nice: plan.limits.cpus_milli.is_some_and(|(_, by)| by == crate::plan::launch::Enforcer::Nice),
         capabilities,
+        ambient: plan.vm.is_some(),
         landlock: plan.landlock.clone(),
         landlock_paths,
-        entry: SpawnSpec::new(&plan.entry.argv, &plan.env, &plan.entry.cwd)?,
+        entry: {
+            let (argv, cwd) = crate::plan::vm::entry_words(plan);
+            SpawnSpec::new(&argv, &plan.env, &cwd)?
+        },
     })
 }
 

@@ -95,6 +95,8 @@ steps! {
     Signals => "preparing signals", "";
     /// ptmx.
     Terminal => "making the cube's terminal", "";
+    /// The machine's files.
+    Machine => "putting the virtual machine's files into its jail", "";
     /// vfork.
     Spawn => "starting a process inside", "the limit of processes may be reached";
 }

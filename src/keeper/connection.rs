@@ -23,6 +23,7 @@ use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
 use crate::model::{EnvVar, ExitReason, ExitRecord, Keep};
 use crate::plan::changes::Ground;
+use crate::plan::vm;
 use crate::store::log::Stream;
 
 type Queue = mpsc::Sender<Piece>;
@@ -399,7 +400,8 @@ impl Connection {
         }
         let cwd = cwd.unwrap_or_else(|| keeper.plan.entry.cwd.clone());
         let refuse = |message: String| Answer::Refused { message, hints: Vec::new() };
-        let spec = match SpawnSpec::new(argv, &env, &cwd) {
+        let (words, folder) = vm::exec_words(&keeper.plan, argv, &cwd);
+        let spec = match SpawnSpec::new(&words, &env, &folder) {
             Ok(spec) if !argv.is_empty() => spec,
             Ok(_) => return say(&self.queue, refuse("no command was given".into())).await,
             Err(error) => return say(&self.queue, refuse(error.to_string())).await,

@@ -85,6 +85,12 @@ fn late(plan: &LaunchPlan, layer: Layer, filters: usize, status: &proc::Status, 
             "mode {} with {} filters, expected {filters}",
             status.seccomp, status.seccomp_filters
         )),
+        // Nothing but the shim is ever started in such a jail, its files are among the mounts that were read, and it starts
+        // nothing but the machine.
+        Layer::Microvm => match &plan.vm {
+            Some(vm) => Enforcement::Full(vm.spec.words()),
+            None => Enforcement::None("no machine is planned".into()),
+        },
         Layer::InitSealed if sealed => Enforcement::Full("before the entry".into()),
         Layer::InitSealed => Enforcement::None("PID 1 could be inspected from inside".into()),
         _ => Enforcement::None("it was not read".into()),
@@ -157,22 +163,29 @@ fn one_root(mountinfo: &str) -> bool {
 }
 
 /// Where nothing may be written.
-fn read_only(plan: &LaunchPlan) -> Vec<&str> {
+fn read_only(plan: &LaunchPlan) -> Vec<String> {
     let system = plan.root.system.iter().filter(|tree| !tree.writable).filter_map(|tree| tree.path.to_str());
     let binds = plan.mounts.iter().filter(|mount| mount.read_only).map(|mount| mount.target.as_str());
+    let below = if plan.vm.is_some() { crate::plan::vm::GUEST } else { "" };
+    let inside = system.chain(binds).map(|path| format!("{below}{path}"));
+    let around = plan.vm.iter().flat_map(|vm| {
+        let system = vm.jail_root.system.iter().filter_map(|tree| tree.path.to_str());
+        system.chain(vm.files.iter().filter(|file| file.read_only).map(|file| file.target.as_str()))
+    });
+    let around = around.chain(["/proc/sys"]).map(str::to_owned);
     // Spaces and the like are escaped in mountinfo; such a path is left to the kernel's word at mounting.
-    system.chain(binds).chain(["/proc/sys"]).filter(|path| !path.contains([' ', '\t', '\n', '\\'])).collect()
+    inside.chain(around).filter(|path| !path.contains([' ', '\t', '\n', '\\'])).collect()
 }
 
 /// The first mount that is not `nosuid`, not `nodev` outside /dev, or can be written although it is among `read_only`.
-fn weak_mount(mountinfo: &str, read_only: &[&str]) -> Option<String> {
+fn weak_mount(mountinfo: &str, read_only: &[String]) -> Option<String> {
     let mut seen = 0;
     for line in mountinfo.lines() {
         let mut fields = line.split(' ').skip(4);
         let (point, options) = (fields.next()?, fields.next()?);
         let has = |flag: &str| options.split(',').any(|option| option == flag);
         let device = point.starts_with("/dev/");
-        let planned = read_only.contains(&point);
+        let planned = read_only.iter().any(|path| path == point);
         seen += usize::from(planned);
         let lacks = [("nosuid", true), ("nodev", !device), ("ro", planned)];
         if let Some((flag, _)) = lacks.into_iter().find(|(flag, wanted)| *wanted && !has(flag)) {
@@ -250,7 +263,7 @@ mod tests {
     fn a_mount_without_its_attributes_is_seen() {
         let good = "30 1 0:1 / / rw,nosuid,nodev - overlay none rw\n31 30 0:2 / /usr ro,nosuid,nodev - ext4 d rw\n\
                     32 30 0:3 / /dev/null rw,nosuid - devtmpfs d rw\n";
-        assert_eq!(weak_mount(good, &["/usr"]), None);
+        assert_eq!(weak_mount(good, &["/usr".to_owned()]), None);
         for (from, to, says) in [
             ("/usr ro", "/usr rw", "`/usr` is mounted without ro"),
             ("/usr ro,nosuid", "/usr ro", "`/usr` is mounted without nosuid"),
@@ -258,7 +271,7 @@ mod tests {
             ("/dev/null rw,nosuid", "/dev/null rw", "`/dev/null` is mounted without nosuid"),
             ("/usr ro", "/opt ro", "a read-only mount is not there"),
         ] {
-            assert_eq!(weak_mount(&good.replace(from, to), &["/usr"]).as_deref(), Some(says), "{from}");
+            assert_eq!(weak_mount(&good.replace(from, to), &["/usr".to_owned()]).as_deref(), Some(says), "{from}");
         }
     }
 

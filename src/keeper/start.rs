@@ -339,7 +339,11 @@ fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), Not
 fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, NotStarted> {
     let arch = seccomp::Arch::native()
         .ok_or_else(|| NotStarted::new("seccomp filters are written for x86_64 and aarch64 only"))?;
-    let mut rules = seccomp::rules(plan.seccomp, plan.user.run_as, arch);
+    let mut rules = match &plan.vm {
+        None => seccomp::rules(plan.seccomp, plan.user.run_as, arch),
+        Some(vm) => seccomp::rules(plan.seccomp, crate::model::RunAs::Me, arch)
+            .around_a_machine(vm.spec.share.kind == crate::plan::vm::ShareKind::C),
+    };
     rules.calls.retain(|call| !call_taken_out(call.name));
     let programs = seccomp::compile(&rules)
         .map_err(|error| NotStarted::new(format!("cannot compile the seccomp filter: {error}")))?;
@@ -454,6 +458,7 @@ fn child_failed(plan: Option<&LaunchPlan>, message: Message) -> NotStarted {
         Step::Source | Step::Identity | Step::Target | Step::Bind => {
             plan.and_then(|plan| plan.mounts.get(usize::from(index)))
         }
+        Step::Machine => plan.and_then(|plan| plan.vm.as_ref()?.files.get(usize::from(index))),
         _ => None,
     };
     step_failed(step, Errno::from_raw_os_error(errno), mount)

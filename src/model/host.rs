@@ -52,7 +52,7 @@ pub struct HostFacts {
     /// What this process may make in it.
     pub cgroups: CgroupFacts,
     /// `/dev/kvm`.
-    pub kvm: DeviceFacts,
+    pub kvm: KvmFacts,
     /// The terminal.
     pub terminal: TerminalFacts,
     /// Signs that this host is itself a container: what was seen.
@@ -164,13 +164,43 @@ pub enum CgroupFacts {
     },
 }
 
-/// A device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct DeviceFacts {
-    /// It exists.
-    pub exists: bool,
-    /// This process may read and write it.
-    pub usable: bool,
+/// `/dev/kvm`, as trying it for real shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum KvmFacts {
+    /// It executes a guest.
+    Works {
+        /// `st_dev` of the device's node.
+        dev: u64,
+        /// `st_ino` of it.
+        ino: u64,
+    },
+    /// There is no such device.
+    Missing,
+    /// This user may not open it.
+    Denied {
+        /// User and group that it belongs to, `root:kvm`.
+        owner: String,
+        /// Its mode.
+        mode: u32,
+        /// Who may not.
+        user: String,
+    },
+    /// It opens, and makes no machine: the error.
+    Busy {
+        /// What it said.
+        why: String,
+    },
+    /// It makes machines whose instructions are interpreted one by one: no kernel boots in that.
+    Interprets {
+        /// Milliseconds for a loop of 100 000 rounds; a processor needs less than one.
+        ms: u64,
+    },
+    /// It could not be tried.
+    Untested {
+        /// Why.
+        why: String,
+    },
 }
 
 /// The terminal.

@@ -36,6 +36,8 @@ pub enum Layer {
     Cgroup,
     /// PID 1 cannot be inspected from inside.
     InitSealed,
+    /// A kernel of its own, in a virtual machine.
+    Microvm,
 }
 
 impl Layer {
@@ -58,6 +60,7 @@ impl Layer {
             Self::Seccomp => "seccomp",
             Self::Cgroup => "cgroup",
             Self::InitSealed => "init-sealed",
+            Self::Microvm => "microvm",
         }
     }
 }

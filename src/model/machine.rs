@@ -55,6 +55,27 @@ pub enum SeccompProfile {
     Debug,
 }
 
+/// Who executes the instructions of a microvm's guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmAccel {
+    /// The processor itself, under the kernel's hypervisor.
+    Kvm,
+    /// The VMM, in software: many times slower, and only when it is asked for by name.
+    Tcg,
+}
+
+/// What a microvm is made of, where somebody names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSettings {
+    /// Who executes it; without a word only `kvm` will do.
+    pub accel: Option<VmAccel>,
+    /// The guest's kernel: a `vmlinuz` whose modules lie beside it, or an uncompressed `vmlinux`.
+    pub kernel: Option<PathBuf>,
+    /// A folder that holds a whole system with QEMU and virtiofsd, used in the place of the host's own.
+    pub engine: Option<PathBuf>,
+}
+
 macro_rules! words {
     ($type:ty, $what:literal, $($word:literal => $value:expr),+ $(,)?) => {
         impl $type {
@@ -86,6 +107,7 @@ macro_rules! words {
 words!(Jail, "jail", "landlock" => Jail::Landlock, "container" => Jail::Container, "microvm" => Jail::Microvm);
 words!(NetPolicyKind, "net policy", "none" => NetPolicyKind::None, "proxy" => NetPolicyKind::Proxy, "allow" => NetPolicyKind::Allow, "open" => NetPolicyKind::Open);
 words!(RunAs, "user", "me" => RunAs::Me, "root" => RunAs::Root);
+words!(VmAccel, "accelerator", "kvm" => VmAccel::Kvm, "tcg" => VmAccel::Tcg);
 words!(SeccompProfile, "seccomp profile", "default" => SeccompProfile::Default, "strict" => SeccompProfile::Strict, "debug" => SeccompProfile::Debug);
 
 /// The settings that a machine, a project file, the configuration and the command line all may
@@ -96,6 +118,9 @@ pub struct Settings {
     pub image: Option<ImageRef>,
     /// The kind of jail.
     pub jail: Option<Jail>,
+    /// What a microvm is made of.
+    #[serde(default)]
+    pub vm: VmSettings,
     /// The network policy.
     pub net: Option<NetPolicyKind>,
     /// What the policy needs to know: rules, proxy, holes.

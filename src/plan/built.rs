@@ -11,7 +11,7 @@ pub fn check_built(settings: &Settings) -> Result<(), Failure> {
         Err(Failure::new(FailureKind::Unsupported, format!("{what} is not built yet")).hint(hint))
     };
     match settings.jail {
-        None | Some(Jail::Container) => {}
+        None | Some(Jail::Container | Jail::Microvm) => {}
         Some(jail) => return not_built(format!("the jail `{jail}`"), "use the jail `container`"),
     }
     Ok(())
@@ -32,7 +32,6 @@ mod tests {
         assert_eq!(check_built(&built), Ok(()));
         assert_eq!(check_built(&Settings::default()), Ok(()));
         for (settings, part) in [
-            (Settings { jail: Some(Jail::Microvm), ..built.clone() }, "jail `microvm`"),
             (Settings { jail: Some(Jail::Landlock), ..built.clone() }, "jail `landlock`"),
         ] {
             let failure = check_built(&settings).expect_err(part);

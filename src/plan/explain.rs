@@ -2,6 +2,7 @@
 //! every text from outside passes `printable`, and values that look secret are not shown.
 
 mod net;
+mod vm;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -169,6 +170,7 @@ fn files(plan: &LaunchPlan, page: &mut Page) {
             MountKind::Project => "project",
             MountKind::Extra => "extra",
             MountKind::Tool => "tool",
+            MountKind::Vm => "machine",
         };
         let access = match (&mount.review, mount.read_only) {
             (Some(_), _) => "changes are held until `tripmine apply`",
@@ -202,6 +204,9 @@ fn confinement(plan: &LaunchPlan, page: &mut Page) {
             Jail::Microvm => "microvm: a kernel of its own",
         },
     );
+    if let Some(machine) = &plan.vm {
+        vm::rows(machine, page);
+    }
     let words: Vec<_> = plan.layers.iter().map(|layer| layer.word()).collect();
     for chunk in words.chunks(8) {
         page.row("layers", chunk.join(" "));

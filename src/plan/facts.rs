@@ -99,6 +99,8 @@ pub struct Facts {
     pub stdio: StdioFacts,
     /// The shell that exists in the image: an absolute path inside.
     pub shell: String,
+    /// What a microvm needs; looked up only for one.
+    pub vm: Option<super::vm::VmFacts>,
     /// Makes the Landlock rules of a plan (whose own `landlock` is still empty) for a kernel ABI.
     pub landlock: fn(&LaunchPlan, u32) -> LandlockPlan,
 }

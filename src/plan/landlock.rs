@@ -25,9 +25,10 @@ const WRITABLE: &[&str] =
 pub fn rules(plan: &LaunchPlan, abi: u32) -> LandlockPlan {
     let abi = abi.min(NEWEST_ABI);
     let scopes = abi >= SCOPES_ABI;
-    let rules = match plan.user.run_as {
-        RunAs::Me => for_user(plan),
-        RunAs::Root => for_root(),
+    let rules = match (&plan.vm, plan.user.run_as) {
+        (Some(_), _) => for_machine(),
+        (None, RunAs::Me) => for_user(plan),
+        (None, RunAs::Root) => for_root(),
     };
     LandlockPlan { abi, required_abi: REQUIRED_ABI, rules, scope_abstract: scopes, scope_signal: scopes }
 }
@@ -35,6 +36,18 @@ pub fn rules(plan: &LaunchPlan, abi: u32) -> LandlockPlan {
 /// Root installs packages: the whole of its own root, by file modes and mount flags.
 fn for_root() -> Vec<LandlockRule> {
     vec![needed("/", LandlockAccess::ReadWrite), needed("/dev", LandlockAccess::Devices)]
+}
+
+/// What a VMM and its share daemon need: the guest's tree, a place for their sockets, and nothing else to write to.
+fn for_machine() -> Vec<LandlockRule> {
+    vec![
+        needed("/", LandlockAccess::ReadExecute),
+        needed("/proc", LandlockAccess::ReadWriteFiles),
+        needed("/dev", LandlockAccess::Devices),
+        needed("/run", LandlockAccess::ReadWrite),
+        needed("/tmp", LandlockAccess::ReadWrite),
+        needed(super::vm::GUEST, LandlockAccess::ReadWrite),
+    ]
 }
 
 fn for_user(plan: &LaunchPlan) -> Vec<LandlockRule> {
@@ -109,6 +122,7 @@ mod tests {
             image_override: false,
             jail: Jail::Container,
             forwards: Vec::new(),
+            vm: None,
             net: crate::model::net::NetPolicy::None,
             setup: None,
             seccomp: SeccompProfile::Default,

@@ -55,6 +55,9 @@ pub struct LaunchPlan {
     pub landlock: LandlockPlan,
     /// The layers that must be in force before the entry runs.
     pub layers: Vec<Layer>,
+    /// The virtual machine of a microvm jail, which the rest of the jail stands around.
+    #[serde(default)]
+    pub vm: Option<super::vm::VmPlan>,
     /// The limits with who enforces each.
     pub limits: LimitsPlan,
     /// The host's ports that lead into the cube from its start.
@@ -225,6 +228,8 @@ pub enum MountKind {
     Extra,
     /// A file of tripmine's own (the probe of `verify-jail`).
     Tool,
+    /// A file of a microvm, outside the guest.
+    Vm,
 }
 
 /// The Landlock rules, in the words of landlock(7).

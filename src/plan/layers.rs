@@ -5,9 +5,10 @@ use super::facts::MissingLayer;
 use super::launch::{LandlockPlan, LimitsPlan};
 use crate::model::{Failure, FailureKind, Layer};
 
-/// The layers of a container jail; `captured` when its policy reaches anything.
+/// The layers of a container jail; `captured` when its policy reaches anything, `machine` when it stands around a virtual
+/// machine.
 #[must_use]
-pub fn required(limits: &LimitsPlan, captured: bool) -> Vec<Layer> {
+pub fn required(limits: &LimitsPlan, captured: bool, machine: bool) -> Vec<Layer> {
     let mut layers = vec![
         Layer::UserNs,
         Layer::MountNs,
@@ -28,6 +29,9 @@ pub fn required(limits: &LimitsPlan, captured: bool) -> Vec<Layer> {
     }
     if limits.cgroup.is_some() {
         layers.push(Layer::Cgroup);
+    }
+    if machine {
+        layers.push(Layer::Microvm);
     }
     layers
 }

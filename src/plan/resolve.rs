@@ -11,10 +11,11 @@ use super::launch::{
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
-use super::{idmap, images, layers, mounts, ports, reach, secrets, tighten};
+use super::{idmap, images, layers, mounts, ports, reach, secrets, tighten, vm};
 use crate::model::sanitize::printable;
 use crate::model::{
-    EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
+    ByteSize, EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
+    VmAccel,
 };
 
 /// How long a cube has between TERM and KILL.
@@ -117,7 +118,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         upper: &root.upper,
         hard_open_files: facts.caller.hard_open_files,
     };
-    let limits = limits::plan(&places, &limits_input, &mut record, &mut warnings)?;
+    let mut limits = limits::plan(&places, &limits_input, &mut record, &mut warnings)?;
     let (project, mounts) = folders(typed, facts, &user, &mut warnings)?;
     let stdio = stdio(typed, facts);
     let entry = entry(typed, facts, &places, project.as_ref(), &user, &mut record)?;
@@ -127,18 +128,29 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
 
     let keep = if typed.keep.is_some() { Keep::Durable } else { Keep::Throwaway };
     let named = project.as_ref().map(|project| project.name.as_str()).filter(|name| *name != ".");
+    let hostname = mounts::hostname(named.unwrap_or(facts.machine.name.as_str()));
+    let machine = match chosen.jail {
+        Jail::Microvm => {
+            let host_root = host_root(facts);
+            Some(machine(&places, facts, &chosen, (&mut user, &mut limits), &reach, &hostname, host_root, &mut record)?)
+        }
+        _ => None,
+    };
+    if machine.as_ref().is_some_and(|machine| machine.spec.accel == VmAccel::Tcg) {
+        warnings.push("the machine is EMULATED in software (tcg): many times slower than this host".to_owned());
+    }
     let mut plan = LaunchPlan {
         id: facts.id.clone(),
         name: typed.keep.clone(),
         machine: facts.machine.name.clone(),
-        hostname: mounts::hostname(named.unwrap_or(facts.machine.name.as_str())),
+        hostname,
         project,
         forwards,
         image: chosen.image,
         image_digest: facts.image.as_ref().map(|image| image.digest.clone()),
         image_override: chosen.image_override,
         jail: chosen.jail,
-        layers: layers::required(&limits, reach.captured()),
+        layers: layers::required(&limits, reach.captured(), machine.is_some()),
         net: reach.policy,
         setup: reach.setup,
         seccomp: chosen.seccomp,
@@ -150,6 +162,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         root,
         mounts,
         landlock: no_rules(),
+        vm: machine,
         limits,
         stdio,
         stop_grace: STOP_GRACE,
@@ -180,7 +193,7 @@ fn choose(facts: &Facts, places: &Places<'_>, record: &mut Record) -> Result<Cho
     }
     let image_override = image.origin == Origin::Flag
         && facts.machine.settings.image.as_ref().unwrap_or(&ImageRef::Host) != &image.value;
-    if jail.value != Jail::Container {
+    if jail.value == Jail::Landlock {
         return Err(not_built("jail", &jail, "use `--jail container`, the default"));
     }
     Ok(Chosen {
@@ -190,6 +203,57 @@ fn choose(facts: &Facts, places: &Places<'_>, record: &mut Record) -> Result<Cho
         user: record.note("user", user),
         seccomp: record.note("seccomp", seccomp),
     })
+}
+
+/// The virtual machine. The jail around it has the capabilities that the share daemon needs instead of the user's own, as
+/// many open files as there may be, and more memory than the guest.
+#[expect(clippy::too_many_arguments, reason = "the parts of one launch")]
+fn machine(
+    places: &Places<'_>,
+    facts: &Facts,
+    chosen: &Chosen,
+    (user, limits): (&mut UserPlan, &mut super::launch::LimitsPlan),
+    reach: &reach::Reach,
+    hostname: &str,
+    host_root: RootPlan,
+    record: &mut Record,
+) -> Result<vm::VmPlan, Failure> {
+    let found = facts.vm.as_ref().ok_or_else(|| Failure::failed("nobody looked for a virtual machine's parts"))?;
+    let accel = places.pick(|s| s.vm.accel);
+    let single = |map: &[super::launch::IdMap]| map.len() == 1 && map.first().is_some_and(|line| line.count == 1);
+    let one_id = (single(&user.uid_map) && single(&user.gid_map)).then_some((user.uid, user.gid));
+    let plan = vm::plan(vm::VmInput {
+        facts: found,
+        accel: accel.map(|picked| picked.value),
+        seccomp: chosen.seccomp,
+        memory: limits.memory.map(|(size, _)| size),
+        cpus_milli: limits.cpus_milli.map(|(milli, _)| milli),
+        one_id,
+        capture: reach.captured(),
+        hostname: hostname.to_owned(),
+        host_root,
+    })?;
+    if let Some(picked) = accel {
+        record.note("vm-accel", picked);
+    }
+    user.capabilities = plan.spec.capabilities();
+    limits.open_files = facts.caller.hard_open_files.min(vm::OPEN_FILES);
+    if let Some((size, _)) = &mut limits.memory {
+        *size = ByteSize::bytes(size.get().saturating_add(vm::ALLOWANCE.get()));
+    }
+    Ok(plan)
+}
+
+/// The root of the image `host`, for the jail around a virtual machine.
+fn host_root(facts: &Facts) -> RootPlan {
+    let system = facts.system.iter();
+    let system =
+        system.map(|path| SystemTree { path: path.clone(), writable: false, lowers: Vec::new() }).collect();
+    RootPlan {
+        lowers: vec![facts.skeleton.clone()],
+        upper: UpperPlan::Tmpfs { size: ByteSize::mib(64) },
+        system,
+    }
 }
 
 fn not_built<T: std::fmt::Display>(key: &str, picked: &Picked<T>, hint: &str) -> Failure {

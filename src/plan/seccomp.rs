@@ -273,7 +273,25 @@ const fn case(all: Vec<Condition>, answer: Answer) -> Case {
     Case { all, answer }
 }
 
+/// `CLONE_FS`: a thread with a folder and a umask of its own, which file servers need. No namespace.
+const CLONE_FS: &[u32] = &[0x200];
+
 impl RuleSet {
+    /// The same rules for the jail around a virtual machine: the share daemon parts its threads from the process's folder,
+    /// and with `chroot` it shuts itself into what it serves.
+    #[must_use]
+    pub fn around_a_machine(mut self, chroot: bool) -> Self {
+        for call in &mut self.calls {
+            if call.name == "unshare" {
+                call.cases = vec![case(vec![on(0, Test::OneOf(CLONE_FS))], Answer::Allow)];
+            }
+        }
+        if chroot {
+            self.calls.retain(|call| call.name != "chroot");
+        }
+        self
+    }
+
     /// The same rules without any network family: for the jail in place, which has no network
     /// namespace of its own. Only unix sockets are left (none, under `strict`).
     #[must_use]

@@ -7,7 +7,7 @@ use crate::config::edit::Edit;
 use crate::config::machine::COLOURS;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::net::{Hole, ProxyUrl, Rule};
-use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile};
+use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile, VmAccel};
 use crate::store::machines;
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {
@@ -23,6 +23,15 @@ pub struct MachineFlags {
     /// The kind of jail [default: container]
     #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS))]
     pub jail: Option<String>,
+    /// Who executes a microvm: the processor, or QEMU in software, many times slower [default: kvm]
+    #[arg(long, value_name = "kvm|tcg", hide_possible_values = true, value_parser = words(VmAccel::WORDS))]
+    pub vm_accel: Option<String>,
+    /// The kernel of its microvms [default: the best that this host has]
+    #[arg(long, value_name = "FILE", value_parser = folder)]
+    pub vm_kernel: Option<String>,
+    /// A folder with a whole system that holds QEMU and virtiofsd [default: this host]
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    pub vm_engine: Option<String>,
     /// What it may reach on the network [default: none]
     #[arg(long, value_name = "POLICY", value_parser = words(NetPolicyKind::WORDS))]
     pub net: Option<String>,
@@ -92,6 +101,9 @@ impl MachineFlags {
         let texts = [
             ("image", &self.image),
             ("jail", &self.jail),
+            ("vm-accel", &self.vm_accel),
+            ("vm-kernel", &self.vm_kernel),
+            ("vm-engine", &self.vm_engine),
             ("net", &self.net),
             ("proxy", &self.proxy),
             ("proxy-auth-file", &self.proxy_auth_file),
