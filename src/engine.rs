@@ -21,6 +21,7 @@ mod secret;
 pub mod session;
 pub mod snapshot;
 pub mod told;
+pub mod vm;
 
 use std::path::PathBuf;
 

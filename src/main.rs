@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     tripmine::jail::taken_out::read(&argv);
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
+        Some(tripmine::plan::vm::SHIM_WORD) => return tripmine::microvm::shim::main(&argv),
         Some(tripmine::upper::helper::VERB) => tripmine::upper::helper::main(),
         Some(tripmine::plan::battery::PROBE_VERB) => tripmine::cli::probe_jail(&argv[2..]),
         Some(tripmine::image::helper::HELPER_VERB) => tripmine::image::helper::main(argv.get(2)),

@@ -4,4 +4,9 @@
 //! bridge) runs confined inside the cube, and everything it reads is bounded. Decides no policy: the guest reaches the net
 //! only through the cube's own, where the gateway decides as for any other cube.
 
+mod child;
+pub mod engine;
+pub mod qemu;
+pub mod share;
+pub mod shim;
 pub mod wire;

@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::system::{sysinfo, uname};
 
 use crate::model::ByteSize;
-use crate::model::host::{
-    HostFacts, KernelFacts, LandlockFacts, TerminalFacts, Tried, UserNamespaceFacts,
-};
+use crate::model::host::{HostFacts, KernelFacts, LandlockFacts, TerminalFacts, Tried, UserNamespaceFacts};
 
 pub use cgroup::{cgroup_layout, cgroups};
 pub use children::{fresh_proc, network_namespace, nftables, overlay, tmpfs_xattrs};

@@ -83,10 +83,7 @@ fn capabilities(keep: CapabilitySet, ambient: bool) -> Result<(), Errno> {
     }
     rustix::thread::clear_ambient_capability_set()?;
     let inheritable = if ambient { keep } else { CapabilitySet::empty() };
-    rustix::thread::set_capabilities(
-        None,
-        CapabilitySets { effective: keep, permitted: keep, inheritable },
-    )?;
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable })?;
     for number in (0..64).filter(|_| ambient) {
         let one = CapabilitySet::from_bits_retain(1 << number);
         if keep.contains(one) {

@@ -271,7 +271,11 @@ mod tests {
             ("/dev/null rw,nosuid", "/dev/null rw", "`/dev/null` is mounted without nosuid"),
             ("/usr ro", "/opt ro", "a read-only mount is not there"),
         ] {
-            assert_eq!(weak_mount(&good.replace(from, to), &["/usr".to_owned()]).as_deref(), Some(says), "{from}");
+            assert_eq!(
+                weak_mount(&good.replace(from, to), &["/usr".to_owned()]).as_deref(),
+                Some(says),
+                "{from}"
+            );
         }
     }
 

@@ -132,12 +132,22 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
     let machine = match chosen.jail {
         Jail::Microvm => {
             let host_root = host_root(facts);
-            Some(machine(&places, facts, &chosen, (&mut user, &mut limits), &reach, &hostname, host_root, &mut record)?)
+            Some(machine(
+                &places,
+                facts,
+                &chosen,
+                (&mut user, &mut limits),
+                &reach,
+                &hostname,
+                host_root,
+                &mut record,
+            )?)
         }
         _ => None,
     };
     if machine.as_ref().is_some_and(|machine| machine.spec.accel == VmAccel::Tcg) {
-        warnings.push("the machine is EMULATED in software (tcg): many times slower than this host".to_owned());
+        warnings
+            .push("the machine is EMULATED in software (tcg): many times slower than this host".to_owned());
     }
     let mut plan = LaunchPlan {
         id: facts.id.clone(),
@@ -218,9 +228,11 @@ fn machine(
     host_root: RootPlan,
     record: &mut Record,
 ) -> Result<vm::VmPlan, Failure> {
-    let found = facts.vm.as_ref().ok_or_else(|| Failure::failed("nobody looked for a virtual machine's parts"))?;
+    let found =
+        facts.vm.as_ref().ok_or_else(|| Failure::failed("nobody looked for a virtual machine's parts"))?;
     let accel = places.pick(|s| s.vm.accel);
-    let single = |map: &[super::launch::IdMap]| map.len() == 1 && map.first().is_some_and(|line| line.count == 1);
+    let single =
+        |map: &[super::launch::IdMap]| map.len() == 1 && map.first().is_some_and(|line| line.count == 1);
     let one_id = (single(&user.uid_map) && single(&user.gid_map)).then_some((user.uid, user.gid));
     let plan = vm::plan(vm::VmInput {
         facts: found,

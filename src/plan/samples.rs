@@ -63,6 +63,7 @@ pub(crate) fn facts() -> Facts {
             terminal: Some((50, 132)),
         },
         shell: "/bin/bash".to_owned(),
+        vm: None,
         landlock,
     }
 }

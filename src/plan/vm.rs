@@ -3,6 +3,8 @@
 
 mod refusals;
 
+pub use refusals::kvm as kvm_trouble;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -285,7 +287,8 @@ impl VmSpec {
         if self.squash.is_some() {
             return Vec::new();
         }
-        let names = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"];
+        let names =
+            ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"];
         names.iter().map(|name| format!("CAP_{name}")).collect()
     }
 

@@ -182,6 +182,12 @@ impl Layout {
         self.machines_dir().join(format!("{name}.toml"))
     }
 
+    /// Kernels made ready for microvms, and what was found out about their programs: all of it can be made again.
+    #[must_use]
+    pub fn vm_dir(&self) -> PathBuf {
+        self.data.join("vm")
+    }
+
     /// The machines' homes.
     #[must_use]
     pub fn homes_dir(&self) -> PathBuf {

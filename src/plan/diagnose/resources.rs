@@ -1,7 +1,9 @@
 //! Findings about confinement by the kernel, limits, ids, devices and the terminal.
 
 use super::{Finding, Matters, Verdict, judged, user_in_command};
-use crate::model::host::{CgroupFacts, CgroupLayout, HelperFacts, HostFacts, IdSpan, SubordinateFacts};
+use crate::model::host::{
+    CgroupFacts, CgroupLayout, HelperFacts, HostFacts, IdSpan, KvmFacts, SubordinateFacts,
+};
 
 /// The smallest range of subordinate ids that holds an ordinary image's users.
 const ENOUGH_IDS: u32 = 65_536;
@@ -210,28 +212,20 @@ pub(super) fn terminal(facts: &HostFacts) -> Finding {
 }
 
 pub(super) fn kvm(facts: &HostFacts) -> Finding {
-    let (verdict, found) = match (facts.kvm.exists, facts.kvm.usable) {
-        (true, true) => (Verdict::Pass, "/dev/kvm can be used".to_owned()),
-        (true, false) => (Verdict::Fail, "/dev/kvm may not be opened by this user".to_owned()),
-        (false, _) => (Verdict::Fail, "there is no /dev/kvm".to_owned()),
-    };
-    let fix = if facts.kvm.exists {
-        let user = user_in_command(&facts.user);
-        vec![format!("sudo usermod --append --groups kvm {user}   # then log out and in again")]
-    } else {
-        vec![
-            "sudo modprobe kvm_intel || sudo modprobe kvm_amd".to_owned(),
-            "switch virtualisation on in the firmware or, in a virtual machine, nested virtualisation"
-                .to_owned(),
-        ]
+    let (verdict, found, fix) = match crate::plan::vm::kvm_trouble(&facts.kvm) {
+        None => (Verdict::Pass, "/dev/kvm executes guests".to_owned(), Vec::new()),
+        Some((why, fix)) if matches!(facts.kvm, KvmFacts::Untested { .. }) => {
+            (Verdict::CouldNotTest, why, fix)
+        }
+        Some((why, fix)) => (Verdict::Fail, why, fix),
     };
     Finding {
         id: "kvm",
         title: "virtual machines (KVM)",
         verdict,
-        matters: Matters::Later,
+        matters: Matters::Useful,
         found,
-        what_it_costs: "the microvm jail does not start",
+        what_it_costs: "the jail `microvm` starts only emulated, many times slower (`--vm-accel tcg`)",
         fix,
     }
 }

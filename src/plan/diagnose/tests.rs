@@ -3,8 +3,8 @@
 use super::*;
 use crate::model::ByteSize;
 use crate::model::host::{
-    CgroupFacts, CgroupLayout, DeviceFacts, HelperFacts, IdSpan, KernelFacts, LandlockFacts,
-    SubordinateFacts, TerminalFacts, UserNamespaceFacts,
+    CgroupFacts, CgroupLayout, HelperFacts, IdSpan, KernelFacts, KvmFacts, LandlockFacts, SubordinateFacts,
+    TerminalFacts, UserNamespaceFacts,
 };
 
 fn good() -> HostFacts {
@@ -38,7 +38,7 @@ fn good() -> HostFacts {
             base: "/sys/fs/cgroup/x".into(),
             controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
         },
-        kvm: DeviceFacts { exists: true, usable: true },
+        kvm: KvmFacts::Works { dev: 1, ino: 2 },
         terminal: TerminalFacts {
             term: Some("xterm-256color".to_owned()),
             interactive: true,
@@ -149,8 +149,15 @@ fn each_lack_is_found_with_its_fix() {
         (|f| f.terminal.term = None, "terminal", true, &["export TERM="]),
         (|f| f.terminal.size = Some((79, 24)), "terminal", true, &["80 columns"]),
         (|f| f.nftables = refused(), "nftables", true, &["modprobe -a nf_tables"]),
-        (|f| f.kvm.usable = false, "kvm", true, &["usermod --append --groups kvm me"]),
-        (|f| f.kvm = DeviceFacts { exists: false, usable: false }, "kvm", true, &["kvm_intel"]),
+        (
+            |f| f.kvm = KvmFacts::Denied { owner: "root:kvm".into(), mode: 0o660, user: "me".into() },
+            "kvm",
+            true,
+            &["usermod -aG kvm me"],
+        ),
+        (|f| f.kvm = KvmFacts::Missing, "kvm", true, &["kvm_intel", "nested"]),
+        (|f| f.kvm = KvmFacts::Busy { why: "EBUSY".into() }, "kvm", true, &["VirtualBox"]),
+        (|f| f.kvm = KvmFacts::Interprets { ms: 135 }, "kvm", true, &["use a host"]),
     ];
     for (change, id, ready, words) in cases {
         let mut facts = good();

@@ -13,7 +13,10 @@ pub(super) fn rows(machine: &VmPlan, page: &mut Page) {
         VmAccel::Tcg => "EMULATED, SLOW: software executes the guest (tcg)",
     };
     page.row("machine of", format!("QEMU {major}.{minor}.{patch}, {}  {who}", printable(&spec.vmm.program)));
-    page.row("guest", format!("Linux {}, {} of memory, {} cpu", printable(&spec.release), spec.memory, spec.cpus));
+    page.row(
+        "guest",
+        format!("Linux {}, {} of memory, {} cpu", printable(&spec.release), spec.memory, spec.cpus),
+    );
     let kind = match spec.share.kind {
         ShareKind::Rust => "virtiofsd",
         ShareKind::C => "virtiofsd of QEMU",

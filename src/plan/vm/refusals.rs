@@ -4,7 +4,7 @@ use super::{LEAST_MEMORY, VmFacts};
 use crate::model::host::KvmFacts;
 use crate::model::{ByteSize, Failure, FailureKind, SeccompProfile, VmAccel};
 
-fn unsupported(message: impl Into<String>) -> Failure {
+fn unsupported(message: impl AsRef<str>) -> Failure {
     Failure::new(FailureKind::Unsupported, message)
 }
 
