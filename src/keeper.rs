@@ -6,6 +6,7 @@ pub mod end;
 pub mod forward;
 pub mod ground;
 pub mod input;
+pub mod machine;
 pub mod net;
 pub mod output;
 pub mod protocol;

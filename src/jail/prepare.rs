@@ -318,6 +318,7 @@ fn capability(name: &str) -> Result<CapabilitySet, PrepareError> {
         "SETFCAP" => CapabilitySet::SETFCAP,
         "KILL" => CapabilitySet::KILL,
         "NET_BIND_SERVICE" => CapabilitySet::NET_BIND_SERVICE,
+        "SETPCAP" => CapabilitySet::SETPCAP,
         "SYS_CHROOT" => CapabilitySet::SYS_CHROOT,
         _ => return Err(PrepareError::Capability(name.to_owned())),
     })

@@ -39,7 +39,7 @@ pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
     say(&queue, welcome).await;
     if version == protocol::VERSION {
         let mut connection =
-            Connection { keeper, reader, queue, lagged, direct, viewer: None, held: Vec::new(), froze: None };
+            Connection { keeper, reader, queue, lagged, direct, viewer: None, held: Vec::new(), froze: None, held_guest: None };
         connection.serve().await;
         connection.leave().await;
     } else {
@@ -69,6 +69,7 @@ pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
         viewer: None,
         held: Vec::new(),
         froze: None,
+        held_guest: None,
     };
     let forwards = connection.keeper.forwards.list();
     let started = Answer::Started { pid: 2, layers: Vec::new(), forwards };
@@ -160,6 +161,8 @@ struct Connection {
     held: Vec<u32>,
     /// It holds the cube still, under this number.
     froze: Option<u32>,
+    /// And the guest in it.
+    held_guest: Option<super::machine::Hold>,
 }
 
 impl Connection {
@@ -529,10 +532,10 @@ async fn pass_on(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
     }
 }
 
-type Started = ([Option<OwnedFd>; 3], oneshot::Receiver<Start>, oneshot::Receiver<Ended>);
+pub(super) type Started = ([Option<OwnedFd>; 3], oneshot::Receiver<Start>, oneshot::Receiver<Ended>);
 
 /// Asks init to start `spec`; our ends of its pipes, and where its start and its end are told.
-fn start(
+pub(super) fn start(
     keeper: &Keeper,
     session: u32,
     spec: &SpawnSpec,

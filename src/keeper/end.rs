@@ -7,6 +7,7 @@ use super::state::{Keeper, now_ms};
 use crate::host::cgroup;
 use crate::jail::wire::{self, ALL_SESSIONS, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
+use crate::plan::vm::FAILED_SIGNAL;
 use crate::store::sweep::{self, SweepHooks};
 use std::os::fd::AsFd;
 
@@ -104,6 +105,16 @@ pub fn record_of(keeper: &Keeper, status: Option<i32>) -> ExitRecord {
     let (code, signal) = status.map_or((128 + libc::SIGKILL, Some(libc::SIGKILL)), decode);
     let oom = signal == Some(libc::SIGKILL)
         && keeper.plan.limits.cgroup.as_ref().is_some_and(|cgroup| cgroup::oom_kills(cgroup) > 0);
+    if keeper.plan.vm.is_some() && signal == Some(FAILED_SIGNAL) && asked.is_none() {
+        let why = format!("its virtual machine failed (`tripmine logs {}` says how)", keeper.plan.id);
+        return ExitRecord {
+            code: 125,
+            signal: None,
+            reason: ExitReason::SetupFailed(why),
+            ended_unix_ms: now_ms(),
+            ran: keeper.started.elapsed(),
+        };
+    }
     let reason = match asked {
         Some(reason) => reason,
         None if oom => {

@@ -238,6 +238,7 @@ fn capability_number(name: &str) -> Option<u32> {
         "SETGID" => 6,
         "SETUID" => 7,
         "NET_BIND_SERVICE" => 10,
+        "SETPCAP" => 8,
         "SYS_CHROOT" => 18,
         "SETFCAP" => 31,
         _ => return None,

@@ -269,7 +269,7 @@ async fn life(
     // Everything inside but init is dead, so every stream has an end.
     output::drain(&keeper, pumps).await;
     let state =
-        if matches!(exit.reason, ExitReason::NotStarted(_)) { CubeState::Failed } else { CubeState::Exited };
+        if matches!(exit.reason, ExitReason::NotStarted(_) | ExitReason::SetupFailed(_)) { CubeState::Failed } else { CubeState::Exited };
     {
         let mut record = keeper.record.borrow_mut();
         record.state = state;

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process that dies with its handle.
 #[derive(Debug)]
-pub struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     pidfd: OwnedFd,
     end: Option<ExitStatus>,
@@ -22,7 +22,7 @@ pub struct Daemon {
 ///
 /// # Errors
 /// It cannot be executed.
-pub fn start(words: &[String], fds: &[BorrowedFd<'_>], errors: OwnedFd, bare: bool) -> io::Result<Daemon> {
+pub(super) fn start(words: &[String], fds: &[BorrowedFd<'_>], errors: OwnedFd, bare: bool) -> io::Result<Daemon> {
     use rustix::io::{FdFlags, fcntl_setfd};
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
@@ -67,7 +67,7 @@ pub fn start(words: &[String], fds: &[BorrowedFd<'_>], errors: OwnedFd, bare: bo
 ///
 /// # Errors
 /// The kernel refuses, which it never does.
-pub fn drop_capabilities() -> io::Result<()> {
+pub(super) fn drop_capabilities() -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
@@ -78,12 +78,12 @@ pub fn drop_capabilities() -> io::Result<()> {
 impl Daemon {
     /// Readable when it has ended.
     #[must_use]
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
     /// How it ended, if it has.
-    pub fn take_end(&mut self) -> Option<ExitStatus> {
+    pub(super) fn take_end(&mut self) -> Option<ExitStatus> {
         if self.end.is_none() {
             self.end = self.child.try_wait().ok().flatten();
         }
@@ -91,7 +91,7 @@ impl Daemon {
     }
 
     /// Ends it.
-    pub fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         // Gone already: nothing to do.
         let _gone = pidfd_send_signal(&self.pidfd, Signal::KILL);
         self.end = self.child.wait().ok().or(self.end);

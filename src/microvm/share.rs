@@ -48,20 +48,20 @@ pub fn describe(spec: &VmSpec) -> Vec<String> {
 
 /// A daemon that runs, and the stream to it for the VMM.
 #[derive(Debug)]
-pub struct Share {
+pub(super) struct Share {
     /// It.
-    pub daemon: Daemon,
+    pub(super) daemon: Daemon,
     /// What it says when it fails.
-    pub errors: std::fs::File,
+    pub(super) errors: std::fs::File,
     /// A connected stream.
-    pub stream: OwnedFd,
+    pub(super) stream: OwnedFd,
 }
 
 /// Starts it.
 ///
 /// # Errors
 /// Its socket cannot be made, or it cannot be executed.
-pub fn start(spec: &VmSpec) -> io::Result<Share> {
+pub(super) fn start(spec: &VmSpec) -> io::Result<Share> {
     use rustix::net::{SocketAddrUnix, bind, connect, listen, socket_with};
     let address = SocketAddrUnix::new(format!("{FOLDER}/share.sock"))?;
     let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);

@@ -21,12 +21,10 @@ use crate::host::tty;
 use crate::jail::spawn::SpawnSpec;
 use crate::model::EnvVar;
 use crate::model::sanitize::printable;
-use crate::plan::vm::{FAILED_SIGNAL, FOLDER, GuestProcess, ShimTask};
+use crate::plan::vm::{FAILED_SIGNAL, FOLDER, FROZEN, GuestProcess, ShimTask};
 
 /// Every capability that Linux knows: root of a guest is root of a kernel that is its own.
 const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
-/// What the one who asked for [`ShimTask::Freeze`] reads.
-pub const FROZEN: &[u8] = b"frozen\n";
 
 /// Why the machine is of no use any more: lines for a person.
 #[derive(Debug)]

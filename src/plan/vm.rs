@@ -19,6 +19,8 @@ pub const GUEST: &str = "/guest";
 pub const FOLDER: &str = "/run/tripmine/vm";
 /// The word that makes this program the shim.
 pub const SHIM_WORD: &str = "__vm";
+/// What whoever asked for [`ShimTask::Freeze`] reads when it is done.
+pub const FROZEN: &[u8] = b"frozen\n";
 /// By this signal the shim ends itself when the machine has failed: a number that no program of a guest is ended by,
 /// because C libraries keep it for nobody (signal(7), `SIGRTMAX`).
 pub const FAILED_SIGNAL: i32 = 64;
@@ -287,9 +289,10 @@ impl VmSpec {
         if self.squash.is_some() {
             return Vec::new();
         }
-        let names =
-            ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"];
-        names.iter().map(|name| format!("CAP_{name}")).collect()
+        let files = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID"];
+        // The old daemon shuts itself into its folder, and takes what it does not need out of its bounding set.
+        let own: &[&str] = if self.share.kind == ShareKind::C { &["SYS_CHROOT", "SETPCAP"] } else { &[] };
+        files.iter().chain(own).map(|name| format!("CAP_{name}")).collect()
     }
 
     /// A few words for lists: `qemu 7.2.22 tcg`.
@@ -309,11 +312,9 @@ pub const fn accel_words(accel: VmAccel) -> &'static str {
     }
 }
 
-/// The words, the variables' folder and the task of the process that stands in for `argv` in the jail: itself where there
-/// is no machine.
+/// The words of the process that stands in for `argv` in the jail.
 #[must_use]
-pub fn shim_words(plan: &LaunchPlan, task: &ShimTask, argv: &[String]) -> Vec<String> {
-    let _unused = plan;
+pub fn shim_words(task: &ShimTask, argv: &[String]) -> Vec<String> {
     let task = serde_json::to_string(task).unwrap_or_default();
     let head = [format!("{FOLDER}/shim"), SHIM_WORD.to_owned(), task, "--".to_owned()];
     head.into_iter().chain(argv.iter().cloned()).collect()
@@ -338,7 +339,7 @@ pub fn entry_words(plan: &LaunchPlan) -> (Vec<String>, String) {
         None => (plan.entry.argv.clone(), plan.entry.cwd.clone()),
         Some(vm) => {
             let task = ShimTask::Run { spec: Box::new(vm.spec.clone()), process };
-            (shim_words(plan, &task, &plan.entry.argv), "/".to_owned())
+            (shim_words(&task, &plan.entry.argv), "/".to_owned())
         }
     }
 }
@@ -350,7 +351,7 @@ pub fn exec_words(plan: &LaunchPlan, argv: &[String], cwd: &str) -> (Vec<String>
         return (argv.to_vec(), cwd.to_owned());
     }
     let task = ShimTask::Exec { process: guest_process(plan, cwd) };
-    (shim_words(plan, &task, argv), "/".to_owned())
+    (shim_words(&task, argv), "/".to_owned())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ const ARROWS: &[Row] = &[
     ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "gateway", "upper"]),
     (
         "engine",
-        &["model", "plan", "term", "config", "store", "host", "image", "jail", "keeper", "gateway", "upper"],
+        &["model", "plan", "term", "config", "store", "host", "image", "jail", "microvm", "keeper", "gateway", "upper"],
     ),
     (
         "cli",

@@ -14,7 +14,18 @@ impl Connection {
         let number = self.keeper.number();
         self.keeper.frozen_by.set(Some(number));
         self.froze = Some(number);
-        match ground::freeze(&self.keeper).await {
+        let held = match self.keeper.plan.vm {
+            None => Ok(None),
+            Some(_) => super::super::machine::hold(&self.keeper).await.map(Some),
+        };
+        let frozen = match held {
+            Ok(held) => {
+                self.held_guest = held;
+                ground::freeze(&self.keeper).await
+            }
+            Err(message) => Err(message),
+        };
+        match frozen {
             Ok(()) => {
                 self.keeper.record.borrow_mut().state = CubeState::Frozen;
                 self.keeper.save();
@@ -23,6 +34,7 @@ impl Connection {
             Err(message) => {
                 self.keeper.frozen_by.set(None);
                 self.froze = None;
+                self.held_guest = None;
                 refused(message)
             }
         }
@@ -31,6 +43,7 @@ impl Connection {
     pub(super) fn thaw(&mut self) {
         if self.froze.take().is_some() {
             ground::thaw(&self.keeper);
+            self.held_guest = None;
             self.keeper.frozen_by.set(None);
             let mut record = self.keeper.record.borrow_mut();
             if record.state == CubeState::Frozen {
