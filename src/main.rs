@@ -1,4 +1,4 @@
-//! Picks the personality before any thread exists: face, keeper, the helpers that read uppers and archives, or the probe of
+//! Picks the personality before any thread exists: face, keeper, a guest's first process, the helpers that read uppers and archives, or the probe of
 //! `verify-jail`. Nothing else.
 
 use std::ffi::OsString;
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     #[cfg(feature = "counterproof")]
     tripmine::jail::taken_out::read(&argv);
+    if tripmine::microvm::agent::is_wanted(&argv) {
+        tripmine::microvm::agent::main();
+    }
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
         Some(tripmine::plan::vm::SHIM_WORD) => return tripmine::microvm::shim::main(&argv),
