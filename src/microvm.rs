@@ -8,6 +8,8 @@ pub mod agent;
 pub mod bridge;
 mod channel;
 mod flow;
+pub mod initramfs;
+pub mod kernel;
 mod link;
 mod stream;
 pub mod wire;
