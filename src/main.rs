@@ -1,5 +1,5 @@
-//! Picks the personality before any thread exists: face, keeper, a guest's first process, the helpers that read uppers and archives, or the probe of
-//! `verify-jail`. Nothing else.
+//! Picks the personality before any thread exists: face, keeper, a guest's first process, the helpers that read uppers and
+//! archives, or the probe of `verify-jail`. Nothing else.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -13,6 +13,8 @@ pub mod agent;
 pub mod bridge;
 mod channel;
 mod flow;
+pub mod initramfs;
+pub mod kernel;
 mod link;
 mod stream;
 pub mod wire;
