@@ -40,6 +40,7 @@ pub mod typed;
 pub mod undo;
 pub mod verb_args;
 pub mod verify_jail;
+pub mod vm;
 pub mod version;
 pub mod wait;
 

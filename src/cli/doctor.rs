@@ -18,13 +18,16 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
-/// Carries it out and returns the exit code. `user` is the login name, for commands to copy.
+/// Carries it out and returns the exit code. `user` is the login name, for commands to copy; `more` are
+/// findings that took a look at programs.
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn run(args: &DoctorArgs, user: &str, out: &mut dyn Write) -> io::Result<u8> {
+pub fn run(args: &DoctorArgs, user: &str, more: Vec<Finding>, out: &mut dyn Write) -> io::Result<u8> {
     let facts = probe::all(user);
-    let findings = diagnose(&facts);
+    let mut findings = diagnose(&facts);
+    findings.extend(more);
+    findings.sort_by_key(|finding| finding.matters);
     if args.json {
         render_json(&facts, &findings, out)?;
     } else {

@@ -120,6 +120,8 @@ fn state(record: &CubeRecord, live: bool) -> String {
     let kept = if record.keep == Keep::Durable && !live { ", kept" } else { "" };
     match &record.exit {
         Some(exit) if record.state.is_over() => format!("{word} {}{kept}", exit.code),
+        // What runs many times slower than the rest says why.
+        _ if record.is_emulated() => format!("{word}{kept} EMULATED"),
         _ => format!("{word}{kept}"),
     }
 }

@@ -10,7 +10,7 @@ use super::ps::PsArgs;
 use super::verb_args::{TuiArgs, Verb};
 use super::{
     apply, attach, changes, completions, doctor, events, exec, forward, image, init, inspect, kill, launch,
-    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail,
+    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail, vm,
     version, wait,
 };
 use super::{net, proxy};
@@ -19,8 +19,9 @@ use crate::config::load::load_config;
 use crate::engine::home;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
-use crate::model::Failure;
+use crate::model::{Failure, VmAccel, VmSettings};
 use crate::model::verbs::is_verb;
+use crate::plan::diagnose::microvm;
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
 
@@ -188,6 +189,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Image(args) => image::run(args, ctx),
         Verb::Undo(args) => undo::run(args, ctx).map(done),
         Verb::Prune(args) => prune::run(args, ctx).map(done),
+        Verb::Vm(args) => vm::run(args, ctx),
         Verb::Doctor(args) => doctor_run(args, ctx),
         Verb::VerifyJail(args) => verify_jail::run(args, ctx),
         Verb::Completions(args) => completions::run(args, &ctx.out).map(done),
@@ -198,8 +200,10 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
 
 fn doctor_run(args: &DoctorArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut code = 1;
+    let settings = [&VmSettings { accel: Some(VmAccel::Tcg), ..VmSettings::default() }, &ctx.config.defaults.vm];
+    let findings = microvm(&crate::engine::vm::gather(&ctx.engine(), &settings, &home::caller().0));
     ctx.out.rendered(|out| {
-        code = doctor::run(args, &home::caller().0, out)?;
+        code = doctor::run(args, &home::caller().0, findings, out)?;
         Ok(())
     })?;
     Ok(code)

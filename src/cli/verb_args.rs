@@ -24,6 +24,7 @@ use super::ps::PsArgs;
 use super::theme::ThemeArgs;
 use super::undo::UndoArgs;
 use super::verify_jail::VerifyJailArgs;
+use super::vm::VmArgs;
 
 /// Every verb that is built, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -151,6 +152,11 @@ pub enum Verb {
         after_help = "Examples:\n  tripmine tui            the same as `tripmine`\n  tripmine tui --plain    line by line, for screen readers"
     )]
     Tui(TuiArgs),
+    /// Show what microvms are made of here, and name their kernel
+    #[command(
+        after_help = "Examples:\n  tripmine vm show                         what is there, what is missing\n  tripmine vm setup --kernel ~/kernel      an unpacked kernel package\n  tripmine vm setup --accel tcg            emulate, many times slower"
+    )]
+    Vm(VmArgs),
     /// Show what this host can give, and how to fix what it cannot
     #[command(after_help = "Example:\n  tripmine doctor")]
     Doctor(DoctorArgs),

@@ -214,6 +214,26 @@ pub fn with_start(file: &Path, text: &str, projects: &str, machine: &str) -> Res
     with(file, text, &changes)
 }
 
+/// The text of `config.toml` with these keys beneath `[defaults]`, everything else as it was.
+///
+/// # Errors
+/// The text is no valid configuration, before or after.
+pub fn with_defaults(file: &Path, text: &str, changes: &[(&str, String)]) -> Result<String, ConfigError> {
+    parse_config(file, text)?;
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        Source { file, text }.error(&error.span().unwrap_or(0..0), error.message())
+    })?;
+    let table = document.entry("defaults").or_insert_with(|| toml_edit::Item::Table(toml_edit::Table::new()));
+    if let Some(table) = table.as_table_like_mut() {
+        for (key, value) in changes {
+            table.insert(key, toml_edit::value(value.as_str()));
+        }
+    }
+    let changed = document.to_string();
+    parse_config(file, &changed)?;
+    Ok(changed)
+}
+
 fn with(file: &Path, text: &str, changes: &[(&str, &str)]) -> Result<String, ConfigError> {
     parse_config(file, text)?;
     let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {

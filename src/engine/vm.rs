@@ -38,6 +38,7 @@ pub fn gather(engine: &Engine, settings: &[&VmSettings], user: &str) -> VmFacts 
         kernel: kernels::ready(&cache, named.as_deref(), pci),
         program: program(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
+        open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, Jail, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId};
+use super::{ImageRef, Jail, Layer, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId};
 
 /// The version of the records that this program writes and reads.
 pub const RECORD_VERSION: u32 = 1;
@@ -160,6 +160,17 @@ pub struct CubeRecord {
     pub tty: bool,
     /// How it ended.
     pub exit: Option<ExitRecord>,
+}
+
+impl CubeRecord {
+    /// Software executes its guest, many times slower than the processor would.
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        let emulated = |status: &LayerStatus| {
+            status.layer == Layer::Microvm && status.enforcement.detail().contains("EMULATED")
+        };
+        self.layers.iter().any(emulated)
+    }
 }
 
 /// A process that cannot be mistaken for a later one of the same number.

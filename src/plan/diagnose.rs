@@ -3,9 +3,11 @@
 //!
 //! A probe that could not be carried out is neither a pass nor a failure.
 
+mod machines;
 mod namespaces;
 mod resources;
 
+pub use machines::microvm;
 use serde::{Deserialize, Serialize};
 
 use crate::model::host::{HostFacts, Tried};

@@ -81,6 +81,8 @@ pub struct KernelFacts {
     pub image: FileFacts,
     /// The archive of the first programs in the cache.
     pub initramfs: FileFacts,
+    /// The same with the modules of a captured network.
+    pub initramfs_net: FileFacts,
     /// Devices hang on the PCI bus: the kernel cannot find those of the plain one.
     pub pci: bool,
 }
@@ -113,6 +115,8 @@ pub struct VmFacts {
     pub program: FileFacts,
     /// Processors of the host.
     pub cpus: u32,
+    /// The hard limit of open files.
+    pub open_files: u64,
 }
 
 /// The machine as the shim is told: everything that starting it needs.
@@ -229,7 +233,7 @@ pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
     let mut files = vec![
         file("shim", &facts.program),
         file("vmlinux", &kernel.image),
-        file("initramfs", &kernel.initramfs),
+        file("initramfs", if capture { &kernel.initramfs_net } else { &kernel.initramfs }),
     ];
     if accel == VmAccel::Kvm {
         files.push(MountPlan {
