@@ -40,8 +40,8 @@ pub mod typed;
 pub mod undo;
 pub mod verb_args;
 pub mod verify_jail;
-pub mod vm;
 pub mod version;
+pub mod vm;
 pub mod wait;
 
 /// The body of `tripmine __probe-jail KEY=VALUE…`: the inside of `verify-jail`.

@@ -4,17 +4,17 @@
 //! bridge) runs confined inside the cube, and everything it reads is bounded. Decides no policy: the guest reaches the net
 //! only through the cube's own, where the gateway decides as for any other cube.
 
-mod child;
-pub mod engine;
-pub mod qemu;
-pub mod share;
-pub mod shim;
 pub mod agent;
 pub mod bridge;
 mod channel;
+mod child;
+pub mod engine;
 mod flow;
 pub mod initramfs;
 pub mod kernel;
 mod link;
+pub mod qemu;
+pub mod share;
+pub mod shim;
 mod stream;
 pub mod wire;

@@ -101,7 +101,7 @@ as_root() {
 # What the tests use besides the program itself.
 install_tools() {
     local tool lacking=() packages=()
-    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks; do
+    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks qemu-system-x86:qemu-system-x86_64; do
         command -v "${tool#*:}" >/dev/null || lacking+=("$tool")
     done
     [ "${#lacking[@]}" -gt 0 ] || return 0
@@ -116,6 +116,21 @@ install_tools() {
         command -v "${tool#*:}" >/dev/null || skip 'package' "${tool%%:*} could not be installed, so what needs ${tool#*:} is left out"
     done
     return 0
+}
+
+# A guest's kernel for the microvm tests: a distribution's package, unpacked and not installed.
+guest_kernel() {
+    local package
+    if [ -z "${TRIPMINE_TEST_KERNEL:-}" ]; then
+        command -v apt-get >/dev/null && command -v dpkg >/dev/null && [ "$(uname -m)" = x86_64 ] || return 1
+        package="$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image/ { print $2; exit }')"
+        [ -n "$package" ] || return 1
+        mkdir -p "$work/kernel" && (cd "$work/kernel" && apt-get download -qq "$package" >/dev/null 2>&1 && dpkg -x ./*.deb .) || return 1
+        rm -f "$work"/kernel/*.deb
+        chmod -R a+rX "$work/kernel"
+        TRIPMINE_TEST_KERNEL="$work/kernel"
+    fi
+    export TRIPMINE_TEST_KERNEL
 }
 
 # component NAME COMMAND: true when cargo has it, or gets it now.
@@ -155,12 +170,14 @@ tests_as_user() {
             PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
             XDG_CONFIG_HOME="$home/.config" XDG_DATA_HOME="$home/.local/share" \
             XDG_STATE_HOME="$home/.local/state" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/.run" \
+            ${TRIPMINE_TEST_KERNEL:+TRIPMINE_TEST_KERNEL="$TRIPMINE_TEST_KERNEL"} \
             TRIPMINE_BIN="$work/tripmine" "$work/$name.test"
     done 3< "$work/programs"
 }
 
 command -v cargo >/dev/null || { echo 'cargo was not found: install Rust from https://rustup.rs' >&2; exit 1; }
 install_tools
+guest_kernel || skip 'guest kernel' 'linux-image-cloud-amd64 could not be fetched, so no microvm is started'
 out="${CARGO_TARGET_DIR:-target}/$target/debug"
 
 if component rustfmt fmt; then check 'format' cargo fmt --check; else skip 'format' 'this Rust has no rustfmt'; fi

@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn json_has_a_version_and_the_exit_code_follows_readiness() {
         let mut out = Vec::new();
-        let code = run(&DoctorArgs { json: true }, "nobody", &mut out).unwrap();
+        let code = run(&DoctorArgs { json: true }, "nobody", Vec::new(), &mut out).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["version"], 1);
         assert_eq!(value["ready"], code == 0);

@@ -10,8 +10,8 @@ use super::ps::PsArgs;
 use super::verb_args::{TuiArgs, Verb};
 use super::{
     apply, attach, changes, completions, doctor, events, exec, forward, image, init, inspect, kill, launch,
-    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail, vm,
-    version, wait,
+    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail,
+    version, vm, wait,
 };
 use super::{net, proxy};
 use crate::config::Config;
@@ -19,8 +19,8 @@ use crate::config::load::load_config;
 use crate::engine::home;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
-use crate::model::{Failure, VmAccel, VmSettings};
 use crate::model::verbs::is_verb;
+use crate::model::{Failure, VmAccel, VmSettings};
 use crate::plan::diagnose::microvm;
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
@@ -200,7 +200,8 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
 
 fn doctor_run(args: &DoctorArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut code = 1;
-    let settings = [&VmSettings { accel: Some(VmAccel::Tcg), ..VmSettings::default() }, &ctx.config.defaults.vm];
+    let settings =
+        [&VmSettings { accel: Some(VmAccel::Tcg), ..VmSettings::default() }, &ctx.config.defaults.vm];
     let findings = microvm(&crate::engine::vm::gather(&ctx.engine(), &settings, &home::caller().0));
     ctx.out.rendered(|out| {
         code = doctor::run(args, &home::caller().0, findings, out)?;

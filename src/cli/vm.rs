@@ -64,20 +64,36 @@ fn parts(facts: &VmFacts) -> Vec<Part> {
     let failed = |failure: &Failure| (failure.message.clone(), failure.hints.clone());
     let version = |(major, minor, patch): (u32, u32, u32)| format!("{major}.{minor}.{patch}");
     vec![
-        ("kvm", match kvm_trouble(&facts.kvm) {
-            None => Ok("the processor executes guests".to_owned()),
-            Some(trouble) => Err(trouble),
-        }),
-        ("vmm", facts.vmm.as_ref().map_err(failed).map(|vmm| {
-            let machine = if vmm.microvm { "microvm" } else { "q35" };
-            format!("QEMU {}, {}, machine {machine}", version(vmm.version), vmm.program)
-        })),
-        ("share", facts.share.as_ref().map_err(failed).map(|share| {
-            format!("virtiofsd {}, {}", version(share.version), share.program)
-        })),
-        ("kernel", facts.kernel.as_ref().map_err(failed).map(|kernel| {
-            format!("Linux {}, {}", kernel.release, kernel.source.display())
-        })),
+        (
+            "kvm",
+            match kvm_trouble(&facts.kvm) {
+                None => Ok("the processor executes guests".to_owned()),
+                Some(trouble) => Err(trouble),
+            },
+        ),
+        (
+            "vmm",
+            facts.vmm.as_ref().map_err(failed).map(|vmm| {
+                let machine = if vmm.microvm { "microvm" } else { "q35" };
+                format!("QEMU {}, {}, machine {machine}", version(vmm.version), vmm.program)
+            }),
+        ),
+        (
+            "share",
+            facts
+                .share
+                .as_ref()
+                .map_err(failed)
+                .map(|share| format!("virtiofsd {}, {}", version(share.version), share.program)),
+        ),
+        (
+            "kernel",
+            facts
+                .kernel
+                .as_ref()
+                .map_err(failed)
+                .map(|kernel| format!("Linux {}, {}", kernel.release, kernel.source.display())),
+        ),
     ]
 }
 
@@ -105,11 +121,11 @@ fn show(json: bool, ctx: &Ctx) -> Result<u8, Failure> {
     }
     for (name, part) in &parts {
         match part {
-            Ok(found) => ctx.out.line(&format!("{name:8}{found}")),
+            Ok(found) => ctx.out.line(format!("{name:8}{found}")),
             Err((why, fix)) => {
-                ctx.out.line(&format!("{name:8}MISSING: {why}"));
+                ctx.out.line(format!("{name:8}MISSING: {why}"));
                 for fix in fix {
-                    ctx.out.line(&format!("        fix: {fix}"));
+                    ctx.out.line(format!("        fix: {fix}"));
                 }
             }
         }
@@ -120,12 +136,7 @@ fn show(json: bool, ctx: &Ctx) -> Result<u8, Failure> {
     Ok(u8::from(missing))
 }
 
-fn setup(
-    kernel: Option<&str>,
-    engine: Option<&str>,
-    accel: Option<&str>,
-    ctx: &Ctx,
-) -> Result<u8, Failure> {
+fn setup(kernel: Option<&str>, engine: Option<&str>, accel: Option<&str>, ctx: &Ctx) -> Result<u8, Failure> {
     let absolute = |text: &str| {
         Path::new(text).canonicalize().map_err(|error| {
             let shown = crate::model::sanitize::printable(text);
@@ -135,7 +146,8 @@ fn setup(
     let kernel = kernel.map(absolute).transpose()?;
     let engine = engine.map(absolute).transpose()?;
     let accel = accel.map(str::parse::<VmAccel>).transpose().map_err(Failure::usage)?;
-    let over = VmSettings { accel: accel.or(Some(VmAccel::Tcg)), kernel: kernel.clone(), engine: engine.clone() };
+    let over =
+        VmSettings { accel: accel.or(Some(VmAccel::Tcg)), kernel: kernel.clone(), engine: engine.clone() };
     let facts = look(ctx, &over);
     // What was named must work; what was not is only shown.
     if kernel.is_some() {

@@ -53,7 +53,7 @@ pub fn probe(user: &str) -> KvmFacts {
         Ok(took) if took > TOO_SLOW => {
             KvmFacts::Interprets { ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
         }
-        Ok(_) => KvmFacts::Works { dev: meta.dev(), ino: meta.ino() },
+        Ok(_) => KvmFacts::Works { dev: meta.dev(), ino: meta.ino(), mode: meta.mode() & 0o7777 },
         Err(error) => KvmFacts::Busy { why: error.to_string() },
     }
 }
@@ -97,6 +97,10 @@ struct Sregs {
     rest: [u8; 298],
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "C libraries disagree on the width of a request, which has 32 bits"
+)]
 fn ask(fd: &OwnedFd, request: libc::c_ulong, argument: libc::c_ulong) -> io::Result<i32> {
     // SAFETY: every request given here takes a number, or a pointer to a live value of the size that the request's own
     // number states; the kernel checks the rest.

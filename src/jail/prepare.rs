@@ -170,7 +170,12 @@ pub fn mapped_folders(plan: &LaunchPlan) -> Vec<(&Path, Option<FileIdentity>)> {
         .chain(plan.vm.iter().flat_map(|vm| {
             let lowers = vm.jail_root.lowers.iter().map(|lower| (lower.as_path(), None));
             let system = vm.jail_root.system.iter().map(|tree| (tree.path.as_path(), None));
-            let files = vm.files.iter().map(|file| (file.source.as_path(), Some(file.identity)));
+            // A device has no view of its own: its file system knows no id maps.
+            let files = vm
+                .files
+                .iter()
+                .filter(|file| file.read_only)
+                .map(|file| (file.source.as_path(), Some(file.identity)));
             lowers.chain(system).chain(files)
         }))
         .collect()
@@ -233,7 +238,12 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         let mut files = Vec::with_capacity(vm.files.len());
         for file in &vm.files {
             files.push(Bind {
-                source: source(&file.source, Some(file.identity))?,
+                source: match file.read_only {
+                    true => source(&file.source, Some(file.identity))?,
+                    false => {
+                        Source { path: path(&file.source)?, identity: Some(file.identity), mapped: None }
+                    }
+                },
                 target: prefixes(&file.target)?,
                 directory: file.directory,
                 read_only: file.read_only,

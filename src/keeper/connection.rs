@@ -38,8 +38,17 @@ pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
     let welcome = Answer::Welcome { version: protocol::VERSION, id: keeper.plan.id.clone() };
     say(&queue, welcome).await;
     if version == protocol::VERSION {
-        let mut connection =
-            Connection { keeper, reader, queue, lagged, direct, viewer: None, held: Vec::new(), froze: None, held_guest: None };
+        let mut connection = Connection {
+            keeper,
+            reader,
+            queue,
+            lagged,
+            direct,
+            viewer: None,
+            held: Vec::new(),
+            froze: None,
+            held_guest: None,
+        };
         connection.serve().await;
         connection.leave().await;
     } else {

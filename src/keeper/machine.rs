@@ -33,14 +33,18 @@ pub async fn hold(keeper: &Rc<Keeper>) -> Result<Hold, String> {
         start(keeper, session, &spec, [None, None, None], 0, 0).map_err(|error| fail(&error.to_string()))?;
     match started.await {
         Ok(Start::Running(..)) => {}
-        Ok(Start::Refused { errno, .. }) => return Err(fail(&rustix::io::Errno::from_raw_os_error(errno).to_string())),
+        Ok(Start::Refused { errno, .. }) => {
+            return Err(fail(&rustix::io::Errno::from_raw_os_error(errno).to_string()));
+        }
         Err(_) => return Err(fail("the cube has ended")),
     }
     let [stdin, stdout, stderr] = ours;
     let said = async {
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else { return Err(fail("it has no streams")) };
         let (stdout, stderr) = (output::watched(stdout), output::watched(stderr));
-        let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else { return Err(fail("its streams cannot be watched")) };
+        let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else {
+            return Err(fail("its streams cannot be watched"));
+        };
         let mut buffer = [0; 512];
         match output::read(&stdout, &mut buffer).await {
             Read::Bytes(count) | Read::End(count) if buffer[..count] == *FROZEN => Ok(()),

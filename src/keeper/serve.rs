@@ -268,8 +268,11 @@ async fn life(
     forward::ask::end(&keeper);
     // Everything inside but init is dead, so every stream has an end.
     output::drain(&keeper, pumps).await;
-    let state =
-        if matches!(exit.reason, ExitReason::NotStarted(_) | ExitReason::SetupFailed(_)) { CubeState::Failed } else { CubeState::Exited };
+    let state = if matches!(exit.reason, ExitReason::NotStarted(_) | ExitReason::SetupFailed(_)) {
+        CubeState::Failed
+    } else {
+        CubeState::Exited
+    };
     {
         let mut record = keeper.record.borrow_mut();
         record.state = state;

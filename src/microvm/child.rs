@@ -22,7 +22,12 @@ pub(super) struct Daemon {
 ///
 /// # Errors
 /// It cannot be executed.
-pub(super) fn start(words: &[String], fds: &[BorrowedFd<'_>], errors: OwnedFd, bare: bool) -> io::Result<Daemon> {
+pub(super) fn start(
+    words: &[String],
+    fds: &[BorrowedFd<'_>],
+    errors: OwnedFd,
+    bare: bool,
+) -> io::Result<Daemon> {
     use rustix::io::{FdFlags, fcntl_setfd};
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);

@@ -32,8 +32,8 @@ pub fn describe(spec: &VmSpec) -> Vec<String> {
                     // to the host's root, nobody here, is root's in the guest.
                     let everybody = format!("squash-guest:0:{own}:{ALL_IDS}");
                     let mine = format!("squash-host:{own}:{own}:1");
-                    let nobody = format!("squash-host:65534:0:1");
-                    add(&[word, &everybody, word, &mine, word, &nobody]);
+                    let nobody = "squash-host:65534:0:1";
+                    add(&[word, &everybody, word, &mine, word, nobody]);
                 }
             }
         }

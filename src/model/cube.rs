@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, Jail, Layer, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId};
+use super::{
+    ImageRef, Jail, Layer, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId,
+};
 
 /// The version of the records that this program writes and reads.
 pub const RECORD_VERSION: u32 = 1;

@@ -174,6 +174,8 @@ pub enum KvmFacts {
         dev: u64,
         /// `st_ino` of it.
         ino: u64,
+        /// Its mode.
+        mode: u32,
     },
     /// There is no such device.
     Missing,

@@ -241,6 +241,7 @@ fn machine(
         memory: limits.memory.map(|(size, _)| size),
         cpus_milli: limits.cpus_milli.map(|(milli, _)| milli),
         one_id,
+        strange_ids: user.idmapped_mounts,
         capture: reach.captured(),
         hostname: hostname.to_owned(),
         host_root,

@@ -203,6 +203,8 @@ pub struct VmInput<'a> {
     pub cpus_milli: Option<u32>,
     /// The jail has one id.
     pub one_id: Option<(u32, u32)>,
+    /// The jail's ids are nobody's on this host: its root launches.
+    pub strange_ids: bool,
     /// The net is captured.
     pub capture: bool,
     /// The host name.
@@ -216,8 +218,19 @@ pub struct VmInput<'a> {
 /// # Errors
 /// What this host lacks, with the fix.
 pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
-    let VmInput { facts, accel, seccomp, memory, cpus_milli, one_id, capture, hostname, host_root } = input;
-    refusals::host(facts, accel)?;
+    let VmInput {
+        facts,
+        accel,
+        seccomp,
+        memory,
+        cpus_milli,
+        one_id,
+        strange_ids,
+        capture,
+        hostname,
+        host_root,
+    } = input;
+    refusals::host(facts, accel, strange_ids)?;
     refusals::profile(seccomp)?;
     let accel = accel.unwrap_or(VmAccel::Kvm);
     let (vmm, share, kernel) = (facts.vmm.clone()?, facts.share.clone()?, facts.kernel.clone()?);
@@ -268,7 +281,7 @@ pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
 /// What names the device that was tried. Zeros match no file: a machine without a device that works is refused before.
 fn kvm_identity(kvm: &KvmFacts) -> FileIdentity {
     match kvm {
-        KvmFacts::Works { dev, ino } => FileIdentity { dev: *dev, ino: *ino },
+        KvmFacts::Works { dev, ino, .. } => FileIdentity { dev: *dev, ino: *ino },
         _ => FileIdentity { dev: 0, ino: 0 },
     }
 }

@@ -24,7 +24,10 @@ const ARROWS: &[Row] = &[
     ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "gateway", "upper"]),
     (
         "engine",
-        &["model", "plan", "term", "config", "store", "host", "image", "jail", "microvm", "keeper", "gateway", "upper"],
+        &[
+            "model", "plan", "term", "config", "store", "host", "image", "jail", "microvm", "keeper",
+            "gateway", "upper",
+        ],
     ),
     (
         "cli",

@@ -33,7 +33,8 @@ pub(super) fn ready(cache: &Path, named: Option<&Path>, pci: bool) -> Result<Ker
     let program = fs::metadata("/proc/self/exe").map_err(|error| cannot("look at this program", &error))?;
     // What was found last is still it while nothing about it has changed: no kernel is read for that.
     let last = cache.join(if pci { "last-pci.json" } else { "last.json" });
-    let before: Option<(String, Made)> = fs::read(&last).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let before: Option<(String, Made)> =
+        fs::read(&last).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some((key, made)) = before
         && key_of(named, &made.source, &program) == Some(key)
         && [&made.image, &made.quiet, &made.connected].iter().all(|path| path.is_file())
@@ -65,7 +66,9 @@ fn facts(made: Made, pci: bool) -> KernelFacts {
 /// What a kernel that is made ready depends on: what was named, the kernel's file, this program's.
 fn key_of(named: Option<&Path>, source: &Path, program: &fs::Metadata) -> Option<String> {
     let kernel = fs::metadata(source).ok()?;
-    let of = |meta: &fs::Metadata| format!("{}:{}:{}:{}", meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec() + meta.mtime());
+    let of = |meta: &fs::Metadata| {
+        format!("{}:{}:{}:{}", meta.dev(), meta.ino(), meta.size(), meta.mtime_nsec() + meta.mtime())
+    };
     let named = named.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     // Without a name it is the kernel that runs, which another boot may change.
     let running = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -73,9 +76,14 @@ fn key_of(named: Option<&Path>, source: &Path, program: &fs::Metadata) -> Option
 }
 
 fn make(cache: &Path, kernel: &Kernel, pci: bool) -> Result<Made, Failure> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).map_err(|error| cannot("make the cache", &error))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(cache)
+        .map_err(|error| cannot("make the cache", &error))?;
     let shown = printable(&kernel.image.to_string_lossy());
-    let packed = fs::read(&kernel.image).map_err(|error| cannot(&format!("read the kernel `{shown}`"), &error))?;
+    let packed =
+        fs::read(&kernel.image).map_err(|error| cannot(&format!("read the kernel `{shown}`"), &error))?;
     let name = format!("vmlinux-{}", hash(&packed));
     let unpack = || kernel::unpack(&packed).map_err(|error| io::Error::other(error.to_string()));
     let image = initramfs::store(cache, &name, unpack)
@@ -91,7 +99,8 @@ fn make(cache: &Path, kernel: &Kernel, pci: bool) -> Result<Made, Failure> {
             )
             .hint("use a distribution's own kernel with its modules: `tripmine vm setup --kernel FOLDER`")
         })?;
-        initramfs::cached(cache, &agent, &modules).map_err(|error| cannot("write the first programs of a guest", &error))
+        initramfs::cached(cache, &agent, &modules)
+            .map_err(|error| cannot("write the first programs of a guest", &error))
     };
     Ok(Made {
         release: printable(&kernel.release),
@@ -149,9 +158,16 @@ fn cannot(what: &str, error: &dyn std::error::Error) -> Failure {
 }
 
 fn none(tried: &[kernel::Tried]) -> Failure {
-    let failure = Failure::new(FailureKind::Unsupported, "a microvm needs a Linux kernel for its guest, and there is none");
+    let failure = Failure::new(
+        FailureKind::Unsupported,
+        "a microvm needs a Linux kernel for its guest, and there is none",
+    );
     let failure = tried.iter().take(4).fold(failure, |failure, tried| {
-        failure.hint(format!("looked at `{}`: {}", printable(&tried.path.to_string_lossy()), printable(&tried.why)))
+        failure.hint(format!(
+            "looked at `{}`: {}",
+            printable(&tried.path.to_string_lossy()),
+            printable(&tried.why)
+        ))
     });
     failure
         .hint("without root: `apt-get download linux-image-cloud-amd64` (the package it depends on), `dpkg -x FILE.deb FOLDER`, `tripmine vm setup --kernel FOLDER`")

@@ -32,7 +32,9 @@ pub fn microvm(facts: &VmFacts) -> Vec<Finding> {
             found: format!("at most {} for each process", facts.open_files),
             what_it_costs: "large trees in a microvm fail with `too many open files`",
             fix: if few {
-                vec![format!("raise it: `nofile` in /etc/security/limits.conf, or `LimitNOFILE={OPEN_FILES}` of the service")]
+                vec![format!(
+                    "raise it: `nofile` in /etc/security/limits.conf, or `LimitNOFILE={OPEN_FILES}` of the service"
+                )]
             } else {
                 Vec::new()
             },

@@ -38,7 +38,7 @@ fn good() -> HostFacts {
             base: "/sys/fs/cgroup/x".into(),
             controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
         },
-        kvm: KvmFacts::Works { dev: 1, ino: 2 },
+        kvm: KvmFacts::Works { dev: 1, ino: 2, mode: 0o660 },
         terminal: TerminalFacts {
             term: Some("xterm-256color".to_owned()),
             interactive: true,

@@ -9,12 +9,21 @@ fn unsupported(message: impl AsRef<str>) -> Failure {
 }
 
 /// The processor's part.
-pub(super) fn host(facts: &VmFacts, accel: Option<VmAccel>) -> Result<(), Failure> {
+pub(super) fn host(facts: &VmFacts, accel: Option<VmAccel>, strange_ids: bool) -> Result<(), Failure> {
     if !facts.architecture {
         return Err(unsupported("microvm jails are built for x86-64 only").hint("use `--jail container`"));
     }
     if accel == Some(VmAccel::Tcg) {
         return Ok(());
+    }
+    if let (true, KvmFacts::Works { mode, .. }) = (strange_ids, &facts.kvm)
+        && mode & 0o006 != 0o006
+    {
+        return Err(unsupported(format!(
+            "no microvm can start: you are root, a cube of root's runs as nobody, and /dev/kvm is not open to everybody (mode {mode:04o})"
+        ))
+        .hint("launch it as an ordinary user of the group `kvm`")
+        .hint("or open the device to everybody, as many distributions do: `chmod 0666 /dev/kvm`"));
     }
     match kvm(&facts.kvm) {
         None => Ok(()),

@@ -11,7 +11,7 @@ fn found() -> VmFacts {
     let file = |name: &str| FileFacts { path: name.into(), identity: FileIdentity { dev: 1, ino: 7 } };
     VmFacts {
         architecture: true,
-        kvm: KvmFacts::Works { dev: 5, ino: 6 },
+        kvm: KvmFacts::Works { dev: 5, ino: 6, mode: 0o660 },
         engine: None,
         vmm: Ok(VmmFacts {
             program: "/usr/bin/qemu-system-x86_64".into(),
@@ -69,7 +69,11 @@ fn what_a_host_lacks_is_refused_with_the_fix_and_never_emulated_in_silence() {
         let failure = lacks(kvm);
         assert!(failure.message.contains(part), "{failure}");
         assert!(failure.hints[0].contains(fix), "{:?}", failure.hints);
-        assert!(failure.hints.last().is_some_and(|hint| hint.contains("--vm-accel tcg")), "{:?}", failure.hints);
+        assert!(
+            failure.hints.last().is_some_and(|hint| hint.contains("--vm-accel tcg")),
+            "{:?}",
+            failure.hints
+        );
     }
     for (missing, change) in [
         ("no qemu", (|f: &mut VmFacts, why: Failure| f.vmm = Err(why)) as fn(&mut VmFacts, Failure)),
@@ -151,7 +155,10 @@ fn the_jail_around_it_is_a_cube_of_its_own() {
 fn the_shim_stands_in_for_whatever_is_started() {
     let plan = planned(|t, _| t.settings.user = Some(RunAs::Root)).expect("a plan");
     let (words, cwd) = entry_words(&plan);
-    assert_eq!((words[0].as_str(), words[1].as_str(), cwd.as_str()), ("/run/tripmine/vm/shim", SHIM_WORD, "/"));
+    assert_eq!(
+        (words[0].as_str(), words[1].as_str(), cwd.as_str()),
+        ("/run/tripmine/vm/shim", SHIM_WORD, "/")
+    );
     assert_eq!(words[4..], plan.entry.argv);
     let task: ShimTask = serde_json::from_str(&words[2]).expect("a task");
     let ShimTask::Run { process, .. } = task else { panic!("{words:?}") };
@@ -179,4 +186,17 @@ fn the_filter_around_a_machine_lets_a_thread_have_a_folder_and_no_namespace() {
         assert_eq!(ask("mount", 0), Answer::Errno(EPERM));
         assert_eq!(ask("ptrace", 0), Answer::Errno(EPERM));
     }
+}
+
+#[test]
+fn roots_cubes_are_nobody_and_need_a_device_that_is_open_to_nobody_in_particular() {
+    let of_root = |mode| {
+        planned(move |_, f| {
+            f.caller.uid = 0;
+            vm(f).kvm = KvmFacts::Works { dev: 5, ino: 6, mode };
+        })
+    };
+    let failure = of_root(0o660).expect_err("closed");
+    assert!(failure.hints.iter().any(|hint| hint.contains("chmod 0666 /dev/kvm")), "{:?}", failure.hints);
+    of_root(0o666).expect("open");
 }
