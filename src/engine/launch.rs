@@ -16,7 +16,7 @@ use crate::keeper::protocol::{self, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
 use crate::model::sanitize::printable;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, Name, SeccompProfile, Settings};
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, Name, SeccompProfile, Settings, VmAccel, VmSettings};
 use crate::plan::launch::{MountPlan, StdioPlan};
 use crate::plan::resolve::{ProjectRef, What};
 use crate::plan::{LaunchPlan, Typed, resolve};
@@ -296,6 +296,12 @@ pub fn again(record: &CubeRecord, root: &Path, shell: &str) -> Result<Typed, Fai
         machine: Some(record.machine.clone()),
         keep: record.name.clone(),
         settings: Settings {
+            jail: Some(record.jail),
+            vm: VmSettings {
+                // What was emulated because somebody asked for it is so again.
+                accel: record.is_emulated().then_some(VmAccel::Tcg),
+                ..VmSettings::default()
+            },
             user: Some(record.user),
             seccomp: Some(record.seccomp),
             net: Some(record.net),

@@ -31,12 +31,9 @@ mod tests {
         };
         assert_eq!(check_built(&built), Ok(()));
         assert_eq!(check_built(&Settings::default()), Ok(()));
-        for (settings, part) in
-            [(Settings { jail: Some(Jail::Landlock), ..built.clone() }, "jail `landlock`")]
-        {
-            let failure = check_built(&settings).expect_err(part);
-            assert!(failure.message.contains(part), "{failure}");
-            assert_eq!(failure.kind, FailureKind::Unsupported);
-        }
+        let landlock = Settings { jail: Some(Jail::Landlock), ..built };
+        let failure = check_built(&landlock).expect_err("not built");
+        assert!(failure.message.contains("jail `landlock`"), "{failure}");
+        assert_eq!(failure.kind, FailureKind::Unsupported);
     }
 }
