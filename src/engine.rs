@@ -13,6 +13,7 @@ pub mod home;
 pub mod host_base;
 pub mod image_root;
 pub mod images;
+pub mod again;
 pub mod launch;
 pub mod net;
 pub mod request;
@@ -34,6 +35,8 @@ pub struct Engine {
     pub layout: Layout,
     /// What `config.toml` says.
     pub config: Config,
+    /// The caller's login name.
+    pub user: String,
     /// The caller's home.
     pub home: PathBuf,
     /// The effective user id.

@@ -327,22 +327,5 @@ fn join(before: Vec<String>, after: Option<Vec<String>>) -> Result<Vec<String>, 
     }
 }
 
-/// The word of `of` that `word` was probably meant to be.
-pub fn nearest<'a>(word: &str, of: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer words are no typing mistakes of ours, and comparing them would cost.
-    if word.is_empty() || word.len() > 64 {
-        return None;
-    }
-    let allowed = match word.chars().count() {
-        0..=2 => 1,
-        3..=5 => 2,
-        _ => 3,
-    };
-    of.map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! From the word that a person typed to the cube that they mean. Owns the picker, the error that
 //! lists candidates, and the way to a cube's keeper.
 
-use super::args::nearest;
 use super::ctx::Ctx;
+use crate::config::error::nearest;
 use crate::engine::client::Client;
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
@@ -144,7 +144,8 @@ pub fn shown(entry: &CubeEntry) -> String {
 
 fn missing(ctx: &Ctx, word: &str, known: &[String]) -> Failure {
     let mut failure = Failure::new(FailureKind::Missing, format!("there is no cube `{}`", printable(word)));
-    if let Some(near) = nearest(word, known.iter().map(String::as_str)) {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    if let Some(near) = nearest(word, &known) {
         failure = failure.hint(format!("did you mean `{near}`?"));
     }
     if super::ctx::name(word).is_ok_and(|name| machines::exists(&ctx.layout, &name)) {

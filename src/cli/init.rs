@@ -11,7 +11,6 @@ use clap::Args;
 use super::ctx::{Ctx, name};
 use crate::config::global::with_start;
 use crate::config::load::read_text;
-use crate::engine::home;
 use crate::host::probe;
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
@@ -103,7 +102,7 @@ pub fn run(args: &InitArgs, ctx: &Ctx) -> Result<u8, Failure> {
 
 /// True when a cube can start here.
 fn check_host(ctx: &Ctx) -> bool {
-    let findings = diagnose(&probe::all(&home::caller().0));
+    let findings = diagnose(&probe::all(&ctx.user));
     let ready = is_ready(&findings);
     let words = if ready { "a cube can start here" } else { "no cube can start here yet" };
     ctx.out.note(format!("1  this host: {words}"));

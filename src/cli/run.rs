@@ -109,7 +109,8 @@ fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
     };
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok()).filter(|e| !e.is_empty());
-    Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) }
+    let (user, home) = home::caller();
+    Ctx { layout, config, out, user, home, uid, editor, live: Box::new(live) }
 }
 
 fn carry_out(
@@ -199,7 +200,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
 fn doctor_run(args: &DoctorArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut code = 1;
     ctx.out.rendered(|out| {
-        code = doctor::run(args, &home::caller().0, out)?;
+        code = doctor::run(args, &ctx.user, out)?;
         Ok(())
     })?;
     Ok(code)

@@ -222,6 +222,7 @@ mod tests {
         let engine = Engine {
             layout: Layout::under(folder.path()),
             config: Config::default(),
+            user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
         };

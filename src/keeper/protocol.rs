@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::net::{NetAnswer, NetAsk};
 use crate::model::{CubeRecord, EnvVar, ExitRecord, ForwardStatus, LayerStatus, Name, PortMap, TripId};
-use crate::plan::LaunchPlan;
+use crate::plan::{LaunchPlan, Typed};
 use crate::plan::changes::Ground;
 
 /// The version of this protocol. Another one is refused with a sentence that names both.
@@ -172,6 +172,9 @@ pub struct Launch {
     pub plan: LaunchPlan,
     /// The record as it is to be written first.
     pub record: CubeRecord,
+    /// Of a cube that is kept: what was typed, to be launched again.
+    #[serde(default)]
+    pub typed: Option<Typed>,
     /// The folder of all cubes.
     pub mines: PathBuf,
     /// The lock that keeps the image from being collected.

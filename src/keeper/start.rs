@@ -265,9 +265,18 @@ fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
         let (dir, before) = cubes::open_durable(&launch.mines, &launch.plan.id).map_err(fail)?;
         record.created_unix_ms = before.created_unix_ms;
         dir.write_record(&record).map_err(fail)?;
+        keep_launch(launch, &dir).map_err(fail)?;
         return Ok(Known { dir, record });
     }
-    Ok(Known { dir: cubes::create(&launch.mines, &record).map_err(fail)?, record })
+    let dir = cubes::create(&launch.mines, &record).map_err(fail)?;
+    keep_launch(launch, &dir).map_err(fail)?;
+    Ok(Known { dir, record })
+}
+
+/// Writes down what was typed, for a kept cube to be launched again.
+fn keep_launch(launch: &Launch, dir: &CubeDir) -> Result<(), CubeError> {
+    let Some(typed) = &launch.typed else { return Ok(()) };
+    dir.write_launch(&serde_json::to_vec(typed).unwrap_or_default())
 }
 
 /// Everything that the child cannot do itself, then the plan. Returns our ends of the pipes.

@@ -30,6 +30,7 @@ use crate::model::cube::{ExitReason, ExitRecord, RECORD_VERSION};
 use crate::model::sanitize::printable;
 use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, TripId};
 
+use super::atomic::write_atomic;
 use super::remove::remove_in;
 
 pub use find::{Found, find};
@@ -42,6 +43,8 @@ pub(crate) const FRESH: &str = ".new-";
 const DURABLE_MARK: &str = "headers/durable";
 const LOCK: &str = "headers/lock";
 const RECORD: &str = "headers/record.json";
+/// What was typed to launch a durable cube.
+const LAUNCH: &str = "headers/launch.json";
 /// No record of ours comes near this; a larger file is no record.
 const RECORD_MAX: u64 = 4 << 20;
 /// The code of a cube whose keeper vanished: tripmine failed, not the entry.
@@ -145,6 +148,28 @@ impl CubeDir {
         let headers = open_dir(CWD, self.path.join("headers"))
             .map_err(|error| CubeError::io("open", self.path.join("headers"), error))?;
         write_record_at(&headers, record).map_err(|error| CubeError::io("write", path, error))
+    }
+
+    /// Replaces what is kept of the launch. It may hold secrets, so nobody else may read it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_launch(&self, bytes: &[u8]) -> Result<(), CubeError> {
+        let path = self.path.join(LAUNCH);
+        write_atomic(&path, bytes, 0o600).map_err(|error| CubeError::io("write", path, error))
+    }
+}
+
+/// What is kept of the launch of the cube in the folder `path`; `None` when there is nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_launch(path: &Path) -> Result<Option<Vec<u8>>, CubeError> {
+    let path = path.join(LAUNCH);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CubeError::io("read", path, error)),
     }
 }
 

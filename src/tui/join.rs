@@ -10,7 +10,7 @@ use crate::engine::ending::ending;
 use crate::engine::request::Request;
 use crate::engine::session::{self, Join, Outcome};
 use crate::engine::told::Total;
-use crate::engine::{Engine, facts, launch};
+use crate::engine::{Engine, again, facts, launch};
 use crate::keeper::protocol::{Answer, Ask, Kind};
 use crate::model::{EnvVar, ExitRecord, Failure, Keep, TripId};
 use crate::plan::facts::CallerEnv;
@@ -63,7 +63,7 @@ pub(super) fn join(
                 Ok(record) if !entry.live && record.keep == Keep::Durable => {
                     let machine = machines::load(&engine.layout, &record.machine)?;
                     let root = projects::root(Some(&machine), &engine.config, &engine.home);
-                    let typed = launch::again(record, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+                    let typed = again::again(&entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
                     start(engine, &typed, ahead, leave)
                 }
                 _ => attach(engine, cube, *take_over, ahead, leave),
