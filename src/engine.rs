@@ -1,6 +1,7 @@
 //! One place that carries a request out, whichever face asked: looks up what planning needs, launches,
 //! and talks to keepers. Asks nothing, and prints nothing but a joined cube's own output.
 
+pub mod again;
 pub mod carry;
 pub mod changes;
 pub mod client;
@@ -9,11 +10,9 @@ pub mod ending;
 pub mod environment;
 pub mod facts;
 pub mod forward;
-pub mod home;
 pub mod host_base;
 pub mod image_root;
 pub mod images;
-pub mod again;
 pub mod launch;
 pub mod net;
 pub mod request;

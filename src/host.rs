@@ -2,6 +2,7 @@
 //! the user's terminal. Decides nothing.
 
 pub mod aio;
+pub mod caller;
 pub mod capture;
 pub mod cgroup;
 pub mod fdpass;

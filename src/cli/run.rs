@@ -16,13 +16,14 @@ use super::{
 use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
-use crate::engine::home;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
+use crate::host::caller;
 use crate::model::Failure;
 use crate::model::verbs::is_verb;
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
+use crate::upper::discard;
 
 /// Whether a command line may well be a launch, at one glance. A wrong guess costs a process that ends at once when nobody
 /// has a plan for it; a missed one, the time it takes to start.
@@ -39,6 +40,7 @@ pub fn may_launch(argv: &[OsString]) -> bool {
 #[must_use]
 pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu>) -> u8 {
     let out = Out::real();
+    discard::install();
     if let [_, verb, kind, ..] = argv.as_slice()
         && verb == completions::NAMES_VERB
     {
@@ -109,7 +111,7 @@ fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
     };
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok()).filter(|e| !e.is_empty());
-    let (user, home) = home::caller();
+    let (user, home) = caller::caller();
     Ctx { layout, config, out, user, home, uid, editor, live: Box::new(live) }
 }
 

@@ -42,12 +42,7 @@ pub fn again(entry: &CubeEntry, root: &Path, shell: &str) -> Result<Typed, Failu
     as_recorded(record, kept, root, shell)
 }
 
-fn as_recorded(
-    record: &CubeRecord,
-    kept: Option<Typed>,
-    root: &Path,
-    shell: &str,
-) -> Result<Typed, Failure> {
+fn as_recorded(record: &CubeRecord, kept: Option<Typed>, root: &Path, shell: &str) -> Result<Typed, Failure> {
     let what = match record.argv.as_slice() {
         [only] if only == shell => What::Shell,
         argv => What::Command(argv.to_vec()),
@@ -140,7 +135,10 @@ mod tests {
     fn what_was_given_then_is_given_again() {
         let given = Typed {
             keep: Name::parse("old").ok(),
-            env: vec![EnvChoice::parse("A=secret").expect("good"), EnvChoice::parse("HOMEPAGE").expect("good")],
+            env: vec![
+                EnvChoice::parse("A=secret").expect("good"),
+                EnvChoice::parse("HOMEPAGE").expect("good"),
+            ],
             env_files: vec!["vars".into()],
             settings: Settings {
                 limits: crate::model::Limits {
@@ -159,7 +157,8 @@ mod tests {
         let read: Typed = serde_json::from_slice(&bytes).expect("read");
         assert_eq!(read, kept);
         // Renamed since: the record knows.
-        let typed = as_recorded(&kept_record(1, "new"), Some(read), Path::new("/p"), "/bin/sh").expect("good");
+        let typed =
+            as_recorded(&kept_record(1, "new"), Some(read), Path::new("/p"), "/bin/sh").expect("good");
         assert_eq!(typed.keep.map(String::from).as_deref(), Some("new"));
         assert_eq!((typed.env, typed.env_files), (given.env, kept.env_files));
         assert_eq!((typed.settings.limits, typed.workdir), (given.settings.limits, given.workdir));

@@ -334,11 +334,14 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
             (FdPath::new(disk.as_fd(), c"/upper"), FdPath::new(disk.as_fd(), c"/work"))
         }
     };
-    let root = overlay(
-        lower_trees.iter().flatten(),
-        Some((upper_path.as_c_str(), work_path.as_c_str())),
-        nosuid_nodev(),
-    )
+    let root = match lower_trees.iter().flatten().last() {
+        Some(shared) if taken_out(Part::Upper) => clone_tree(shared.as_fd()),
+        _ => overlay(
+            lower_trees.iter().flatten(),
+            Some((upper_path.as_c_str(), work_path.as_c_str())),
+            nosuid_nodev(),
+        ),
+    }
     .at(Step::Overlay)?;
     attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
         .at(Step::Overlay)?;

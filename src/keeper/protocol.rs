@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use super::net::{NetAnswer, NetAsk};
 use crate::model::{CubeRecord, EnvVar, ExitRecord, ForwardStatus, LayerStatus, Name, PortMap, TripId};
-use crate::plan::{LaunchPlan, Typed};
 use crate::plan::changes::Ground;
+use crate::plan::{LaunchPlan, Typed};
 
 /// The version of this protocol. Another one is refused with a sentence that names both.
 pub const VERSION: u8 = 1;

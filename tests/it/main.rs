@@ -25,6 +25,7 @@ mod escape_syscalls;
 mod faults;
 mod forward;
 mod image_root;
+mod kept;
 mod life;
 mod links;
 mod net_live;

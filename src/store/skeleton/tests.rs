@@ -149,8 +149,9 @@ fn exactly_the_allowed_is_copied() {
 #[test]
 fn it_is_reused_until_something_changes() {
     let (host, layers) = (host(), tempfile::tempdir().expect("tempdir"));
-    let make =
-        |user: &SkeletonUser, seed: &str| ensure_from(host.path(), layers.path(), user, seed).expect("made").folder;
+    let make = |user: &SkeletonUser, seed: &str| {
+        ensure_from(host.path(), layers.path(), user, seed).expect("made").folder
+    };
     let first = make(&me(), "seed");
     fs::write(first.join("mark"), "").expect("write");
     assert_eq!(make(&me(), "seed"), first);

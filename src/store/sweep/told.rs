@@ -42,9 +42,8 @@ pub fn aloud(mines: &Path, run: &Path, now_unix_ms: u64) -> (Option<String>, Vec
         Ok(report) => report.problems,
         Err(error) => vec![error.into()],
     };
-    let told = (!lost.is_empty()).then(|| {
-        format!("cleared away after keepers that were lost, with their cubes: {}", lost.join(", "))
-    });
+    let told = (!lost.is_empty())
+        .then(|| format!("cleared away after keepers that were lost, with their cubes: {}", lost.join(", ")));
     (told, problems)
 }
 
