@@ -11,7 +11,7 @@ use super::client::Client;
 use super::{Engine, environment, facts};
 use crate::host::fdpass;
 use crate::jail::taken_out::{self, Part, taken_out};
-use crate::keeper::protocol::{self, Kind, Launch};
+use crate::keeper::protocol::{self, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
 use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, SeccompProfile};
@@ -185,18 +185,15 @@ pub fn launch(
         attached,
         enter_again,
     };
-    hand_over(&waiting.face, mask, &fds, launch)
+    hand_over(&waiting.face, mask, &fds, &launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
 }
 
-fn hand_over(face: &UnixStream, mask: u8, fds: &[BorrowedFd<'_>], launch: Launch) -> std::io::Result<()> {
-    use std::io::Write;
-    fdpass::send(face, &protocol::preamble(mask), fds)?;
-    let body = serde_json::to_vec(&launch)?;
-    let mut message = protocol::head(Kind::Launch, body.len()).to_vec();
-    message.extend_from_slice(&body);
-    (&*face).write_all(&message)
+fn hand_over(face: &UnixStream, mask: u8, direct: &[BorrowedFd<'_>], launch: &Launch) -> std::io::Result<()> {
+    let body = fdpass::memory(&serde_json::to_vec(launch)?)?;
+    let fds: Vec<_> = std::iter::once(body.as_fd()).chain(direct.iter().copied()).collect();
+    fdpass::send(face, &protocol::preamble(mask), &fds)
 }
 
 fn null_device() -> Result<OwnedFd, Failure> {

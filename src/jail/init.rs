@@ -165,14 +165,9 @@ fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((master, slave))
 }
 
-/// What a memfd holds.
+/// What a memfd of the keeper's holds.
 pub(super) fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
-    use std::io::{Read, Seek};
-    let mut file = std::fs::File::from(fd.try_clone().ok()?);
-    let mut bytes = Vec::new();
-    file.rewind().ok()?;
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    crate::host::fdpass::read_memory(fd).ok()
 }
 
 fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {

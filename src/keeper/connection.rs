@@ -545,9 +545,7 @@ fn start(
     rows: u16,
     cols: u16,
 ) -> io::Result<Started> {
-    let memory = rustix::fs::memfd_create(c"spawn", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(memory);
-    io::Write::write_all(&mut file, &spec.encode())?;
+    let spec = fdpass::memory(&spec.encode())?;
     let mut ours = [None, None, None];
     let mut theirs = Vec::new();
     if rows == 0 {
@@ -562,7 +560,7 @@ fn start(
             theirs.push(their);
         }
     }
-    let mut fds = vec![file.as_fd()];
+    let mut fds = vec![spec.as_fd()];
     fds.extend(theirs.iter().map(AsFd::as_fd));
     let (started_out, started) = oneshot::channel();
     let (ended_out, ended) = oneshot::channel();

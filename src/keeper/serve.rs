@@ -35,7 +35,7 @@ pub fn main() -> i32 {
     let _named = rustix::thread::set_name(c"tripmine-keeper");
     crate::upper::discard::install();
     let born = start::birth();
-    let Ok(mut handover) = start::take_over() else {
+    let Ok(mut handover) = start::take_over(born.as_ref().ok()) else {
         if let Ok(born) = born {
             start::kill(&born.pidfd);
         }

@@ -493,9 +493,9 @@ fn lock_exclusive(mines: &OwnedFd, root: &Path, id: &TripId) -> Result<OwnedFd, 
 }
 
 pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix::io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut file = File::from(openat(headers, "record.json.new", flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(&encode(record)?).map_err(errno)?;
+    write_over(&mut file, &encode(record)?).map_err(errno)?;
     let durable = record.keep == Keep::Durable;
     if durable {
         fdatasync(&file)?;
@@ -512,6 +512,14 @@ pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix:
         }
         Err(error) => Err(error),
     }
+}
+
+/// Replaces what is in a file that nobody reads yet. Not by truncating it first: of a file that was emptied, ext4 writes the
+/// data out when it is closed (`auto_da_alloc`), and the next who opens it waits for the disk.
+fn write_over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    let length = bytes.len() as u64;
+    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
 }
 
 fn encode(record: &CubeRecord) -> rustix::io::Result<Vec<u8>> {

@@ -29,6 +29,8 @@ use crate::model::sanitize::printable;
 pub const PLACEHOLDER_HOSTNAME: &str = "cube";
 /// Skeletons that nobody used for this long may go, if no cube is older.
 const IDLE: Duration = Duration::from_secs(600);
+/// A use that was noted so short a time ago need not be noted again; far below [`IDLE`].
+const FRESH: Duration = Duration::from_secs(60);
 const PREFIX: &str = "host-";
 const PREFIXES: [&str; 2] = [PREFIX, over::PREFIX];
 const STAMP: &str = ".used";
@@ -297,8 +299,13 @@ fn stamp_path(folder: &Path) -> PathBuf {
     name.into()
 }
 
-/// Notes that the skeleton is used now. Fails when there is none.
+/// Notes that the skeleton is used now, unless that was noted a moment ago: a change of an inode may have to wait for the disk.
+/// Fails when there is none.
 fn touch(folder: &Path) -> Result<(), Errno> {
+    let noted = fs::symlink_metadata(stamp_path(folder)).and_then(|stamp| stamp.modified());
+    if noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|ago| ago < FRESH)) {
+        return Ok(());
+    }
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };
     utimensat(CWD, stamp_path(folder), &times, AtFlags::empty())
