@@ -111,7 +111,9 @@ impl Cubes<'_> {
         loop {
             match client.hear().map_err(|error| lost(&error))? {
                 None => return Err(Failure::failed("the cube's keeper went away")),
-                Some(Heard::Answer(Answer::Refused { message, hints })) => return Err(refused(message, hints)),
+                Some(Heard::Answer(Answer::Refused { message, hints })) => {
+                    return Err(refused(message, hints));
+                }
                 Some(Heard::Answer(Answer::Exited(exit))) => return Ok(exit.code),
                 Some(_) => {}
             }
