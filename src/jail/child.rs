@@ -39,11 +39,18 @@ pub fn namespaces() -> u64 {
     all.iter().filter(|(part, _)| taken_out(*part)).fold(NAMESPACES, |left, (_, flag)| left & !flag)
 }
 
-/// Waits for the plan on `control`, builds the jail and serves as PID 1; returns the process's exit code. The process must have
-/// been born into [`namespaces`].
+/// For a process that was born into [`namespaces`]: does what needs no plan, waits for the plan on `control`, builds the jail and
+/// serves as PID 1; returns the process's exit code.
 #[must_use]
-pub fn run(control: &OwnedFd) -> i32 {
-    match build(control.as_fd()) {
+pub fn run_in_namespaces(control: &OwnedFd) -> i32 {
+    // Beside the keeper, which still waits for the plan or reads it. The first guard comes first.
+    let host = death_signal().at(Step::DeathSignal).and_then(|()| mounts::open_host());
+    finish(control, host.and_then(|host| build(control.as_fd(), host)))
+}
+
+/// Serves in a jail that is built, or tells why there is none.
+fn finish(control: &OwnedFd, built: Result<Built, Failed>) -> i32 {
+    match built {
         Ok(jail) => i32::from(serve(control, jail).is_err()),
         Err(failed) => {
             let message = Message::Failed {
@@ -66,11 +73,7 @@ struct Built {
 }
 
 /// Everything up to "confined"; from here on this process holds nothing of the host.
-fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
-    // A first guard while there is no plan yet.
-    death_signal().at(Step::DeathSignal)?;
-    // Beside the keeper, which still waits for the plan or reads it.
-    let host = mounts::open_host()?;
+fn build(control: BorrowedFd<'_>, host: mounts::Host) -> Result<Built, Failed> {
     let (prepared, pipes) = plan(control).at(Step::Plan)?;
     // The keeper's own files are private; the cube's folders are not.
     rustix::process::umask(Mode::from(0o022));

@@ -145,7 +145,7 @@ pub fn birth() -> Result<Born, NotStarted> {
             }
             // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
             unsafe { libc::dup2(1, 0) };
-            let code = child::run(&its);
+            let code = child::run_in_namespaces(&its);
             // SAFETY: ends the process without running the keeper's destructors.
             unsafe { libc::_exit(code) }
         }
