@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod fdpass;
 pub mod fork;
+pub mod guest;
 pub mod net;
 pub mod netlink;
 pub mod ports;
