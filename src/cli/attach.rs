@@ -11,7 +11,7 @@ use crate::engine::launch::again;
 use crate::engine::session::{self, Join};
 use crate::host::tty;
 use crate::keeper::protocol::{Answer, Ask};
-use crate::model::{Failure, Keep};
+use crate::model::{CubeSpec, Failure, Keep};
 use crate::store::cubes::CubeEntry;
 use crate::store::{machines, projects};
 
@@ -62,7 +62,8 @@ fn start_again(args: &AttachArgs, entry: &CubeEntry, ctx: &Ctx) -> Result<u8, Fa
         Ok(machine) => projects::root(Some(&machine), &ctx.config, &ctx.home),
         Err(failure) => return Err(failure),
     };
-    let typed = again(record, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+    let spec = CubeSpec::of(record);
+    let typed = again(&spec, record.name.clone(), &root.canonicalize().unwrap_or(root), &facts::shell())?;
     ctx.out.note(format!("the cube {} has ended: starting it again", cube_ref::shown(entry)));
     launch::carry_out(&typed, false, ctx, None)
 }

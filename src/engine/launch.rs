@@ -16,7 +16,9 @@ use crate::keeper::protocol::{self, Kind, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
 use crate::model::sanitize::printable;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, Name, SeccompProfile, Settings};
+use crate::model::{
+    CubeRecord, CubeSpec, CubeState, Failure, FailureKind, Given, Keep, Name, SeccompProfile, Settings,
+};
 use crate::plan::launch::{MountPlan, StdioPlan};
 use crate::plan::resolve::{ProjectRef, What};
 use crate::plan::{LaunchPlan, Typed, resolve};
@@ -32,6 +34,8 @@ pub struct Planned {
     pub lock: Lock,
     /// The image is not collected while this lives; the keeper takes a hold of its own.
     pub image: Option<crate::image::Hold>,
+    /// What was typed, for the record.
+    pub given: Given,
 }
 
 /// Looks up and resolves.
@@ -56,7 +60,16 @@ pub fn plan(
         }
     }
     weaken(engine, &mut plan)?;
-    Ok(Planned { plan, lock, image: image.map(|found| found.hold) })
+    Ok(Planned { plan, lock, image: image.map(|found| found.hold), given: given(typed) })
+}
+
+/// What is remembered of what was typed.
+fn given(typed: &Typed) -> Given {
+    Given {
+        settings: Settings { env: Vec::new(), ..typed.settings.clone() },
+        workdir: typed.workdir.clone(),
+        env_names: typed.env.iter().map(|choice| choice.key().to_owned()).collect(),
+    }
 }
 
 /// What a counter-proof takes out of a plan; nothing in an ordinary build.
@@ -176,7 +189,7 @@ pub fn launch(
     super::secret::with_environment(&mut handed, |name| std::env::var(name).ok());
     let hold = plan.image_digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
     let hold = hold.map(|hex| engine.layout.locks_dir().join(format!("image-{hex}")));
-    let launch = Launch { plan: handed, hold, record: record(plan), mines, socket, attached, enter_again };
+    let launch = Launch { plan: handed, hold, record: record(planned), mines, socket, attached, enter_again };
     hand_over(&waiting.face, mask, &fds, launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
@@ -244,7 +257,8 @@ pub fn durable(
     }))
 }
 
-fn record(plan: &LaunchPlan) -> CubeRecord {
+fn record(planned: &Planned) -> CubeRecord {
+    let plan = &planned.plan;
     CubeRecord {
         version: RECORD_VERSION,
         id: plan.id.clone(),
@@ -277,36 +291,39 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
             .unwrap_or_default(),
         publish: plan.forwards.clone(),
         forwards: Vec::new(),
+        given: Some(planned.given.clone()),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
     }
 }
 
-/// The launch that made `record`, once more. `root` is the projects root, canonical; `shell` the cube's.
-/// Variables and limits that were given only then are in no record, and are not given again.
+/// The launch of `spec` once more. `root` is the projects root, canonical; `shell` the cube's. Variables that were given
+/// only then are in no record, and are not given again.
 ///
 /// # Errors
 /// The folder that was mounted cannot be typed.
-pub fn again(record: &CubeRecord, root: &Path, shell: &str) -> Result<Typed, Failure> {
-    let what = match record.argv.as_slice() {
+pub fn again(spec: &CubeSpec, keep: Option<Name>, root: &Path, shell: &str) -> Result<Typed, Failure> {
+    let what = match spec.argv.as_slice() {
         [only] if only == shell => What::Shell,
         argv => What::Command(argv.to_vec()),
     };
     let mut typed = Typed {
-        machine: Some(record.machine.clone()),
-        keep: record.name.clone(),
+        machine: Some(spec.machine.clone()),
+        keep,
         settings: Settings {
-            user: Some(record.user),
-            seccomp: Some(record.seccomp),
-            net: Some(record.net),
-            ports: record.publish.clone(),
-            ..Settings::default()
+            jail: Some(spec.jail),
+            user: Some(spec.user),
+            seccomp: Some(spec.seccomp),
+            net: Some(spec.net),
+            ports: spec.publish.clone(),
+            ..spec.given.settings.clone()
         },
-        ephemeral: record.ephemeral,
+        workdir: spec.given.workdir.clone(),
+        ephemeral: spec.ephemeral,
         what,
         ..Typed::default()
     };
-    match (&record.project, &record.project_path) {
+    match (&spec.project, &spec.project_path) {
         (Some(project), Some(path)) if *project == "." && path == root => {
             typed.project = Some(ProjectRef::Root)
         }
@@ -355,7 +372,8 @@ mod tests {
             record.project = project.map(str::to_owned);
             record.project_path = path.map(Into::into);
             record.argv = vec![argv.to_owned()];
-            let typed = again(&record, root, "/bin/bash").expect("good");
+            let spec = CubeSpec::of(&record);
+            let typed = again(&spec, record.name.clone(), root, "/bin/bash").expect("good");
             assert_eq!((typed.project, typed.what), (target, what), "{project:?}");
             assert_eq!(typed.mount.as_deref(), mount.map(Path::new));
             assert_eq!(typed.keep.map(String::from).as_deref(), Some("box"));

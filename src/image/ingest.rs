@@ -223,6 +223,25 @@ impl<'a> Ingest<'a> {
         Ok(Layer { descriptor: Descriptor::new(media, blob.digest, blob.size), diff_id })
     }
 
+    /// As [`Ingest::layer`] for a blob that was packed of `tree`: the folder itself becomes the unpacked layer, so that
+    /// nothing is written twice. It must be what unpacking the blob would make, and on the file system of the store.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn layer_of(&mut self, blob: TempBlob, packed: &Packed, tree: &Path) -> Result<Layer, Failure> {
+        let diff_id = blob.digest;
+        if !self.store.layer_ready(&diff_id) {
+            let folder = self.temp("layer");
+            super::store::make(&folder)?;
+            let root = folder.join("root");
+            std::fs::rename(tree, &root).map_err(|error| cannot("move", tree, error))?;
+            let done = Unpacked { entries: packed.entries, bytes: packed.bytes, ..Unpacked::default() };
+            self.place(&folder, diff_id, &done)?;
+        }
+        self.store.adopt(&blob)?;
+        Ok(Layer { descriptor: Descriptor::new(media::LAYER, blob.digest, blob.size), diff_id })
+    }
+
     /// A layer that is in the store already.
     ///
     /// # Errors
@@ -285,6 +304,12 @@ impl<'a> Ingest<'a> {
             ))
             .hint("the archive or the registry sent something else: try again, or tell who made the image"));
         }
+        self.place(&folder, diff_id, &done)?;
+        Ok(diff_id)
+    }
+
+    /// Puts a whole folder of a layer, its `root` in it, where unpacked layers are.
+    fn place(&self, folder: &Path, diff_id: Digest, done: &Unpacked) -> Result<(), Failure> {
         let record = LayerRecord {
             version: 1,
             diff_id,
@@ -299,14 +324,14 @@ impl<'a> Ingest<'a> {
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         write_atomic(&path, &bytes, 0o644).map_err(|error| cannot("write", &path, error))?;
         let target = self.store.layer_dir(&diff_id);
-        match std::fs::rename(&folder, &target) {
-            Ok(()) => sync_folder(&self.store.layout.layers_dir())
-                .map_err(|error| cannot("sync", &target, error))?,
+        match std::fs::rename(folder, &target) {
+            Ok(()) => {
+                sync_folder(&self.store.layout.layers_dir()).map_err(|error| cannot("sync", &target, error))
+            }
             // Somebody else was as fast.
-            Err(_) if target.is_dir() => {}
-            Err(error) => return Err(cannot("store", &target, error)),
+            Err(_) if target.is_dir() => Ok(()),
+            Err(error) => Err(cannot("store", &target, error)),
         }
-        Ok(diff_id)
     }
 
     /// Puts a document in the store as it is.

@@ -220,7 +220,7 @@ impl<W: Write> Copier<'_, W> {
                 };
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 let made = openat2(&folder, name, flags, Mode::RUSR | Mode::WUSR, BENEATH).map_err(failed)?;
-                contents(&source, &File::from(made), entry)
+                contents(&source, &File::from(made), entry.size, entry.allocated)
                     .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
             }
             Kind::Folder => match mkdirat(&folder, name, Mode::RWXU) {
@@ -356,8 +356,8 @@ pub fn scan(target: &OwnedFd, out: &mut impl Write) -> Result<(), String> {
 }
 
 /// By reference where the file system can, else extent by extent, so that holes stay holes.
-fn contents(source: &File, made: &File, entry: &Entry) -> std::io::Result<()> {
-    if entry.size == 0 {
+pub(super) fn contents(source: &File, made: &File, size: u64, allocated: u64) -> std::io::Result<()> {
+    if size == 0 {
         return Ok(());
     }
     if ioctl_ficlone(made, source).is_ok() {
@@ -365,7 +365,7 @@ fn contents(source: &File, made: &File, entry: &Entry) -> std::io::Result<()> {
     }
     // What is on the disk counts, not what was there when we looked: a running cube may go on writing.
     let size = source.metadata()?.len();
-    if entry.allocated >= size {
+    if allocated >= size {
         std::io::copy(&mut &*source, &mut &*made)?;
         return Ok(());
     }
