@@ -15,7 +15,7 @@ use crate::store::boot::boot_id;
 use crate::store::fail::cannot;
 use crate::store::lock::Lock;
 
-use super::blobs::{Hashing, TempBlob, copy, damaged, digest_of_file};
+use super::blobs::{Hashing, Steady, TempBlob, copy, damaged, digest_of_file};
 use super::helper::{Packed, Request, Unpacked};
 use super::layers::{Layer, LayerRecord, check_layers};
 use super::names::Entry;
@@ -130,7 +130,7 @@ impl<'a> Ingest<'a> {
     pub fn blob(&mut self, reader: &mut dyn Read, each: &mut dyn FnMut(u64)) -> Result<TempBlob, Failure> {
         let path = self.temp("blob");
         let file = File::create_new(&path).map_err(|error| cannot("create", &path, error))?;
-        let mut hashing = Hashing::new(file);
+        let mut hashing = Hashing::new(Steady::new(file));
         copy(reader, &mut hashing, each).map_err(|error| cannot("write", &path, error))?;
         let (_, digest, size) = hashing.finish();
         Ok(TempBlob { path, digest, size })
@@ -148,7 +148,7 @@ impl<'a> Ingest<'a> {
     ) -> Result<(TempBlob, Packed), Failure> {
         let path = self.temp("blob");
         let file = File::create_new(&path).map_err(|error| cannot("create", &path, error))?;
-        let mut hashing = Hashing::new(file);
+        let mut hashing = Hashing::new(Steady::new(file));
         let packed = self.store.runner.pack(self.store, folder, options, &mut |mut stream| {
             copy(&mut stream, &mut hashing, each).map_err(|error| cannot("write", &path, error))?;
             Ok(())
@@ -165,7 +165,7 @@ impl<'a> Ingest<'a> {
         let path = self.temp("blob");
         let io = |error| cannot("write", &path, error);
         let mut source = File::open(&blob.path).map_err(|error| cannot("read", &blob.path, error))?;
-        let hashing = Hashing::new(File::create_new(&path).map_err(io)?);
+        let hashing = Hashing::new(Steady::new(File::create_new(&path).map_err(io)?));
         let (_, digest, size) = match compression {
             Compression::None => {
                 let mut hashing = hashing;

@@ -340,13 +340,11 @@ pub fn scan(target: &OwnedFd, out: &mut impl Write) -> Result<(), String> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
             return Ok(());
         }
-        let mut what = leaks::by_name(&[b"/", path].concat());
-        if what.is_none() {
-            head.clear();
-            open_file(target.as_fd(), path)?.take(leaks::LOOKED_AT as u64).read_to_end(&mut head)?;
-            what = leaks::by_content(&head);
-        }
-        match what {
+        let named = leaks::by_name(&[b"/", path].concat());
+        head.clear();
+        open_file(target.as_fd(), path)?.take(leaks::LOOKED_AT as u64).read_to_end(&mut head)?;
+        let named = named.filter(|what| !leaks::is_empty_of(what, &head));
+        match named.or_else(|| leaks::by_content(&head)) {
             Some(what) => say(out, &Line::Secret { path: Bytes(path.to_vec()), what: what.to_owned() })
                 .map_err(std::io::Error::other),
             None => Ok(()),
