@@ -151,6 +151,7 @@ fn a_keeper_killed_at_any_moment_of_a_launch_lets_nothing_out() {
         let face_pid = i32::try_from(face.id()).unwrap();
         let deadline = Instant::now() + Duration::from_millis(4 + 5 * round);
         until("its moment", PATIENCE, || Instant::now() >= deadline);
+        let met = killed;
         for pid in crate::left::processes(&env) {
             let is_keeper = std::fs::read(format!("/proc/{pid}/comm"))
                 .is_ok_and(|comm| comm.starts_with(b"tripmine-keeper"));
@@ -159,7 +160,9 @@ fn a_keeper_killed_at_any_moment_of_a_launch_lets_nothing_out() {
                 killed += 1;
             }
         }
-        if killed == 0 || env.tripmine(["ps"]).stdout.lines().count() > 1 {
+        if killed == met {
+            // Too early for its keeper, which comes yet and would run on.
+            until("it is listed", PATIENCE, || env.tripmine(["ps"]).stdout.lines().count() > 1);
             env.tripmine(["kill", "--all"]).ok(0);
         }
         let output = finish(face, PATIENCE);

@@ -143,8 +143,8 @@ fn line_by_line() {
     let env = Env::new();
     env.project("site");
     let mut screen = Pty::tripmine(&env, &["--plain"]);
-    // What is typed before the question would be echoed into it.
-    screen.wait_shown("q to leave: ");
+    // What is typed before the question would be echoed into it. A line of the screen has no blanks at its end.
+    screen.wait_shown("q to leave:");
     screen.type_text("n shop\r");
     screen.wait_shown("made project `shop`");
     screen.type_text("77\r");
