@@ -10,7 +10,7 @@ use super::ps::PsArgs;
 use super::verb_args::{TuiArgs, Verb};
 use super::{
     apply, attach, changes, completions, doctor, events, exec, forward, image, init, inspect, kill, launch,
-    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail,
+    logs, machine, man, ports, project, prune, ps, rename, resume, rm, stats, stop, theme, undo, verify_jail,
     version, wait,
 };
 use super::{net, proxy};
@@ -61,7 +61,7 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu
     // Of a launch or an exec that failed, 125 says that it was tripmine and not the entry.
     let launches = match &command {
         Command::Launch(_) => true,
-        Command::Verb(verb) => matches!(**verb, Verb::Exec(_)),
+        Command::Verb(verb) => matches!(**verb, Verb::Exec(_) | Verb::Resume(_)),
         Command::Menu { .. } => false,
     };
     let code = |failure: &Failure| match failure.exit_code() {
@@ -168,6 +168,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Tui(_) => Err(Failure::usage("`tui` is the menu")),
         Verb::Init(args) => init::run(args, ctx),
         Verb::Theme(args) => theme::run(args, ctx),
+        Verb::Resume(args) => resume::run(args, ctx),
         Verb::Ps(args) => ps::run(args, ctx).map(done),
         Verb::Attach(args) => attach::run(args, ctx),
         Verb::Exec(args) => exec::run(args, ctx),

@@ -30,6 +30,11 @@ use super::verify_jail::VerifyJailArgs;
 pub enum Verb {
     /// Launch from an image, without a project
     Run(Box<RunArgs>),
+    /// Launch a cube again from a continuation: an image of its changes with what it was launched with
+    #[command(
+        after_help = "Examples:\n  tripmine image snapshot later site --continuation   and stop it, today\n  tripmine resume later                               tomorrow: its machine, project, command, limits, changes\n\nThe home and the project are the machine's own, as they are now. Values of variables are not kept: give them with -e."
+    )]
+    Resume(ResumeArgs),
     /// List the cubes
     #[command(
         after_help = "Examples:\n  tripmine ps         what runs\n  tripmine ps -a      what has ended too"
@@ -229,6 +234,29 @@ pub struct ExecArgs {
     /// The command and its arguments; none: the cube's shell
     #[arg(value_name = "CMD", trailing_var_arg = true)]
     pub command: Vec<String>,
+}
+
+/// `tripmine resume`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct ResumeArgs {
+    /// The continuation
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Keep the changes of this launch as well, in a cube of this name
+    #[arg(long, value_name = "NAME")]
+    pub keep: Option<String>,
+    /// Set a variable, or hand the caller's own in (repeatable)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Leave it running, and print its id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Mount what it mounted even where that is dangerous
+    #[arg(long)]
+    pub yes_really: bool,
+    /// With --detach, print data as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `tripmine stop`.

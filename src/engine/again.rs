@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::model::sanitize::printable;
-use crate::model::{CubeRecord, Failure, FailureKind, Name, Settings};
+use crate::model::{CubeRecord, CubeSpec, Failure, FailureKind, Name, Settings};
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 use crate::store::cubes::{self, CubeEntry};
@@ -43,24 +43,7 @@ pub fn again(entry: &CubeEntry, root: &Path, shell: &str) -> Result<Typed, Failu
 }
 
 fn as_recorded(record: &CubeRecord, kept: Option<Typed>, root: &Path, shell: &str) -> Result<Typed, Failure> {
-    let what = match record.argv.as_slice() {
-        [only] if only == shell => What::Shell,
-        argv => What::Command(argv.to_vec()),
-    };
-    let mut typed = Typed {
-        machine: Some(record.machine.clone()),
-        keep: record.name.clone(),
-        settings: Settings {
-            user: Some(record.user),
-            seccomp: Some(record.seccomp),
-            net: Some(record.net),
-            ports: record.publish.clone(),
-            ..Settings::default()
-        },
-        ephemeral: record.ephemeral,
-        what,
-        ..Typed::default()
-    };
+    let mut typed = of_spec(&CubeSpec::of(record), record.name.clone(), root, shell)?;
     if let Some(kept) = kept {
         typed.settings.image = kept.settings.image;
         typed.settings.jail = kept.settings.jail;
@@ -74,7 +57,41 @@ fn as_recorded(record: &CubeRecord, kept: Option<Typed>, root: &Path, shell: &st
         typed.yes_really = kept.yes_really;
         typed.runs_image = kept.runs_image;
     }
-    match (&record.project, &record.project_path) {
+    Ok(typed)
+}
+
+/// The launch of `spec` once more. `root` is the projects root, canonical; `shell` the cube's. Variables that were given
+/// only then are in no spec, and are not given again.
+///
+/// # Errors
+/// The folder that was mounted cannot be typed.
+pub(super) fn of_spec(
+    spec: &CubeSpec,
+    keep: Option<Name>,
+    root: &Path,
+    shell: &str,
+) -> Result<Typed, Failure> {
+    let what = match spec.argv.as_slice() {
+        [only] if only == shell => What::Shell,
+        argv => What::Command(argv.to_vec()),
+    };
+    let mut typed = Typed {
+        machine: Some(spec.machine.clone()),
+        keep,
+        settings: Settings {
+            jail: Some(spec.jail),
+            user: Some(spec.user),
+            seccomp: Some(spec.seccomp),
+            net: Some(spec.net),
+            ports: spec.publish.clone(),
+            ..spec.given.settings.clone()
+        },
+        workdir: spec.given.workdir.clone(),
+        ephemeral: spec.ephemeral,
+        what,
+        ..Typed::default()
+    };
+    match (&spec.project, &spec.project_path) {
         (Some(project), Some(path)) if *project == "." && path == root => {
             typed.project = Some(ProjectRef::Root)
         }

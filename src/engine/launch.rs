@@ -14,7 +14,7 @@ use crate::jail::taken_out::{self, Part, taken_out};
 use crate::keeper::protocol::{self, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, SeccompProfile};
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Given, Keep, SeccompProfile, Settings};
 use crate::plan::launch::{MountPlan, StdioPlan};
 use crate::plan::{LaunchPlan, Typed, resolve};
 use crate::store::cubes;
@@ -31,6 +31,8 @@ pub struct Planned {
     pub image: Option<crate::image::Hold>,
     /// Of a cube that is kept: what was typed, for [`super::again`].
     pub typed: Option<Typed>,
+    /// What was typed, for the record.
+    pub given: Given,
 }
 
 /// Looks up and resolves.
@@ -55,7 +57,17 @@ pub fn plan(
         }
     }
     weaken(engine, &mut plan)?;
-    Ok(Planned { plan, lock, image: image.map(|found| found.hold), typed: super::again::keep(typed)? })
+    let image = image.map(|found| found.hold);
+    Ok(Planned { plan, lock, image, typed: super::again::keep(typed)?, given: given(typed) })
+}
+
+/// What is remembered of what was typed.
+fn given(typed: &Typed) -> Given {
+    Given {
+        settings: Settings { env: Vec::new(), ..typed.settings.clone() },
+        workdir: typed.workdir.clone(),
+        env_names: typed.env.iter().map(|choice| choice.key().to_owned()).collect(),
+    }
 }
 
 /// What a counter-proof takes out of a plan; nothing in an ordinary build.
@@ -178,7 +190,7 @@ pub fn launch(
     let launch = Launch {
         plan: handed,
         hold,
-        record: record(plan),
+        record: record(planned),
         typed: planned.typed.clone(),
         mines,
         socket,
@@ -249,7 +261,8 @@ pub fn durable(
     }))
 }
 
-fn record(plan: &LaunchPlan) -> CubeRecord {
+fn record(planned: &Planned) -> CubeRecord {
+    let plan = &planned.plan;
     CubeRecord {
         version: RECORD_VERSION,
         id: plan.id.clone(),
@@ -282,6 +295,7 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
             .unwrap_or_default(),
         publish: plan.forwards.clone(),
         forwards: Vec::new(),
+        given: Some(planned.given.clone()),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
     }

@@ -19,11 +19,17 @@ mod pty;
 
 mod bad_input;
 mod changes;
+mod continuation;
 mod escape_files;
 mod escape_process;
 mod escape_syscalls;
 mod faults;
 mod forward;
+mod image_bad;
+mod image_debian;
+mod image_killed;
+mod image_peers;
+mod image_registry;
 mod image_root;
 mod kept;
 mod life;
