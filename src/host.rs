@@ -4,6 +4,7 @@
 pub mod aio;
 pub mod capture;
 pub mod cgroup;
+pub mod descendants;
 pub mod fdpass;
 pub mod fork;
 pub mod net;

@@ -101,7 +101,7 @@ impl Source {
             MapWriter::Keeper => Ids::Own {
                 shift: Shift { uids: ground.user.uid_map.clone(), gids: ground.user.gid_map.clone() },
             },
-            MapWriter::Own | MapWriter::Helper => Ids::Enter,
+            MapWriter::Own | MapWriter::Helper | MapWriter::Nobody => Ids::Enter,
         };
         let regions = ground.regions();
         Ok((Self { ground, regions, store: Some(store), userns: Some(userns), ids }, client))

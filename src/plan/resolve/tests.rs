@@ -154,10 +154,10 @@ fn what_is_not_built_is_refused_by_name() {
     let cases: [(Change, &str); 4] = [
         (|t, _| t.settings.image = ImageRef::parse("dev").ok(), "image `dev` (from: flag) is not built yet"),
         (|_, f| f.machine.settings.image = ImageRef::parse("dev@2").ok(), "image `dev@2` (from: machine)"),
-        (|t, _| t.settings.jail = Some(Jail::Landlock), "jail `landlock` (from: flag)"),
+        (|t, _| t.settings.jail = Some(JailChoice::Microvm), "jail `microvm` (from: flag)"),
         (
             |_, f| {
-                f.project_file = Some(Settings { jail: Some(Jail::Microvm), ..Settings::default() });
+                f.project_file = Some(Settings { jail: Some(JailChoice::Microvm), ..Settings::default() });
             },
             "jail `microvm` (from: project file)",
         ),
