@@ -164,8 +164,9 @@ fn capabilities(plan: &LaunchPlan, status: &proc::Status) -> Enforcement {
 fn sealed(pid: i32) -> Enforcement {
     let look = || std::fs::File::open(format!("/proc/{pid}/environ")).map(drop);
     let opened = match rustix::thread::capabilities(None) {
-        Ok(held) if held.effective.contains(CapabilitySet::SYS_PTRACE) => {
-            let less = CapabilitySets { effective: held.effective - CapabilitySet::SYS_PTRACE, ..held };
+        // Not CAP_SYS_PTRACE alone: since Linux 6.13 CAP_PERFMON reads memory too (mm_access in kernel/fork.c).
+        Ok(held) if !held.effective.is_empty() => {
+            let less = CapabilitySets { effective: CapabilitySet::empty(), ..held };
             let lowered = rustix::thread::set_capabilities(None, less);
             let opened = lowered.map_err(std::io::Error::from).map(|()| look());
             // It was permitted a moment ago.
