@@ -42,7 +42,8 @@ pub fn may_launch(argv: &[OsString]) -> bool {
 pub fn expected(argv: &[OsString], variable: Option<&OsStr>) -> Expected {
     let words: Vec<&str> =
         argv.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--").collect();
-    let typed = words.iter().zip(words.iter().skip(1)).find(|(flag, _)| **flag == "--jail").map(|(_, kind)| *kind);
+    let typed =
+        words.iter().zip(words.iter().skip(1)).find(|(flag, _)| **flag == "--jail").map(|(_, kind)| *kind);
     let joined = words.iter().find_map(|word| word.strip_prefix("--jail="));
     match typed.or(joined).or(variable.and_then(OsStr::to_str)) {
         Some("landlock") => Expected::InPlace,

@@ -198,7 +198,12 @@ mod tests {
         assert_eq!(settings.image, ImageRef::parse("dev@2").ok());
         assert_eq!(
             (settings.jail, settings.net, settings.user, settings.seccomp),
-            (Some(JailChoice::Microvm), Some(NetPolicyKind::Open), Some(RunAs::Root), Some(SeccompProfile::Strict))
+            (
+                Some(JailChoice::Microvm),
+                Some(NetPolicyKind::Open),
+                Some(RunAs::Root),
+                Some(SeccompProfile::Strict)
+            )
         );
         assert_eq!(settings.limits.memory, Some(Limit { value: ByteSize::mib(64), required: true }));
         assert_eq!(settings.limits.cpus_milli.map(|l| l.value), Some(500));

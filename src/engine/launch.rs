@@ -296,6 +296,7 @@ pub fn again(record: &CubeRecord, root: &Path, shell: &str) -> Result<Typed, Fai
         machine: Some(record.machine.clone()),
         keep: record.name.clone(),
         settings: Settings {
+            jail: Some(record.jail.into()),
             user: Some(record.user),
             seccomp: Some(record.seccomp),
             net: Some(record.net),

@@ -65,8 +65,11 @@ fn beneath_by_parents(root: i32, all: &[(i32, i32)]) -> Vec<i32> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(at) = found.get(next).copied() {
-        let children: Vec<i32> =
-            all.iter().filter(|(pid, parent)| *parent == at && !found.contains(pid)).map(|(pid, _)| *pid).collect();
+        let children: Vec<i32> = all
+            .iter()
+            .filter(|(pid, parent)| *parent == at && !found.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect();
         found.extend(children);
         next += 1;
     }

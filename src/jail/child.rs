@@ -123,7 +123,12 @@ fn in_place(
     wire::send(control, Message::Mounted, &[]).at(Step::KeeperSync)?;
     let signals = init::signals()?;
     let filters = filters(control).at(Step::Seccomp)?;
-    confine::confine_in_place(&prepared, &filters, canary, terminal.as_ref().map(|(_, slave)| slave.as_fd()))?;
+    confine::confine_in_place(
+        &prepared,
+        &filters,
+        canary,
+        terminal.as_ref().map(|(_, slave)| slave.as_fd()),
+    )?;
     init::default_signals();
     seal(control)?;
     Ok(Built { prepared, signals, pipes, place: init::Place::InPlace { terminal } })

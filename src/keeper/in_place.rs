@@ -12,8 +12,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::life::Life;
 use super::protocol::Launch;
-use super::start::{self, Born, Known, NotStarted, Pipes};
 use super::readback;
+use super::start::{self, Born, Known, NotStarted, Pipes};
 use crate::host::{descendants, proc, sys};
 use crate::jail::taken_out::{Part, taken_out};
 use crate::jail::wire::Message;
@@ -53,7 +53,9 @@ pub fn birth() -> Result<Born, NotStarted> {
             let heard = poll(&mut [PollFd::new(&tie, PollFlags::IN)], Some(&TOLD)) == Ok(1)
                 && rustix::io::read(&tie, &mut told) == Ok(4);
             let pid = i32::from_le_bytes(told);
-            let init = Pid::from_raw(pid).filter(|_| heard).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+            let init = Pid::from_raw(pid)
+                .filter(|_| heard)
+                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
             match init {
                 Some(init) => Ok(Born { init: ours, life: Life::Tree { init, warden: pidfd, tie }, pid }),
                 None => {
@@ -143,7 +145,11 @@ fn layers(
             None => readback::of_status(plan, layer, filters, &status),
         },
     };
-    Ok(plan.layers.iter().map(|layer| LayerStatus { layer: *layer, enforcement: enforcement(*layer) }).collect())
+    Ok(plan
+        .layers
+        .iter()
+        .map(|layer| LayerStatus { layer: *layer, enforcement: enforcement(*layer) })
+        .collect())
 }
 
 fn capabilities(plan: &LaunchPlan, status: &proc::Status) -> Enforcement {
@@ -205,7 +211,9 @@ fn rlimits(plan: &LaunchPlan, pid: i32) -> Enforcement {
         }
     }
     match hard("Max processes") {
-        Some(value) => Enforcement::Full(format!("{} open files, {value} processes of the user", plan.limits.open_files)),
+        Some(value) => {
+            Enforcement::Full(format!("{} open files, {value} processes of the user", plan.limits.open_files))
+        }
         None => Enforcement::None("Max processes: unlimited".into()),
     }
 }

@@ -255,7 +255,8 @@ pub fn close(keeper: &Keeper) {
 pub fn answer(keeper: &Keeper, ask: NetAsk) -> Answer {
     let handle = keeper.net.handle.borrow();
     if keeper.plan.in_place.is_some() && !matches!(ask, NetAsk::Status) {
-        let message = "the jail `landlock` has no network of its own: its policy is decided once, before it starts";
+        let message =
+            "the jail `landlock` has no network of its own: its policy is decided once, before it starts";
         let hints = vec!["launch it again with `--net open`, or with `--jail container`".to_owned()];
         return Answer::Refused { message: message.to_owned(), hints };
     }

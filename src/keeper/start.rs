@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::ground::{self, Opened};
-use super::protocol::{self, Kind, Launch};
 use super::life::Life;
+use super::protocol::{self, Kind, Launch};
 use super::{in_place, net, readback};
 use crate::host::{cgroup, fdpass, fork, sys, userns};
 use crate::jail::child;
@@ -421,7 +421,11 @@ pub(super) fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
 }
 
 /// The same while the child still works: one that has failed meanwhile knows better why there is nothing to read.
-pub(super) fn standing_or_said(layers: &[LayerStatus], plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+pub(super) fn standing_or_said(
+    layers: &[LayerStatus],
+    plan: &LaunchPlan,
+    born: &Born,
+) -> Result<(), NotStarted> {
     all_in_force(layers).map_err(|missing| match wire::receive(&born.init, RecvFlags::DONTWAIT) {
         Ok(Some(received)) if matches!(received.message, Message::Failed { .. }) => {
             child_failed(Some(plan), received.message)

@@ -111,7 +111,11 @@ pub fn check_in_place(
         }
     }
     if places.pick_or(|s| s.user, RunAs::Me).value == RunAs::Root {
-        return Err(no("`user root`", "without a user namespace, root inside is root outside", "use `--user me`"));
+        return Err(no(
+            "`user root`",
+            "without a user namespace, root inside is root outside",
+            "use `--user me`",
+        ));
     }
     check_net(kind, reach)?;
     if places.weakest_first().any(|(_, settings)| !settings.ports.is_empty()) {
@@ -257,7 +261,8 @@ mod tests {
             ("`--review`", |t, _| t.review = true),
             ("`user root`", |t, _| t.settings.user = Some(RunAs::Root)),
             ("the net policy `allow`", |t, _| {
-                t.settings.reach.rules = Some(vec![crate::model::net::Rule::parse("a.example:443").expect("rule")]);
+                t.settings.reach.rules =
+                    Some(vec![crate::model::net::Rule::parse("a.example:443").expect("rule")]);
             }),
             ("the net policy `proxy`", |t, _| {
                 t.settings.reach.proxy = crate::model::net::ProxyUrl::parse("socks5h://127.0.0.1:9050").ok();
@@ -278,7 +283,8 @@ mod tests {
             // The same launch in a container is another matter.
             assert!(launch(JailChoice::Container, *change).is_ok() || *part == "`--review`", "{part}");
         }
-        let plan = launch(JailChoice::Landlock, |t, _| t.settings.net = Some(NetPolicyKind::Open)).expect("open");
+        let plan =
+            launch(JailChoice::Landlock, |t, _| t.settings.net = Some(NetPolicyKind::Open)).expect("open");
         assert!(plan.warnings.iter().any(|line| line.contains("whole network")), "{:?}", plan.warnings);
         let error = launch(JailChoice::Auto, |t, _| t.settings.net = Some(NetPolicyKind::Open));
         assert!(error.expect_err("wider than asked").message.contains("left to `auto`"));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::env::{self, BaseInput, EnvChoice};
 use super::facts::{Facts, StreamKind};
 use super::launch::{
-    EntryPlan, InPlace, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan, StdioPlan,
-    SystemTree, UpperPlan, UserPlan,
+    EntryPlan, InPlace, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan,
+    StdioPlan, SystemTree, UpperPlan, UserPlan,
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
@@ -242,7 +242,11 @@ fn in_place(
 /// The host's own, of which system folders are read.
 fn root_in_place(facts: &Facts) -> RootPlan {
     let tree = |path: &PathBuf| SystemTree { path: path.clone(), writable: false, lowers: Vec::new() };
-    RootPlan { lowers: Vec::new(), upper: UpperPlan::Nothing, system: facts.system.iter().map(tree).collect() }
+    RootPlan {
+        lowers: Vec::new(),
+        upper: UpperPlan::Nothing,
+        system: facts.system.iter().map(tree).collect(),
+    }
 }
 
 fn root(
@@ -449,7 +453,14 @@ fn shell_of(facts: &Facts) -> &str {
 
 /// Stands in until the rules of the finished plan are made.
 fn no_rules() -> LandlockPlan {
-    LandlockPlan { abi: 0, required_abi: 0, rules: Vec::new(), scope_abstract: false, scope_signal: false, no_tcp: false }
+    LandlockPlan {
+        abi: 0,
+        required_abi: 0,
+        rules: Vec::new(),
+        scope_abstract: false,
+        scope_signal: false,
+        no_tcp: false,
+    }
 }
 
 #[cfg(test)]

@@ -210,7 +210,11 @@ mod tests {
             let say = |jail| Settings { jail, ..Settings::default() };
             let mut warnings = Vec::new();
             let got = project_file(&say(Some(file)), [&say(machine), &Settings::default()], &mut warnings);
-            assert_eq!((got.jail.is_some(), warnings.len()), (kept, usize::from(!kept)), "{machine:?} {file:?}");
+            assert_eq!(
+                (got.jail.is_some(), warnings.len()),
+                (kept, usize::from(!kept)),
+                "{machine:?} {file:?}"
+            );
         }
     }
 

@@ -153,7 +153,8 @@ mod tests {
             written,
             ["/home/ann/.local/share/tripmine/homes/default", "/home/ann/projects/site", tmp]
         );
-        for shut in ["/", "/etc", "/home", "/root", "/run", "/tmp", "/var", "/dev", "/dev/shm", "/dev/pts", "/sys"]
+        for shut in
+            ["/", "/etc", "/home", "/root", "/run", "/tmp", "/var", "/dev", "/dev/shm", "/dev/pts", "/sys"]
         {
             assert!(!plan.landlock.rules.iter().any(|rule| rule.path == shut), "{shut}");
         }

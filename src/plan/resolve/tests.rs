@@ -5,7 +5,7 @@ use super::super::launch::{CgroupPlan, Enforcer, FileIdentity, MapWriter, Settin
 use super::super::samples::facts;
 use super::*;
 use crate::model::net::{NetPolicy, NetSettings, Rule};
-use crate::model::{ByteSize, Layer, Limit, NetPolicyKind};
+use crate::model::{ByteSize, JailChoice, Layer, Limit, NetPolicyKind};
 
 type Change = fn(&mut Typed, &mut Facts);
 

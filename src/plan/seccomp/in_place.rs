@@ -2,8 +2,8 @@
 //! user's other processes, files and sockets. Owns the list and says of each why.
 
 use super::{
-    AF_UNIX, Answer, CallRule, Case, Condition, EAFNOSUPPORT, ENOSYS, EPERM, RuleSet, Test, case, numbers, on,
-    sockets,
+    AF_UNIX, Answer, CallRule, Case, Condition, EAFNOSUPPORT, ENOSYS, EPERM, RuleSet, Test, case, numbers,
+    on, sockets,
 };
 
 /// `EOPNOTSUPP`: what a file system answers that has no such attributes, so that copying goes on without.

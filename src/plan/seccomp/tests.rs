@@ -72,6 +72,8 @@ const ALLOW: u32 = 0x7fff_0000;
 const REFUSED_ANSWER: u32 = 0x0005_0001;
 const MISSING: u32 = 0x0005_0026;
 const KILLED: u32 = 0x8000_0000;
+const FAMILY: u32 = 0x0005_0000 | EAFNOSUPPORT as u32;
+const PROTOCOL: u32 = 0x0005_0000 | EPROTONOSUPPORT as u32;
 
 #[test]
 fn what_is_refused_in_every_profile() {
@@ -167,8 +169,6 @@ fn what_is_refused_in_every_profile() {
 
 #[test]
 fn sockets_by_family_type_and_protocol() {
-    const FAMILY: u32 = 0x0005_0000 | EAFNOSUPPORT as u32;
-    const PROTOCOL: u32 = 0x0005_0000 | EPROTONOSUPPORT as u32;
     const KIND: u32 = 0x0005_0000 | ESOCKTNOSUPPORT as u32;
     // family, type, protocol, answer
     let cases: &[(u64, u64, u64, u32)] = &[
@@ -205,7 +205,6 @@ fn sockets_by_family_type_and_protocol() {
         assert_eq!(ask(&set, "socket", &[1, 1, 0]), unix, "{profile}");
         assert_eq!(ask(&set, "socketpair", &[1, 1, 0]), ALLOW, "{profile}");
         assert_eq!(ask(&set, "socketpair", &[40, 1, 0]), FAMILY, "{profile}");
-
     }
 }
 
