@@ -112,7 +112,8 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut host = set_out(run_as, profile, &given)
         .map_err(|error| Failure::failed("cannot listen on a socket for the cube to miss").because(&error))?;
     host.canaries.jail = jail;
-    let victim = victim().map_err(|error| Failure::failed("cannot make a file to be tried").because(&error))?;
+    let victim =
+        victim().map_err(|error| Failure::failed("cannot make a file to be tried").because(&error))?;
     host.canaries.victim = Some(victim.path().to_string_lossy().into_owned());
     host.canaries.absent.push(engine.layout.mines_dir().to_string_lossy().into_owned());
     host.canaries.mounts = plan
@@ -141,7 +142,8 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
         plan.limits.disk.filter(|(_, enforcer)| *enforcer == Enforcer::TmpfsSize).map(|(size, _)| size.get());
     plan.entry.argv = vec![probe, PROBE_VERB.to_owned()];
     plan.entry.argv.extend(host.canaries.arguments());
-    ctx.out.note(format!("trying a cube of `{}`, jail {jail}, user {run_as}, seccomp {profile}", plan.machine));
+    ctx.out
+        .note(format!("trying a cube of `{}`, jail {jail}, user {run_as}, seccomp {profile}", plan.machine));
     let mut client = launch::launch(&engine, &planned, waiting, true)?;
     drop(planned.lock);
     // Nothing is typed; the cube may know.
@@ -310,7 +312,8 @@ fn render(rows: &[Observation], out: &mut dyn Write) -> io::Result<()> {
     }
     let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
     let none = count(Verdict::NotPromised);
-    let besides = if none == 0 { String::new() } else { format!("; {none} rows are not promised by this jail") };
+    let besides =
+        if none == 0 { String::new() } else { format!("; {none} rows are not promised by this jail") };
     writeln!(
         out,
         "\n{} of {} promises kept, {} broken, {} untested{besides}",

@@ -58,7 +58,10 @@ pub fn ports(record: &CubeRecord) -> Result<Vec<Listening>, Failure> {
         // The tables of its network are the host's own.
         return Err(Failure::new(
             FailureKind::Unsupported,
-            format!("the cube {} has no network of its own: the jail `landlock` cannot tell its ports", record.id.short()),
+            format!(
+                "the cube {} has no network of its own: the jail `landlock` cannot tell its ports",
+                record.id.short()
+            ),
         )
         .hint("with `--net open` its servers listen on this host: `ss -ltnp`"));
     }

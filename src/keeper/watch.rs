@@ -22,7 +22,10 @@ pub async fn watch(keeper: Rc<Keeper>) {
         .filter(|(_, by)| *by == Enforcer::Watch && !taken_out(Part::Watch))
         .map(|(size, _)| size);
     let disk = limits.disk.filter(|(_, by)| *by == Enforcer::Watch).map(|(size, _)| size);
-    let pids = limits.pids.filter(|(_, by)| *by == Enforcer::Watch && !taken_out(Part::Watch)).map(|(count, _)| count);
+    let pids = limits
+        .pids
+        .filter(|(_, by)| *by == Enforcer::Watch && !taken_out(Part::Watch))
+        .map(|(count, _)| count);
     if memory.is_none() && disk.is_none() && pids.is_none() {
         return;
     }

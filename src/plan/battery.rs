@@ -308,7 +308,9 @@ pub fn read(output: &str, jail: Jail, besides: &[(&str, &str)]) -> Vec<Observati
                 || Observation::new(row, Verdict::CouldNotTest, "the probe said nothing".to_owned()),
                 |one| match one.verdict {
                     // Not for the probe to say.
-                    Verdict::NotPromised => Observation::new(row, Verdict::CouldNotTest, printable(&one.detail)),
+                    Verdict::NotPromised => {
+                        Observation::new(row, Verdict::CouldNotTest, printable(&one.detail))
+                    }
                     verdict => Observation::new(row, verdict, printable(&one.detail)),
                 },
             )
@@ -366,7 +368,10 @@ mod tests {
     #[test]
     fn an_end_by_the_keeper_settles_memory_only() {
         let verdict = |output: &str, ended: Option<&str>, id: &str| {
-            settle(read(output, Jail::Container, &[]), ended).into_iter().find(|row| row.id == id).map(|row| row.verdict)
+            settle(read(output, Jail::Container, &[]), ended)
+                .into_iter()
+                .find(|row| row.id == id)
+                .map(|row| row.verdict)
         };
         let broken = "{\"id\":\"R03\",\"topic\":\"\",\"verdict\":\"fail\",\"detail\":\"\"}";
         for (output, ended, id, expected) in [
@@ -398,7 +403,8 @@ mod tests {
         assert_eq!((rows[1].verdict, rows[1].detail.as_str()), (Verdict::Fail, "second \\u{1b}[2J"));
         assert!(rows[2..].iter().all(|row| row.verdict == Verdict::CouldNotTest));
         // Nor does what is not promised pass, or what is promised go unpromised.
-        let text = line("P04", "pass", "ok") + &line("P05", "not-promised", "ok") + &line("L01", "pass", "ok");
+        let text =
+            line("P04", "pass", "ok") + &line("P05", "not-promised", "ok") + &line("L01", "pass", "ok");
         let rows = read(&text, Jail::Landlock, &[("R02", "the keeper counts")]);
         let verdict = |id: &str| rows.iter().find(|row| row.id == id).map(|row| row.verdict);
         assert_eq!(verdict("P04"), Some(Verdict::NotPromised));

@@ -135,7 +135,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
     let stdio = stdio(typed, facts);
     let entry = entry(typed, facts, &places, project.as_ref(), &user, &mut record)?;
     let tmp = in_place.as_ref().map(|place| place.tmp.as_path());
-    let env = environment(typed, facts, &places, &user, &stdio, tmp, &mut record, &mut warnings)?;
+    let env = environment(typed, facts, &places, (&user, tmp), &stdio, &mut record, &mut warnings)?;
     env::check_size(&entry.argv, &env)?;
     let forwards = ports::forwards(&places, &mut record, &mut warnings)?;
 
@@ -400,9 +400,8 @@ fn environment(
     typed: &Typed,
     facts: &Facts,
     places: &Places<'_>,
-    user: &UserPlan,
+    (user, tmp): (&UserPlan, Option<&Path>),
     stdio: &StdioPlan,
-    tmp: Option<&Path>,
     record: &mut Record,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<EnvVar>, Failure> {

@@ -113,7 +113,9 @@ fn a_cube_that_turns_on_its_own_init_only_ends_itself() {
     env.project("p");
     // Init is the entry's parent; the warden is init's, the keeper the warden's.
     let up = "w=$(cut -d' ' -f4 /proc/$PPID/stat); k=$(cut -d' ' -f4 /proc/$w/stat)";
-    let script = format!("{up}; kill -KILL $w $k && echo REACHED; kill -STOP $w; kill -STOP $PPID; sleep 0.3; echo still; kill -KILL $PPID; sleep 300");
+    let script = format!(
+        "{up}; kill -KILL $w $k && echo REACHED; kill -STOP $w; kill -STOP $PPID; sleep 0.3; echo still; kill -KILL $PPID; sleep 300"
+    );
     launch(&env, &script);
     let above = above(&env);
     nothing_is_left(&env, above, "a cube that killed its init");
@@ -139,7 +141,8 @@ fn killed_at_any_instant_of_the_start_nothing_is_left() {
             .spawn()
             .unwrap();
         let children = |pid: i32| -> Vec<i32> {
-            let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let list =
+                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
             list.split_whitespace().filter_map(|word| word.parse().ok()).collect()
         };
         // From the start's first moment to beyond its end, in steps.

@@ -159,7 +159,8 @@ fn raw_calls_to_other_processes_and_objects_are_refused() {
         ("own-limit", "302 0 7 0 0".to_owned(), "OK"),
     ];
     let rows: Vec<(&'static str, String, &'static str)> = rows.into();
-    let leaked: Vec<Row> = rows.iter().map(|(label, call, good)| (*label, &*call.clone().leak(), *good)).collect();
+    let leaked: Vec<Row> =
+        rows.iter().map(|(label, call, good)| (*label, &*call.clone().leak(), *good)).collect();
     perl::check("raw_calls_to_other_processes_and_objects_are_refused", &env, IN_PLACE, &leaked);
     assert!(bystander.lives());
 }
@@ -241,19 +242,29 @@ fn its_own_terminal_and_no_other() {
 fn the_other_commands_know_it() {
     let env = Env::new();
     env.project("p");
-    env.tripmine(["--jail", "landlock", "-d", "p", "--", "/bin/sh", "-c", "echo begun; exec sleep 300"]).ok(0);
+    env.tripmine(["--jail", "landlock", "-d", "p", "--", "/bin/sh", "-c", "echo begun; exec sleep 300"])
+        .ok(0);
     until("it has begun", PATIENCE, || env.tripmine(["logs", "p"]).stdout.contains("begun"));
     let record = env.record();
     assert_eq!(record["jail"], "landlock");
     let layers = record["layers"].as_array().unwrap();
     let words: Vec<&str> = layers.iter().map(|layer| layer["layer"].as_str().unwrap()).collect();
-    for word in ["no-new-privs", "capabilities", "landlock", "scopes", "seccomp", "rlimits", "init-sealed", "warden"] {
+    for word in
+        ["no-new-privs", "capabilities", "landlock", "scopes", "seccomp", "rlimits", "init-sealed", "warden"]
+    {
         assert!(words.contains(&word), "{word} is not in {words:?}");
     }
     assert!(layers.iter().all(|layer| layer["state"] == "full"), "{layers:?}");
     assert!(env.tripmine(["inspect", "p"]).ok(0).contains("\"landlock\""));
     assert!(env.tripmine(["ps", "--json"]).ok(0).contains("\"jail\": \"landlock\""));
-    let said = env.tripmine(["exec", "p", "--", "/bin/sh", "-c", "echo in $PWD; ls / 2>/dev/null; kill -0 1; echo $?"]);
+    let said = env.tripmine([
+        "exec",
+        "p",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo in $PWD; ls / 2>/dev/null; kill -0 1; echo $?",
+    ]);
     assert_eq!(said.ok(0), format!("in {}\n1", env.projects.join("p").display()));
     // Sessions are one cube: a signal goes from one to another.
     env.tripmine(["exec", "p", "--", "pkill", "-CONT", "-x", "sleep", "-s", "0"]);
@@ -292,14 +303,14 @@ fn its_terminal_is_attached_to() {
 fn the_battery_keeps_what_is_promised() {
     let env = Env::new();
     let output = env.tripmine(["verify-jail", "--jail", "landlock", "--json"]);
-    let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let report: serde_json::Value =
+        serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let rows = report["rows"].as_array().unwrap();
-    let bad: Vec<&serde_json::Value> = rows
-        .iter()
-        .filter(|row| !matches!(row["verdict"].as_str(), Some("pass" | "not-promised")))
-        .collect();
+    let bad: Vec<&serde_json::Value> =
+        rows.iter().filter(|row| !matches!(row["verdict"].as_str(), Some("pass" | "not-promised"))).collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    let verdict = |id: &str| rows.iter().find(|row| row["id"] == id).map(|row| row["verdict"].clone()).unwrap();
+    let verdict =
+        |id: &str| rows.iter().find(|row| row["id"] == id).map(|row| row["verdict"].clone()).unwrap();
     for id in ["L01", "L02", "L03", "L04", "L05", "L06", "L07", "P01", "P09", "S01", "F02", "F14", "N07"] {
         assert_eq!(verdict(id), "pass", "{id}");
     }

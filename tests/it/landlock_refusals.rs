@@ -117,7 +117,8 @@ fn where_user_namespaces_are_refused() {
     assert_eq!(output.ok(0), "125");
     assert!(output.stderr.contains("left to `auto`"), "{output:?}");
     let output = run("$TM doctor; echo $?");
-    for part in ["✗ fail      container, the default", "✓ pass      landlock, in place", "in place only"] {
+    for part in ["✗ fail      container, the default", "✓ pass      landlock, in place", "in place only"]
+    {
         assert!(output.ok(0).contains(part), "{part}: {output:?}");
     }
     let output = run("$TM verify-jail --jail landlock");

@@ -34,7 +34,9 @@ pub(super) fn reading(of_host: &[String]) -> Seen {
         .iter()
         .map(|path| (*path).to_owned())
         .chain(of_host.iter().cloned())
-        .filter(|path| fs::read_dir(path).is_ok() || fs::File::open(path).is_ok_and(|file| has_content(&file)))
+        .filter(|path| {
+            fs::read_dir(path).is_ok() || fs::File::open(path).is_ok_and(|file| has_content(&file))
+        })
         .map(|path| format!("{path} can be read"))
         .collect();
     none_of(&opened, "none of them opens")

@@ -75,7 +75,9 @@ pub(super) fn environment(names: &[String], caller: Option<u32>) -> Seen {
         return untested("no variable of the host was named");
     }
     let mut of_init = std::fs::read("/proc/1/environ").unwrap_or_default();
-    of_init.extend(caller.and_then(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok()).unwrap_or_default());
+    of_init.extend(
+        caller.and_then(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok()).unwrap_or_default(),
+    );
     let seen: Vec<String> = names
         .iter()
         .filter_map(|name| {

@@ -40,9 +40,10 @@ pub(super) fn landlock(facts: &HostFacts) -> Finding {
     let needed = if root { in_place::REQUIRED_OF_ROOT } else { in_place::REQUIRED_ABI };
     let (verdict, found) = match &facts.seccomp {
         _ if abi == 0 => (Verdict::Fail, "this kernel has no Landlock, or it is not switched on".to_owned()),
-        _ if abi < needed => {
-            (Verdict::Fail, format!("Landlock has ABI {abi}, and {needed} is needed{}", if root { " by root" } else { "" }))
-        }
+        _ if abi < needed => (
+            Verdict::Fail,
+            format!("Landlock has ABI {abi}, and {needed} is needed{}", if root { " by root" } else { "" }),
+        ),
         Tried::Refused(why) => (Verdict::Fail, why.clone()),
         Tried::Untested(why) => (Verdict::CouldNotTest, why.clone()),
         Tried::Works if abi < SCOPES_ABI => (
@@ -59,7 +60,10 @@ pub(super) fn landlock(facts: &HostFacts) -> Finding {
         found,
         what_it_costs: "nothing is left for a host without user namespaces",
         fix: vec![
-            format!("use Linux 6.12 or newer with `landlock` in its `lsm=` list: this is {}", facts.kernel.release),
+            format!(
+                "use Linux 6.12 or newer with `landlock` in its `lsm=` list: this is {}",
+                facts.kernel.release
+            ),
             "cat /sys/kernel/security/lsm   # must name landlock".to_owned(),
         ],
     }

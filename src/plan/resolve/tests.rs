@@ -319,7 +319,7 @@ fn working_directories() {
 fn uppers() {
     let disk = |plan: &LaunchPlan| match &plan.root.upper {
         UpperPlan::Disk { dir } => dir.ends_with("system-copy") && dir.starts_with("/home/ann/.local/state"),
-        UpperPlan::Tmpfs { .. } => false,
+        UpperPlan::Tmpfs { .. } | UpperPlan::Nothing => false,
     };
     let kept = planned(|t, _| t.keep = Name::parse("box").ok());
     assert!(disk(&kept) && kept.keep == Keep::Durable && kept.name.is_some());
