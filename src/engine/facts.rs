@@ -10,7 +10,7 @@ use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, ImageRef, Layer, Machine, Name, RunAs, TripId};
+use crate::model::{Failure, FailureKind, ImageRef, JailChoice, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
     Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
     StreamKind, SubordinateIds,
@@ -99,6 +99,8 @@ pub fn gather(
         .any(|settings| settings.user == Some(RunAs::Root));
     let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
     let landlock_abi = probe::landlock_abi();
+    let jail = all.iter().flatten().find_map(|settings| settings.jail);
+    let container = (jail == Some(JailChoice::Auto)).then(probe::container_jail);
     let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
         .into_iter()
         .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
@@ -132,6 +134,7 @@ pub fn gather(
         skeleton: skeleton.folder,
         system: skeleton.system,
         landlock_abi,
+        container,
         missing: missing(landlock_abi),
         cgroups: probe::cgroups(),
         subordinate,

@@ -10,7 +10,7 @@ use super::msg::Planned;
 use crate::engine::request::Request;
 use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::{
-    Failure, ImageRef, Jail, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
+    Failure, ImageRef, JailChoice, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
 };
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
@@ -107,7 +107,7 @@ impl Sheet {
                     "where its home and policy come from",
                 ),
                 field("image", "image", choice(&images), "this launch only"),
-                field("jail", "jail", choice(Jail::WORDS), "the kind of confinement"),
+                field("jail", "jail", choice(JailChoice::WORDS), "the kind of confinement"),
                 field("net", "net", choice(NetPolicyKind::WORDS), "what it may reach"),
                 field("allow", "allow", text(), "HOST:PORT, *.NAME; several with blanks between"),
                 field("proxy", "proxy", text(), "socks5h://HOST:PORT, when `net` is `proxy`"),
