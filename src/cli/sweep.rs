@@ -2,6 +2,7 @@
 //! cleared now is tried again by the next one.
 
 use super::ctx::Ctx;
+use crate::engine::running;
 use crate::model::CubeRecord;
 use crate::store::sweep::{self as store, KEEP_ENDED, SweepHooks};
 
@@ -15,6 +16,13 @@ pub fn sweep(ctx: &Ctx) {
     let mut on_lost = |record: &CubeRecord| lost.push(record.id.short().to_owned());
     let mut hooks = SweepHooks { now_unix_ms: ctx.now_ms(), keep_ended: KEEP_ENDED, on_lost: &mut on_lost };
     let problems = match store::sweep(&mines, &ctx.layout.run, &mut hooks) {
+        // What belongs to subordinate ids takes their user namespace to remove.
+        Ok(report)
+            if !report.problems.is_empty()
+                && running::clear(&ctx.layout, &mines, crate::store::cubes::DEAD, &|_| true) =>
+        {
+            Vec::new()
+        }
         Ok(report) => report.problems,
         Err(error) => vec![error.into()],
     };
