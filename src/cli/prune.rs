@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::ctx::Ctx;
+use crate::engine::running;
 use crate::model::limits::parse_timeout;
 use crate::model::{ByteSize, Failure, Keep, TripId};
 use crate::store::trash::{self, TrashRecord};
@@ -71,6 +72,11 @@ pub fn run(args: &PruneArgs, ctx: &Ctx) -> Result<(), Failure> {
     // Also when nothing is listed: an earlier purge may have been interrupted.
     let purged = trash::purge(&ctx.layout, before)?;
     let mut failures = purged.failures;
+    if !failures.is_empty()
+        && running::clear(&ctx.layout, &ctx.layout.trash_dir(), trash::PURGE, &trash::is_whole)
+    {
+        failures.clear();
+    }
     let (mut count, mut bytes) = (0, purged.bytes);
     for cube in &doomed.cubes {
         match cubes::remove(&ctx.layout.mines_dir(), &cube.id) {

@@ -164,7 +164,11 @@ fn seeds(
         .or_else(|| engine.config.defaults.image.clone())
         .unwrap_or(ImageRef::Host);
     let over = typed.settings.image.as_ref().is_some_and(|typed| *typed != own);
-    if !over || engine.layout.home(&machine.name).exists() {
+    if engine.layout.home(&machine.name).exists() {
+        // Nothing is seeded: the image's folders need not be looked at.
+        return Ok(Vec::new());
+    }
+    if !over {
         return Ok(image.map_or_else(host, image_root::Found::seeds));
     }
     if typed.runs_image && own == ImageRef::Host {
