@@ -147,6 +147,8 @@ pub enum Request {
     },
     /// Delete an image, by name with its history.
     ImageRemove(String),
+    /// Delete for good what is left over: the trash, old records, what no image needs.
+    Prune,
 }
 
 /// The machine that starts from a snapshot.
@@ -199,6 +201,7 @@ impl Request {
         "image export",
         "image tag",
         "image rm",
+        "prune",
     ];
 
     /// Which of [`Request::KINDS`].
@@ -230,6 +233,7 @@ impl Request {
             Self::ImageExport { .. } => "image export",
             Self::ImageTag { .. } => "image tag",
             Self::ImageRemove(_) => "image rm",
+            Self::Prune => "prune",
         }
     }
 
@@ -312,6 +316,7 @@ impl Request {
             Self::ImageExport { image, target } => add(&[image, target]),
             Self::ImageTag { image, name } => add(&[image, name]),
             Self::ImageRemove(image) => add(&["--yes", image]),
+            Self::Prune => add(&["--yes"]),
         }
         words
     }
@@ -448,6 +453,7 @@ pub(crate) mod tests {
             Request::ImageExport { image: "dev".into(), target: "oci:/srv/out".into() },
             Request::ImageTag { image: "dev".into(), name: "dev2".into() },
             Request::ImageRemove("dev".into()),
+            Request::Prune,
         ]
     }
 

@@ -35,6 +35,16 @@ pub(in crate::tui) fn cube_runs(model: &Model) -> Enabled {
     cube_with(model, |cube| if cube.runs() { Ok(()) } else { no("it has ended") })
 }
 
+/// Several are marked: the question says which of them it is about.
+pub(in crate::tui) fn runs_or_marked(model: &Model) -> Enabled {
+    if model.marked.is_empty() { cube_runs(model) } else { Ok(()) }
+}
+
+/// The same for those that have ended.
+pub(in crate::tui) fn ended_or_marked(model: &Model) -> Enabled {
+    if model.marked.is_empty() { cube_ended(model) } else { Ok(()) }
+}
+
 pub(in crate::tui) fn cube_ended(model: &Model) -> Enabled {
     cube_with(model, |cube| if cube.live { no("it runs: stop it first") } else { Ok(()) })
 }

@@ -91,6 +91,9 @@ fn draw_row(brush: &mut Brush<'_>, area: Rect, row: &Row, selected: bool, focuse
     let note = fit(&row.note, room / 2);
     let title = pad(&row.title, room.saturating_sub(width(&note) + 1));
     brush.text(Rect { x: area.x, width: 1.min(area.width), ..area }, row.sign.role(), sign);
+    if row.marked && area.width > 1 {
+        brush.text(Rect { x: area.x + 1, width: 1, ..area }, Role::Accent, "+");
+    }
     let mut x = area.x + 2;
     for (at, character) in (0u32..).zip(title.chars()) {
         let role = if row.found.contains(&at) { Role::Match } else { role };
