@@ -14,6 +14,7 @@
 //! | [`host`] | the Linux edge: probes, system-call wrappers, cgroups, processes |
 //! | [`jail`] | inside the child: apply the plan, confine, then init |
 //! | [`keeper`] | one process per cube: terminal, exec, logs, life and end |
+//! | [`microvm`] | a virtual machine as the entry of a cube: its protocol, its agent, what it boots |
 //! | [`gateway`] | a cube's network: policy per connection, names, proxy, relays |
 //! | [`engine`] | carries a Request out, whichever face asked |
 //! | [`term`] | bytes of a terminal: a cube's screen, replay, filter, leader key; pure |
@@ -22,7 +23,7 @@
 //!
 //! Arrows (a table in `tests/tidy/arrows.rs`, checked): `model ← plan ← engine ← faces`; `config,
 //! term → model`; `store → model, config`; `image → model, plan, store, host`; `host → model` and the plan's
-//! types; `jail → model, plan, host`; `gateway → model, plan`; `keeper → model, plan, host, image, store, jail, term,
+//! types; `jail → model, plan, host`; `microvm → model, plan, host, jail`; `gateway → model, plan`; `keeper → model, plan, host, image, store, jail, term,
 //! gateway, upper`. `model`, `plan` and `term` touch no file,
 //! process, socket, clock, environment or randomness.
 
@@ -37,6 +38,7 @@ pub mod host;
 pub mod image;
 pub mod jail;
 pub mod keeper;
+pub mod microvm;
 pub mod model;
 pub mod plan;
 pub mod store;

@@ -19,6 +19,8 @@ const ARROWS: &[Row] = &[
     ("jail", &["model", "host", "plan"]),
     ("gateway", &["model", "plan"]),
     ("upper", &["model", "plan", "host", "store"]),
+    // The agent starts processes as init does.
+    ("microvm", &["model", "plan", "host", "jail"]),
     ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "gateway", "upper"]),
     (
         "engine",
