@@ -4,11 +4,12 @@
 //!
 //! Pure: `key`, `input`, `text`, `role`, `glyphs`, `look`, `world`, `model`, `rows`, `layout`, `keymap`, `command`,
 //! `acts`, `layer`, `sheet`, `msg`, `update`, `view`. Edge: `run`, `terminal`, `mailbox`, `survey`, `watch`, `viewer`,
-//! `work`, `join`, `plain`, `setup`, `ground`, `clipboard`.
+//! `work`, `join`, `plain`, `setup`, `ground`, `clipboard`, `errand`.
 
 mod acts;
 mod clipboard;
 pub mod command;
+mod errand;
 pub mod glyphs;
 mod ground;
 pub mod input;

@@ -237,6 +237,12 @@ impl Request {
         }
     }
 
+    /// It may take minutes: whoever asks can be offered to break it off.
+    #[must_use]
+    pub const fn may_take_long(&self) -> bool {
+        matches!(self, Self::ImagePull { .. } | Self::ImageImport { .. } | Self::ImageExport { .. })
+    }
+
     /// The words of the command line that does the same, without the program's name.
     #[must_use]
     pub fn words(&self) -> Vec<String> {

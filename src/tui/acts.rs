@@ -14,6 +14,7 @@ use super::sheet::Sheet;
 use super::world::CubeItem;
 use crate::config::edit::Edit;
 use crate::engine::request::Request;
+use crate::model::words::age;
 use crate::model::{Name, TripId};
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
@@ -43,7 +44,8 @@ fn project(model: &Model) -> Option<Name> {
 /// Carries out what needs no terminal, in the background.
 pub(super) fn carry(model: &mut Model, request: Request, row: Option<String>, verb: &'static str) -> Effects {
     let number = log(model, &request);
-    model.jobs.push(super::model::Job { number, row, verb });
+    let cancels = request.may_take_long();
+    model.jobs.push(super::model::Job { number, row, verb, at_ms: model.now_ms, cancels });
     vec![Effect::Carry(number, request)]
 }
 
@@ -329,6 +331,23 @@ pub(super) fn palette(model: &mut Model) -> Effects {
     picker(model, PickerKind::Command, "commands", items)
 }
 
+/// What is under way; Enter breaks it off.
+pub(super) fn jobs(model: &mut Model) -> Effects {
+    let item = |job: &super::model::Job| {
+        let command = model.log.get(job.number).map_or("", |logged| logged.command.as_str());
+        PickItem {
+            id: job.number.to_string(),
+            title: job.verb.to_owned(),
+            about: format!("for {} · {command}", age(model.now_ms.saturating_sub(job.at_ms))),
+            key: String::new(),
+            cli: String::new(),
+            disabled: (!job.cancels).then(|| "this is not broken off in the middle".to_owned()),
+        }
+    };
+    let items: Vec<PickItem> = model.jobs.iter().map(item).collect();
+    picker(model, PickerKind::Job, "under way: enter breaks it off", items)
+}
+
 pub(super) fn theme(model: &mut Model) -> Effects {
     let item = |name: &String| PickItem {
         id: name.clone(),
@@ -411,6 +430,9 @@ pub(super) fn mouse(model: &mut Model) -> Effects {
 }
 
 pub(super) fn quit(model: &mut Model) -> Effects {
+    if !model.jobs.is_empty() {
+        return leave_jobs(model);
+    }
     model.quit = Some(0);
     Vec::new()
 }

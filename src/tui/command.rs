@@ -235,6 +235,8 @@ commands! {
         { cli: "tripmine proxy detect", run: |m| acts::command_page(m, "proxy", &["detect"]) }
     "prune" "prune" "Delete for good what is left over: the trash, old records, unused parts of images."
         { tier: Tier::Lossy, cli: "tripmine prune", run: acts::prune }
+    "jobs" "under way" "What is being done just now; Enter breaks off what can be."
+        { keys: &["J"], enabled: acts::has_jobs, run: acts::jobs }
     "commands" "command log" "Every change that was made, as its command line."
         { keys: &["@"], run: acts::command_log }
     "notices" "messages" "Every message there was." { keys: &["!"], run: acts::notices }

@@ -81,6 +81,8 @@ pub enum Then {
     Quiet(String, String),
     /// This is typed into the field beneath, as one line.
     Paste(String),
+    /// The screen is left.
+    Quit,
     /// What a command of ours prints: its verb, its words.
     Show(&'static str, Vec<String>),
 }
@@ -187,6 +189,8 @@ pub enum PickerKind {
     Denials(TripId),
     /// A word of a field of the sheet beneath.
     Word(&'static str),
+    /// What is under way, to be broken off.
+    Job,
 }
 
 /// One entry of a picker.

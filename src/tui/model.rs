@@ -125,6 +125,10 @@ pub struct Job {
     pub row: Option<String>,
     /// What is being done.
     pub verb: &'static str,
+    /// Since when, milliseconds since 1970.
+    pub at_ms: u64,
+    /// It can be broken off.
+    pub cancels: bool,
 }
 
 /// The live picture of a cube.

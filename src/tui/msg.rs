@@ -95,6 +95,8 @@ pub struct Drafted {
 pub enum Effect {
     /// Carry this out; it is the job of this number.
     Carry(usize, Request),
+    /// Break the job of this number off.
+    Cancel(usize),
     /// Hand the terminal over to this: a launch, an attach, an exec.
     Join(Request),
     /// Plan this without doing it; it is the question of this number.

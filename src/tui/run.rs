@@ -1,6 +1,7 @@
 //! The loop: waits for the user, for signals and for threads, in one thread; updates, draws, and does what is to be
 //! done. What the user does is drawn at once, news thirty times a second at most, and nothing when nothing changed.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::clipboard;
+use super::errand::Cancel;
 use super::input::{Decoder, Input};
 use super::join::{self, Joined};
 use super::layer::Layer;
@@ -103,6 +105,7 @@ pub fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
         hung_up: false,
         joins: None,
         draft: DraftSlot::default(),
+        cancels: HashMap::new(),
         held: None,
     };
     app.typed(&ahead);
@@ -135,6 +138,8 @@ struct App<'a> {
     joins: Option<Request>,
     /// What was copied of a cube for an image.
     draft: DraftSlot,
+    /// What breaks jobs off, by their numbers.
+    cancels: HashMap<usize, Cancel>,
     /// Keeps what an ended throwaway changed, while it is asked about.
     held: Option<Client>,
 }
@@ -400,6 +405,16 @@ impl App<'_> {
             Effect::Draft(id, name) => work::draft(self.engine, id, name, &self.draft, &self.mailbox),
             Effect::Release => self.held = None,
             Effect::DropDraft => work::drop_draft(&self.draft),
+            Effect::Carry(number, request) if request.may_take_long() => {
+                let cancel = Cancel::default();
+                self.cancels.insert(number, cancel.clone());
+                work::errand(number, request, cancel, &self.mailbox);
+            }
+            Effect::Cancel(number) => {
+                if let Some(cancel) = self.cancels.get(&number) {
+                    cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
             Effect::Carry(number, request) => work::carry(self.engine, number, request, &self.mailbox),
             Effect::Plan(number, typed) => work::plan(self.engine, number, *typed, &self.mailbox),
             Effect::Measure(what) => work::measure(self.engine, &self.model.machine, what, &self.mailbox),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clipboard::{Helper, hand_over};
+use super::errand::{self, Cancel};
 use super::join::totals;
 use super::layer::{PAGE_MAX, PageLine};
 use super::mailbox::Mailbox;
@@ -63,6 +64,12 @@ pub(super) fn carry(engine: &Engine, number: usize, request: Request, mailbox: &
         Msg::Done(number, engine.and_then(|engine| engine.carry_out(&request)))
     };
     spawn("request", mailbox, work, Msg::Done(number, Err(broken())));
+}
+
+/// The same for what may take long, and may be broken off.
+pub(super) fn errand(number: usize, request: Request, cancel: Cancel, mailbox: &Mailbox) {
+    let work = move || Msg::Done(number, errand::run(&request, &cancel));
+    spawn("errand", mailbox, work, Msg::Done(number, Err(broken())));
 }
 
 /// What was copied of a cube for an image, until it is decided on.

@@ -40,7 +40,8 @@ fn one_types_and_another_takes_over() {
     second.wait_for("another terminal types");
     second.type_text("echo in-vain\r");
     second.type_text(LEAVE);
-    second.wait_shown("runs on");
+    // The lists are back; that it runs on was said when it was joined, too.
+    second.wait_shown("1 running");
     assert!(!first.shown().contains("in-vain"));
     second.type_text("T");
     first.wait_for("another terminal types now");
@@ -49,11 +50,12 @@ fn one_types_and_another_takes_over() {
     second.wait_for("second-2");
     first.wait_for("second-2");
     first.type_text(LEAVE);
-    first.wait_shown("runs on");
+    first.wait_shown("1 running");
     first.type_text("q");
     assert_eq!(first.wait_exit(PATIENCE), 0);
     second.type_text(LEAVE);
-    second.wait_shown("runs on");
+    // The lists are back; that it runs on was said when it was joined, too.
+    second.wait_shown("1 running");
     second.type_text("q");
     assert_eq!(second.wait_exit(PATIENCE), 0);
     stop_all(&env);

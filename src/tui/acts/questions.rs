@@ -164,6 +164,25 @@ pub(in crate::tui) fn rm(model: &mut Model) -> Effects {
     confirm(model, format!("delete the kept cube {title}?"), lines, choices, Some(format!("cube {id}")))
 }
 
+/// Leaving would break off what is under way.
+pub(in crate::tui) fn leave_jobs(model: &mut Model) -> Effects {
+    let lines = model.jobs.iter().take(6).map(|job| format!("{}…", job.verb)).collect();
+    let leave = Choice {
+        key: 'y',
+        label: "leave all the same: it is broken off".into(),
+        request: None,
+        then: Some(Then::Quit),
+        disabled: None,
+    };
+    confirm(
+        model,
+        format!("leave while {} jobs are under way?", model.jobs.len()),
+        lines,
+        vec![keep(), leave],
+        None,
+    )
+}
+
 pub(in crate::tui) fn prune(model: &mut Model) -> Effects {
     let lines = [
         "the trash, which no undo brings back then",

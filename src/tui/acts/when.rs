@@ -15,6 +15,10 @@ pub(in crate::tui) fn has_row(model: &Model) -> Enabled {
     if model.selected().is_some() { Ok(()) } else { no("there is nothing here") }
 }
 
+pub(in crate::tui) fn has_jobs(model: &Model) -> Enabled {
+    if model.jobs.is_empty() { no("nothing is under way") } else { Ok(()) }
+}
+
 pub(in crate::tui) fn has_last(model: &Model) -> Enabled {
     if model.log.is_empty() { no("nothing was changed yet") } else { Ok(()) }
 }

@@ -192,6 +192,10 @@ fn confirm_key(model: &mut Model, confirm: &mut Confirm, key: Key) -> Next {
                     }
                     // The question is off the stack: what lies beneath it is typed into.
                     Some(Then::Paste(text)) => Next::Close(paste_line(model, &text)),
+                    Some(Then::Quit) => {
+                        model.quit = Some(0);
+                        Next::Close(Vec::new())
+                    }
                     Some(Then::Show(verb, words)) => Next::Stay(acts::show(model, verb, words)),
                     Some(Then::Changes(id)) => Next::Stay(acts::changes_of(model, &id)),
                     Some(Then::Ask(kind)) => {
@@ -450,6 +454,7 @@ fn picked(model: &mut Model, kind: &PickerKind, item: &PickItem) -> Effects {
             }
             _ => Vec::new(),
         },
+        PickerKind::Job => item.id.parse().ok().map(Effect::Cancel).into_iter().collect(),
         PickerKind::Command | PickerKind::Theme(_) => Vec::new(),
     }
 }
@@ -538,7 +543,12 @@ pub(super) fn measured(model: &mut Model, what: &str, size: &str) {
     if let Some(Layer::Confirm(confirm)) = model.layers.last_mut()
         && confirm.measures.as_deref() == Some(what)
     {
-        confirm.lines.insert(0, format!("{size} would go"));
+        let lost = if size.starts_with("nothing") {
+            format!("it changed {size}")
+        } else {
+            format!("{size} would go")
+        };
+        confirm.lines.insert(0, lost);
         confirm.measures = None;
     }
 }

@@ -128,6 +128,32 @@ fn a_silent_keeper_is_a_grey_row_with_a_time() {
 }
 
 #[test]
+fn what_takes_long_can_be_broken_off() {
+    let mut model = model(120, 40);
+    model.focus = Pane::Images;
+    say(&mut model, Msg::Tick);
+    press(&mut model, "J");
+    assert!(model.toasts().iter().any(|toast| toast.text.contains("nothing is under way")));
+    press(&mut model, "P");
+    say(&mut model, Msg::Input(Input::Paste("debian:12".into())));
+    assert_eq!(carried(&press(&mut model, "enter")), ["tripmine image pull debian:12"]);
+    press(&mut model, "u J");
+    let Some(Layer::Picker(picker)) = model.layers.last() else { panic!("nothing to pick") };
+    assert_eq!(picker.items.len(), 2);
+    assert!(picker.items[0].disabled.is_none() && picker.items[1].disabled.is_some(), "{picker:?}");
+    assert_eq!(press(&mut model, "enter"), [Effect::Cancel(0)]);
+    // Leaving now would lose it: asked, and enter stays.
+    press(&mut model, "q");
+    model.now_ms += DEAF_MS;
+    press(&mut model, "enter");
+    assert_eq!((model.quit, model.layers.len()), (None, 0));
+    press(&mut model, "q");
+    model.now_ms += DEAF_MS;
+    press(&mut model, "y");
+    assert_eq!(model.quit, Some(0));
+}
+
+#[test]
 fn what_no_program_takes_the_terminal_may() {
     let mut model = cubes();
     assert_eq!(say(&mut model, Msg::NotTaken("text".into())), [Effect::CopyByTerminal("text".into())]);

@@ -13,9 +13,11 @@ use super::{Target, Zones};
 pub(super) fn tabs(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let mut x = area.x + 1;
     for pane in Pane::ALL {
-        let text = format!(" {} {} {} ", pane.index() + 1, pane.word(), count(model, pane));
-        let short = format!(" {} {} ", pane.index() + 1, &pane.word()[..4]);
-        let text = if area.width < 70 { short } else { text };
+        let text = if area.width < 70 {
+            format!("{} {} ", pane.index() + 1, pane.word())
+        } else {
+            format!(" {} {} {} ", pane.index() + 1, pane.word(), count(model, pane))
+        };
         let role = if pane == model.focus { Role::TitleFocus } else { Role::Title };
         let place = Rect { x, width: area.right().saturating_sub(x), ..area };
         let used = brush.text(place, role, &text);
