@@ -294,7 +294,10 @@ pub fn keys_page() -> String {
         "\nIn questions, prompts, sheets and pages, `esc` goes back one step; it never leaves the program. \
          `ctrl-c` ends what is on top, twice it leaves.\n\
          Inside a cube, the leader (`ctrl-]` unless `leader` in `config.toml` says otherwise) and then `d` comes back \
-         with the cube running on; the leader twice types it; the leader and `?` explains.\n",
+         with the cube running on; the leader twice types it; the leader and `?` explains.\n\n\
+         What else `config.toml` says of the screen: `theme`, `theme_light` (on a terminal whose ground is light), \
+         `color` (`auto`, `never`, `16`, `256`, `true`; `tripmine tui --color` for once), `glyphs` (`unicode`, \
+         `ascii`, `nerd`), `mouse` (`true`, `false`), `leader` (`ctrl-a`, `none`).\n",
     );
     page
 }
