@@ -1,5 +1,5 @@
-//! Picks the personality before any thread exists: face, keeper, the helpers that read uppers and archives, or the probe of
-//! `verify-jail`. Nothing else.
+//! Picks the personality before any thread exists: face, keeper, a guest's first process, the helpers that read uppers and
+//! archives, or the probe of `verify-jail`. Nothing else.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     #[cfg(feature = "counterproof")]
     tripmine::jail::taken_out::read(&argv);
+    if tripmine::microvm::agent::is_wanted(&argv) {
+        tripmine::microvm::agent::main();
+    }
     let code = match argv.get(1).and_then(|word| word.to_str()) {
         Some("__keeper") => u8::try_from(tripmine::keeper::serve::main()).unwrap_or(125),
         Some(tripmine::upper::helper::VERB) => tripmine::upper::helper::main(),

@@ -10,7 +10,6 @@ use super::ctx::{Ctx, name};
 use super::proxy;
 use crate::config::global::{Start, with_start};
 use crate::config::load::read_text;
-use crate::engine::home;
 use crate::host::probe;
 use crate::model::net::ProxyUrl;
 use crate::model::sanitize::printable;
@@ -105,7 +104,7 @@ pub fn run(args: &InitArgs, ctx: &Ctx) -> Result<u8, Failure> {
 
 /// True when a cube can start here.
 fn check_host(ctx: &Ctx) -> bool {
-    let findings = diagnose(&probe::all(&home::caller().0));
+    let findings = diagnose(&probe::all(&ctx.user));
     let ready = is_ready(&findings);
     let words = if ready { "a cube can start here" } else { "no cube can start here yet" };
     ctx.out.note(format!("1  this host: {words}"));

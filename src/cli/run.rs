@@ -10,20 +10,21 @@ use super::ps::PsArgs;
 use super::verb_args::{TuiArgs, Verb};
 use super::{
     apply, attach, changes, completions, doctor, events, exec, forward, image, init, inspect, kill, launch,
-    logs, machine, man, ports, project, prune, ps, rename, rm, stats, stop, theme, undo, verify_jail,
+    logs, machine, man, ports, project, prune, ps, rename, resume, rm, stats, stop, theme, undo, verify_jail,
     version, wait,
 };
 use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
 use crate::config::screen::ColorDepth;
-use crate::engine::home;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
+use crate::host::caller;
 use crate::model::verbs::is_verb;
 use crate::model::{Failure, FailureKind};
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
+use crate::upper::discard;
 
 /// Whether a command line may well be a launch, at one glance. A wrong guess costs a process that ends at once when nobody
 /// has a plan for it; a missed one, the time it takes to start.
@@ -40,6 +41,7 @@ pub fn may_launch(argv: &[OsString]) -> bool {
 #[must_use]
 pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu>) -> u8 {
     let out = Out::real();
+    discard::install();
     if let [_, verb, kind, ..] = argv.as_slice()
         && verb == completions::NAMES_VERB
     {
@@ -60,7 +62,7 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu
     // Of a launch or an exec that failed, 125 says that it was tripmine and not the entry.
     let launches = match &command {
         Command::Launch(_) => true,
-        Command::Verb(verb) => matches!(**verb, Verb::Exec(_)),
+        Command::Verb(verb) => matches!(**verb, Verb::Exec(_) | Verb::Resume(_)),
         Command::Menu { .. } => false,
     };
     let code = |failure: &Failure| match failure.exit_code() {
@@ -129,7 +131,8 @@ fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
     };
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok()).filter(|e| !e.is_empty());
-    Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) }
+    let (user, home) = caller::caller();
+    Ctx { layout, config, out, user, home, uid, editor, live: Box::new(live) }
 }
 
 fn carry_out(
@@ -194,6 +197,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Tui(_) => Err(Failure::usage("`tui` is the menu")),
         Verb::Init(args) => init::run(args, ctx),
         Verb::Theme(args) => theme::run(args, ctx),
+        Verb::Resume(args) => resume::run(args, ctx),
         Verb::Ps(args) => ps::run(args, ctx).map(done),
         Verb::Attach(args) => attach::run(args, ctx),
         Verb::Exec(args) => exec::run(args, ctx),
@@ -228,7 +232,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
 fn doctor_run(args: &DoctorArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut code = 1;
     ctx.out.rendered(|out| {
-        code = doctor::run(args, &home::caller().0, out)?;
+        code = doctor::run(args, &ctx.user, out)?;
         Ok(())
     })?;
     Ok(code)

@@ -2,6 +2,7 @@
 //! it found kept. Here: what the probe is told about this host, how it is started, and how its answers
 //! are shown. Exit code 0 only when every promise was tested and kept.
 
+mod launches;
 mod outside;
 
 use std::io::{self, Write};
@@ -133,6 +134,7 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     // What the listener saw counts, whatever the rows say.
     let reached = outside.reached();
     drop(outside);
+    let output = output + &launches::observe(ctx, run_as, profile);
     super::sweep::sweep(ctx);
     let mut code = 1;
     ctx.out.rendered(|out| {
@@ -303,7 +305,7 @@ fn render(rows: &[Observation], out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::battery::ROWS;
+    use crate::plan::battery::{LAUNCHES, ROWS};
 
     fn shown(output: &str, json: bool) -> (u8, String) {
         let mut out = Vec::new();
@@ -314,6 +316,7 @@ mod tests {
 
     fn lines(verdict_of_s14: Verdict) -> String {
         ROWS.iter()
+            .chain(LAUNCHES)
             .map(|row| {
                 let verdict = if row.id == "S14" { verdict_of_s14 } else { Verdict::Pass };
                 let observation = Observation::new(*row, verdict, "x\u{1b}[2J".to_owned());

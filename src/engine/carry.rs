@@ -41,6 +41,12 @@ impl Engine {
         let run = &self.layout.run;
         match request {
             Request::Launch(typed) => self.launch_detached(typed),
+            Request::Resume { image, keep } => {
+                let (typed, lost) = super::resume::typed(self, image, keep.clone())?;
+                let mut done = self.launch_detached(&typed)?;
+                done.warnings.extend(super::resume::warning(&lost));
+                Ok(done)
+            }
             Request::Attach { .. } | Request::Exec { .. } => {
                 Err(Failure::usage("this needs a terminal of its own"))
             }
@@ -223,6 +229,7 @@ mod tests {
         let engine = Engine {
             layout: Layout::under(folder.path()),
             config: Config::default(),
+            user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
         };

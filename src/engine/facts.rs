@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Engine, environment, home, image_root};
+use super::{Engine, environment, image_root};
 use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
@@ -49,8 +49,8 @@ pub fn gather(
         Some(project) if project.directory && project.name != "." => load_project(&project.path)?,
         _ => None,
     };
-    let (name, user_home) = home::caller();
-    let caller_home = user_home.canonicalize().unwrap_or(user_home);
+    let name = engine.user.clone();
+    let caller_home = engine.home.canonicalize().unwrap_or_else(|_| engine.home.clone());
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let shell = shell();
     let id = match &typed.keep {
@@ -129,8 +129,8 @@ pub fn gather(
         home: machine_home,
         extra,
         own_folders,
-        skeleton,
-        system: skeleton::system_trees(),
+        skeleton: skeleton.folder,
+        system: skeleton.system,
         landlock_abi,
         missing: missing(landlock_abi),
         cgroups: probe::cgroups(),

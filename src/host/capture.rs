@@ -340,16 +340,24 @@ fn forget_quickly() {
     }
 }
 
+/// Captures the network namespace of the calling process for itself: in a guest, whose init is both.
+///
+/// # Errors
+/// The step that failed.
+pub fn here() -> Result<Captured, CaptureError> {
+    let (rules, fds) = set_up_here()?;
+    let mut fds = fds.into_iter();
+    let lost = || CaptureError::new(Part::Listeners, Errno::BADF);
+    Ok(Captured { v4: listeners(&mut fds).ok_or_else(lost)?, v6: listeners(&mut fds), rules })
+}
+
 /// Whether a network can be captured here: everything is tried in the calling process's network namespace, which nobody else
 /// may use, and read back.
 ///
 /// # Errors
 /// The step that failed.
 pub fn try_here() -> Result<(), CaptureError> {
-    let (rules, fds) = set_up_here()?;
-    let mut fds = fds.into_iter();
-    let lost = || CaptureError::new(Part::Listeners, Errno::BADF);
-    let captured = Captured { v4: listeners(&mut fds).ok_or_else(lost)?, v6: listeners(&mut fds), rules };
+    let captured = here()?;
     let wrong =
         |error: io::Error| CaptureError::new(Part::Rules, Errno::from_io_error(&error).unwrap_or(Errno::IO));
     captured.verify().map(|_| ()).map_err(wrong)

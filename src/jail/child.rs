@@ -39,10 +39,18 @@ pub fn namespaces() -> u64 {
     all.iter().filter(|(part, _)| taken_out(*part)).fold(NAMESPACES, |left, (_, flag)| left & !flag)
 }
 
-/// Waits for the plan on `control`, builds the jail and serves as PID 1; returns the process's exit code.
+/// For a process that was born into [`namespaces`]: does what needs no plan, waits for the plan on `control`, builds the jail and
+/// serves as PID 1; returns the process's exit code.
 #[must_use]
-pub fn run(control: &OwnedFd) -> i32 {
-    match build(control.as_fd()) {
+pub fn run_in_namespaces(control: &OwnedFd) -> i32 {
+    // Beside the keeper, which still waits for the plan or reads it. The first guard comes first.
+    let host = death_signal().at(Step::DeathSignal).and_then(|()| mounts::open_host());
+    finish(control, host.and_then(|host| build(control.as_fd(), host)))
+}
+
+/// Serves in a jail that is built, or tells why there is none.
+fn finish(control: &OwnedFd, built: Result<Built, Failed>) -> i32 {
+    match built {
         Ok(jail) => i32::from(serve(control, jail).is_err()),
         Err(failed) => {
             let message = Message::Failed {
@@ -65,9 +73,7 @@ struct Built {
 }
 
 /// Everything up to "confined"; from here on this process holds nothing of the host.
-fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
-    // A first guard while there is no plan yet.
-    death_signal().at(Step::DeathSignal)?;
+fn build(control: BorrowedFd<'_>, host: mounts::Host) -> Result<Built, Failed> {
     let (prepared, pipes) = plan(control).at(Step::Plan)?;
     // The keeper's own files are private; the cube's folders are not.
     rustix::process::umask(Mode::from(0o022));
@@ -89,7 +95,7 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     if !taken_out(Part::NetNs) {
         crate::host::net::loopback_up().at(Step::Loopback)?;
     }
-    let mounts::Entered { canary, store } = mounts::enter_root(&prepared)?;
+    let mounts::Entered { canary, store } = mounts::enter_root(&prepared, host)?;
     // From here on the keeper reads back what stands, beside us. With the uppers: soon nobody inside can open them.
     wire::send(control, Message::Mounted, &[store.as_fd()]).at(Step::KeeperSync)?;
     drop(store);
@@ -118,17 +124,26 @@ fn death_signal() -> Result<(), Errno> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
 }
 
-/// Waits for the plan, and makes it ready to be applied. The keeper has written the id maps, if that is its task, before
-/// it sends it.
+/// The part of a launch that is for the child.
+#[derive(serde::Deserialize)]
+struct Launch {
+    plan: LaunchPlan,
+}
+
+/// Waits for the plan, and makes it ready to be applied. The keeper reads it at the same time; it has written the id maps, if
+/// that is its task, before it says so.
 fn plan(control: BorrowedFd<'_>) -> Result<(Prepared, Option<[OwnedFd; 3]>), Errno> {
-    let Some(Received { message: Message::Plan { pipes }, fds }) =
+    let Some(Received { message: Message::Plan, fds }) = wire::receive(control, RecvFlags::empty())? else {
+        return Err(Errno::PIPE);
+    };
+    let bytes = fds.first().and_then(init::read_all).ok_or(Errno::BADMSG)?;
+    let Launch { plan } = serde_json::from_slice(&bytes).map_err(|_| Errno::BADMSG)?;
+    let Some(Received { message: Message::Ready { pipes }, fds }) =
         wire::receive(control, RecvFlags::empty())?
     else {
         return Err(Errno::PIPE);
     };
     let mut fds = fds.into_iter();
-    let bytes = fds.next().and_then(|memfd| init::read_all(&memfd)).ok_or(Errno::BADMSG)?;
-    let plan: LaunchPlan = serde_json::from_slice(&bytes).map_err(|_| Errno::BADMSG)?;
     let pipes = if pipes {
         let three: Vec<_> = fds.by_ref().take(3).collect();
         Some(<[OwnedFd; 3]>::try_from(three).map_err(|_| Errno::BADMSG)?)

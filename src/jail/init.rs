@@ -31,7 +31,10 @@ struct Session {
 }
 
 /// Blocks every signal and returns a descriptor that tells of dead children. Before the seal.
-pub(super) fn signals() -> Result<OwnedFd, Failed> {
+///
+/// # Errors
+/// As signalfd(2).
+pub fn signals() -> Result<OwnedFd, Failed> {
     // SAFETY: the set is initialised by sigfillset before use, and all calls take valid pointers.
     let fd = unsafe {
         let mut all: libc::sigset_t = MaybeUninit::zeroed().assume_init();
@@ -51,7 +54,7 @@ pub(super) fn signals() -> Result<OwnedFd, Failed> {
 
 /// Gives every signal its default, for all that is started from here: execve(2) keeps what is ignored, and whoever
 /// launched the cube may have ignored some. Done while the keeper reads the layers back.
-pub(super) fn default_signals() {
+pub fn default_signals() {
     for signal in 1..65 {
         // SAFETY: no handler is installed; KILL and STOP answer an error that does not matter.
         unsafe {
@@ -124,11 +127,11 @@ fn start(
     }
     let (result, master) = if rows > 0 {
         match terminal(rows, cols) {
-            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd())), Some(master)),
+            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd()), None), Some(master)),
             Err(errno) => return not_started(control, number, errno, false),
         }
     } else if let Some(pipes) = &pipes {
-        (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()])), None)
+        (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()]), None), None)
     } else {
         return not_started(control, number, Errno::BADF, false);
     };
@@ -150,7 +153,10 @@ fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno, folder: bool
 }
 
 /// A terminal of the cube's own devpts: master and slave.
-fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+///
+/// # Errors
+/// There are no more, or no devpts.
+pub fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     // The host's own, where it stands in for ours, gives its masters out elsewhere.
@@ -165,14 +171,9 @@ fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((master, slave))
 }
 
-/// What a memfd holds.
+/// What a memfd of the keeper's holds.
 pub(super) fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
-    use std::io::{Read, Seek};
-    let mut file = std::fs::File::from(fd.try_clone().ok()?);
-    let mut bytes = Vec::new();
-    file.rewind().ok()?;
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    crate::host::fdpass::read_memory(fd).ok()
 }
 
 fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {
@@ -234,7 +235,7 @@ fn everybody() -> Vec<i32> {
 
 /// Stops everything, the oldest first, and each only when those before it stand: a shell that
 /// still waits when its child stops takes the child for suspended, and says so at the next prompt.
-fn stop_all() {
+pub fn stop_all() {
     let begun = std::time::Instant::now();
     let mut pids = everybody();
     pids.sort_unstable();
@@ -254,15 +255,19 @@ fn stop_all() {
     }
 }
 
-/// True when that process is stopped, traced or gone (proc_pid_stat(5), field 3).
+/// True when that process is stopped, traced or gone (proc_pid_stat(5), field 3), or the kernel's own, which no signal stops
+/// (field 9, `PF_KTHREAD`): a guest's init sees those.
 fn stands(pid: i32) -> bool {
+    const KERNEL: u32 = 0x0020_0000;
     let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
-    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
-    matches!(state, Some(b'T' | b't' | b'Z' | b'X') | None)
+    let stat = String::from_utf8_lossy(&stat);
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return true };
+    let flags = fields.split(' ').nth(6).and_then(|flags| flags.parse::<u32>().ok()).unwrap_or(0);
+    flags & KERNEL != 0 || !fields.starts_with(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
 /// Wakes everything, the youngest first: a shell that wakes before its child takes it for stopped.
-fn continue_all() {
+pub fn continue_all() {
     let mut pids = everybody();
     pids.sort_unstable_by(|a, b| b.cmp(a));
     for pid in pids {

@@ -91,7 +91,7 @@ fn none_of(found: &[String], otherwise: &str) -> Seen {
 mod tests {
     use super::*;
     use crate::model::{RunAs, SeccompProfile};
-    use crate::plan::battery::read;
+    use crate::plan::battery::{LAUNCHES, read};
 
     /// Outside a jail the battery must notice: it ends, answers every row and finds failures.
     #[test]
@@ -108,6 +108,7 @@ mod tests {
             assert_eq!(verdict(id), Verdict::Fail, "{id}: {rows:#?}");
         }
         assert_eq!(verdict("S16"), Verdict::Pass, "{rows:#?}");
-        assert!(rows.iter().all(|row| row.detail != "the probe said nothing"), "{rows:#?}");
+        let mut inside = rows.iter().filter(|row| LAUNCHES.iter().all(|other| other.id != row.id));
+        assert!(inside.all(|row| row.detail != "the probe said nothing"), "{rows:#?}");
     }
 }

@@ -60,6 +60,8 @@ parts! {
     ProcCovers "proc-covers",
     /// Read-only system folders.
     SystemReadOnly "system-read-only",
+    /// The throwaway layer over the root: the lowest, which all cubes share, is there itself.
+    Upper "upper",
     /// `nosuid` of every mount.
     NoSuid "nosuid",
     /// `nodev` of every mount.

@@ -202,6 +202,7 @@ impl Connection {
             // Only the first message on the keeper's standard input may be one.
             Ask::Attach { rows, cols, write, take_over } => {
                 let writer = self.view(write, take_over);
+                self.keeper.event("attached", serde_json::json!({ "writes": writer }));
                 if writer {
                     self.resize(rows, cols);
                 }
@@ -271,6 +272,7 @@ impl Connection {
             }
             Ask::Rename { name } => {
                 let answer = if self.keeper.plan.keep == Keep::Durable {
+                    self.keeper.event("renamed", name.to_string());
                     self.keeper.record.borrow_mut().name = Some(name);
                     self.keeper.save();
                     Answer::Done
@@ -337,6 +339,9 @@ impl Connection {
                 self.keeper.writer.set(None);
             }
             self.keeper.room.notify_waiters();
+            if !*self.keeper.over.borrow() {
+                self.keeper.event("left", serde_json::Value::Null);
+            }
         }
     }
 
@@ -414,6 +419,7 @@ impl Connection {
         let master = match started.await {
             Ok(Start::Running(pid, master)) => {
                 say(&self.queue, Answer::Started { pid, layers: Vec::new(), forwards: Vec::new() }).await;
+                keeper.event("exec", serde_json::json!({ "session": session, "command": argv }));
                 master
             }
             Ok(Start::Refused { errno, folder }) => {
@@ -434,6 +440,7 @@ impl Connection {
         let reason = if status.is_some() { ExitReason::Ended } else { ExitReason::Stopped };
         let exit = ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran: begun.elapsed() };
         say(&self.queue, Answer::Exited(exit)).await;
+        keeper.event("exec-ended", serde_json::json!({ "session": session, "code": code }));
     }
 
     /// Moves bytes between this connection and a session until the session ends. A client that goes takes its
@@ -538,9 +545,7 @@ fn start(
     rows: u16,
     cols: u16,
 ) -> io::Result<Started> {
-    let memory = rustix::fs::memfd_create(c"spawn", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(memory);
-    io::Write::write_all(&mut file, &spec.encode())?;
+    let spec = fdpass::memory(&spec.encode())?;
     let mut ours = [None, None, None];
     let mut theirs = Vec::new();
     if rows == 0 {
@@ -555,7 +560,7 @@ fn start(
             theirs.push(their);
         }
     }
-    let mut fds = vec![file.as_fd()];
+    let mut fds = vec![spec.as_fd()];
     fds.extend(theirs.iter().map(AsFd::as_fd));
     let (started_out, started) = oneshot::channel();
     let (ended_out, ended) = oneshot::channel();

@@ -33,8 +33,9 @@ pub fn main() -> i32 {
     let _moved = rustix::process::chdir(c"/");
     rustix::process::umask(rustix::fs::Mode::from(0o077));
     let _named = rustix::thread::set_name(c"tripmine-keeper");
+    crate::upper::discard::install();
     let born = start::birth();
-    let Ok(mut handover) = start::take_over() else {
+    let Ok(mut handover) = start::take_over(born.as_ref().ok()) else {
         if let Ok(born) = born {
             start::kill(&born.pidfd);
         }

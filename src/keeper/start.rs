@@ -1,7 +1,6 @@
 //! From a keeper's birth to the moment the entry may run. Synchronous and single-threaded: the runtime is
 //! made while the child builds the jail.
 
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -9,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::ground::{self, Opened};
-use super::protocol::{self, Kind, Launch};
+use super::protocol::{self, Launch};
 use super::{net, readback};
 use crate::host::{cgroup, fdpass, fork, sys, userns};
 use crate::jail::child;
@@ -146,40 +145,40 @@ pub fn birth() -> Result<Born, NotStarted> {
             }
             // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
             unsafe { libc::dup2(1, 0) };
-            let code = child::run(&its);
+            let code = child::run_in_namespaces(&its);
             // SAFETY: ends the process without running the keeper's destructors.
             unsafe { libc::_exit(code) }
         }
     }
 }
 
-/// Takes over from the face: descriptor 0 is the connection to it.
+/// Takes over from the face: descriptor 0 is the connection to it. The child in `born` gets the plan at once, so that both read
+/// it at the same time.
 ///
 /// # Errors
 /// When what comes is no launch.
 #[expect(unsafe_code, reason = "descriptor 0 is adopted as a socket")]
-pub fn take_over() -> std::io::Result<Handover> {
+pub fn take_over(born: Option<&Born>) -> std::io::Result<Handover> {
     // SAFETY: descriptor 0 is the socket that the face gave us, and nothing else in this process owns it.
     let face = unsafe { OwnedFd::from_raw_fd(0) };
     // Off number 0, so that a closed stream can never be mistaken for it.
     let face: UnixStream = rustix::io::fcntl_dupfd_cloexec(&face, 3)?.into();
     let mut preamble = [0; 8];
     let (count, fds) = fdpass::receive(&face, &mut preamble)?;
-    let (version, mask) = protocol::parse_preamble(preamble)
-        .filter(|_| count == preamble.len())
-        .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    let (version, mask) =
+        protocol::parse_preamble(preamble).filter(|_| count == preamble.len()).ok_or_else(bad)?;
     if version != protocol::VERSION {
         return Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
     }
     let mut fds = fds.into_iter();
+    let body = fds.next().filter(fdpass::is_sealed).ok_or_else(bad)?;
     let direct = [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None });
-    let mut head = [0; protocol::HEAD];
-    (&face).read_exact(&mut head)?;
-    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let (Kind::Launch, length) = protocol::parse_head(head).ok_or_else(bad)? else { return Err(bad()) };
-    let mut body = vec![0; length];
-    (&face).read_exact(&mut body)?;
-    let launch = serde_json::from_slice(&body)?;
+    if let Some(born) = born {
+        // A child that is gone has said why, and is heard later.
+        let _sent = wire::send(born.init.as_fd(), Message::Plan, &[body.as_fd()]);
+    }
+    let launch = serde_json::from_slice(&fdpass::read_memory(&body)?)?;
     Ok(Handover { face, launch, direct })
 }
 
@@ -206,7 +205,7 @@ pub fn jail(
             .map_err(|error| NotStarted::new(format!("cannot prepare the cube's folder: {error}")))?;
     }
     let held = launch.hold.as_deref().map(ground::hold).transpose().map_err(NotStarted::new)?;
-    let pipes = send_plan(plan, born, direct)?;
+    let pipes = make_ready(plan, born, direct)?;
     let net = net::begin(plan, born)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
@@ -265,13 +264,22 @@ fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
         let (dir, before) = cubes::open_durable(&launch.mines, &launch.plan.id).map_err(fail)?;
         record.created_unix_ms = before.created_unix_ms;
         dir.write_record(&record).map_err(fail)?;
+        keep_launch(launch, &dir).map_err(fail)?;
         return Ok(Known { dir, record });
     }
-    Ok(Known { dir: cubes::create(&launch.mines, &record).map_err(fail)?, record })
+    let dir = cubes::create(&launch.mines, &record).map_err(fail)?;
+    keep_launch(launch, &dir).map_err(fail)?;
+    Ok(Known { dir, record })
 }
 
-/// Everything that the child cannot do itself, then the plan. Returns our ends of the pipes.
-fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
+/// Writes down what was typed, for a kept cube to be launched again.
+fn keep_launch(launch: &Launch, dir: &CubeDir) -> Result<(), CubeError> {
+    let Some(typed) = &launch.typed else { return Ok(()) };
+    dir.write_launch(&serde_json::to_vec(typed).unwrap_or_default())
+}
+
+/// Everything that the child cannot do itself, then the word to go on. Returns our ends of the pipes.
+fn make_ready(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
     make_upper(plan)?;
     if let Some(cgroup) = &plan.limits.cgroup {
         let enter = || if taken_out(Part::Cgroup) { Ok(()) } else { cgroup::enter(cgroup, born.pid) };
@@ -283,16 +291,11 @@ fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes
     let mapped = mapped_views(plan, born)?;
     let (ours, theirs) = entry_streams(plan, direct)
         .map_err(|errno| NotStarted::new(format!("cannot make the entry's pipes: {errno}")))?;
-    let body = serde_json::to_vec(plan)
-        .map_err(|error| NotStarted::new(format!("cannot write the plan: {error}")))?;
-    let body = memfd(&body)?;
-    let mut fds = vec![body.as_fd()];
-    fds.extend(theirs.iter().flatten().map(AsFd::as_fd));
-    fds.extend(mapped.iter().map(AsFd::as_fd));
+    let fds: Vec<_> = theirs.iter().flatten().chain(&mapped).map(AsFd::as_fd).collect();
     if fds.len() > wire::MAX_FDS {
-        return Err(NotStarted::new(format!("more than {} folders are mounted", wire::MAX_FDS - 4)));
+        return Err(NotStarted::new(format!("more than {} folders are mounted", wire::MAX_FDS - 3)));
     }
-    send(born, Message::Plan { pipes: theirs.is_some() }, &fds)?;
+    send(born, Message::Ready { pipes: theirs.is_some() }, &fds)?;
     Ok(ours)
 }
 
@@ -315,14 +318,8 @@ fn mapped_views(plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStart
 }
 
 fn memfd(bytes: &[u8]) -> Result<OwnedFd, NotStarted> {
-    use std::io::Write;
-    let make = || -> std::io::Result<OwnedFd> {
-        let fd = rustix::fs::memfd_create(c"tripmine", rustix::fs::MemfdFlags::CLOEXEC)?;
-        let mut file = std::fs::File::from(fd);
-        file.write_all(bytes)?;
-        Ok(file.into())
-    };
-    make().map_err(|error| NotStarted::new(format!("cannot hand the plan to the child: {error}")))
+    fdpass::memory(bytes)
+        .map_err(|error| NotStarted::new(format!("cannot hand the plan to the child: {error}")))
 }
 
 fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), NotStarted> {
@@ -463,5 +460,12 @@ fn step_failed(step: Step, errno: Errno, mount: Option<&MountPlan>) -> NotStarte
     let on = mount
         .map(|mount| format!(" (`{}` at `{}`)", mount.source.display(), mount.target))
         .unwrap_or_default();
-    NotStarted::new(format!("the cube was not started: {}{on}: {errno}", step.text())).hint(step.hint())
+    let why = match (step, errno) {
+        // What the kernel says here is of file systems (user_namespaces(7)).
+        (Step::Namespaces, Errno::NOSPC) => {
+            "no further user namespace is allowed (`user.max_user_namespaces`)".to_owned()
+        }
+        _ => errno.to_string(),
+    };
+    NotStarted::new(format!("the cube was not started: {}{on}: {why}", step.text())).hint(step.hint())
 }

@@ -132,6 +132,7 @@ impl Keeper {
     pub fn end(&self, reason: ExitReason, grace_ms: Option<u64>) {
         let mut ending = self.ending.borrow_mut();
         if ending.is_none() {
+            self.event("stopping", serde_json::to_value(&reason).unwrap_or_default());
             *ending = Some(reason);
         }
         drop(ending);

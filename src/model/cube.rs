@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, Jail, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId};
+use super::{
+    Given, ImageRef, Jail, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId,
+};
 
 /// The version of the records that this program writes and reads.
 pub const RECORD_VERSION: u32 = 1;
@@ -156,6 +158,9 @@ pub struct CubeRecord {
     /// The forwards that are open.
     #[serde(default)]
     pub forwards: Vec<PortMap>,
+    /// What was typed for this launch only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// True when it has a terminal.
     pub tty: bool,
     /// How it ended.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::net::NetSettings;
-use super::{EnvVar, ImageRef, Limits, Name, PortMap};
+use super::{CarryGroup, EnvVar, ImageRef, Limits, Name, PortMap};
 
 /// The kinds of jail, strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,12 +127,21 @@ pub struct Machine {
     pub projects: Option<PathBuf>,
     /// Theme colour for the screen.
     pub colour: Option<String>,
+    /// Parts of its home that a copy of it leaves out unless asked; `None`: the usual ones.
+    #[serde(default)]
+    pub carry: Option<Vec<CarryGroup>>,
 }
 
 impl Machine {
     /// A machine that says nothing but its name.
     #[must_use]
     pub fn new(name: Name) -> Self {
-        Self { name, settings: Settings::default(), projects: None, colour: None }
+        Self { name, settings: Settings::default(), projects: None, colour: None, carry: None }
+    }
+
+    /// The parts of its home that a copy leaves out unless asked.
+    #[must_use]
+    pub fn carry_groups(&self) -> Vec<CarryGroup> {
+        self.carry.clone().unwrap_or_else(super::carry::usual)
     }
 }

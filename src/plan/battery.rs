@@ -78,6 +78,15 @@ pub const ROWS: &[Row] = &[
     row("R03", "a flood of memory ends at the limit"),
 ];
 
+/// A destroyed system.
+pub const F08: Row = row("F08", "a system that a cube destroyed is whole at the next launch");
+/// Links in a project.
+pub const F09: Row = row("F09", "a link in a project leads to nothing of the host's");
+/// A project that is exchanged.
+pub const F10: Row = row("F10", "a project that is exchanged for a link is not mounted");
+/// Rows that take launches of their own, tried from outside.
+pub const LAUNCHES: &[Row] = &[F08, F09, F10];
+
 /// The name that the battery's own proxy answers.
 pub const NAME: &str = "probe.tripmine.example";
 /// The name that makes it go away.
@@ -241,6 +250,7 @@ pub fn read(output: &str) -> Vec<Observation> {
     let seen: Vec<Observation> =
         output.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect();
     ROWS.iter()
+        .chain(LAUNCHES)
         .map(|row| {
             seen.iter().filter(|one| one.id == row.id).max_by_key(|one| severity(one.verdict)).map_or_else(
                 || Observation::new(*row, Verdict::CouldNotTest, "the probe said nothing".to_owned()),
@@ -326,7 +336,7 @@ mod tests {
             + &line("P03", "splendid", "x")
             + "noise\n";
         let rows = read(&text);
-        assert_eq!(rows.len(), ROWS.len());
+        assert_eq!(rows.len(), ROWS.len() + LAUNCHES.len());
         assert_eq!((rows[0].verdict, rows[0].topic.as_str()), (Verdict::Pass, ROWS[0].topic));
         assert_eq!((rows[1].verdict, rows[1].detail.as_str()), (Verdict::Fail, "second \\u{1b}[2J"));
         assert!(rows[2..].iter().all(|row| row.verdict == Verdict::CouldNotTest));

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::env::{self, BaseInput, EnvChoice};
 use super::facts::{Facts, StreamKind};
 use super::launch::{
@@ -21,7 +23,7 @@ use crate::model::{
 const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A launch as it was typed, in model values: nothing is looked up yet.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Typed {
     /// `-m`.
     pub machine: Option<Name>,
@@ -56,7 +58,7 @@ pub struct Typed {
 }
 
 /// Which project.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProjectRef {
     /// `.`: the projects root itself.
     Root,
@@ -65,7 +67,7 @@ pub enum ProjectRef {
 }
 
 /// What is started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// The entry with these arguments, or a shell when there is neither.
     Entry(Vec<String>),

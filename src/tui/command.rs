@@ -179,6 +179,8 @@ commands! {
         { keys: &["X"], place: MACHINES, tier: Tier::Lossy, cli: "tripmine machine rm NAME", enabled: acts::machine_not_default, run: acts::machine_rm }
     "image-launch" "launch from it" "Open the launch sheet with this image, without a project."
         { keys: &["enter"], place: IMAGES, cli: "tripmine run IMAGE", hint: "launch", enabled: acts::has_row, run: acts::image_launch }
+    "resume" "resume" "Launch the cube again that this continuation was made of: its changes, project, command and limits."
+        { keys: &["r"], place: IMAGES, cli: "tripmine resume IMAGE", enabled: acts::stored_image, run: acts::resume }
     "machine-set-image" "set for the machine" "Let the machine in use start from this image."
         { keys: &["w"], place: IMAGES, cli: "tripmine machine set-image NAME REF", enabled: acts::has_row, run: acts::set_image }
     "image-pull" "pull" "Fetch an image from a registry."

@@ -10,7 +10,7 @@ use crate::engine::ending::ending;
 use crate::engine::request::Request;
 use crate::engine::session::{self, Join, Outcome};
 use crate::engine::told::Total;
-use crate::engine::{Engine, facts, launch};
+use crate::engine::{Engine, again, facts, launch, resume};
 use crate::keeper::protocol::{Answer, Ask, Kind};
 use crate::model::{EnvVar, ExitRecord, Failure, Keep, TripId};
 use crate::plan::facts::CallerEnv;
@@ -57,13 +57,18 @@ pub(super) fn join(
 ) -> Result<Joined, Failure> {
     match request {
         Request::Launch(typed) => start(engine, typed, ahead, leave),
+        Request::Resume { image, keep } => {
+            let (typed, lost) = resume::typed(engine, image, keep.clone())?;
+            resume::warning(&lost).iter().for_each(|warning| say(&format!("warning: {warning}")));
+            start(engine, &Typed { tty: Some(true), ..typed }, ahead, leave)
+        }
         Request::Attach { cube, take_over } => {
             let entry = cubes::load(&engine.layout.mines_dir(), cube)?;
             match &entry.record {
                 Ok(record) if !entry.live && record.keep == Keep::Durable => {
                     let machine = machines::load(&engine.layout, &record.machine)?;
                     let root = projects::root(Some(&machine), &engine.config, &engine.home);
-                    let typed = launch::again(record, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+                    let typed = again::again(&entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
                     start(engine, &typed, ahead, leave)
                 }
                 _ => attach(engine, cube, *take_over, ahead, leave),

@@ -322,23 +322,6 @@ fn help_teaches() {
     assert!(show(&["help", "exec"]).contains("tripmine exec"));
 }
 
-#[test]
-fn near_misses() {
-    let verbs = || crate::model::verbs::VERBS.iter().map(|verb| verb.name);
-    for (word, want) in [
-        ("verfiy-jail", Some("verify-jail")),
-        ("dcotor", Some("doctor")),
-        ("atach", Some("attach")),
-        ("sp", Some("ps")),
-        ("zzzzzz", None),
-        ("", None),
-        ("my-website", None),
-    ] {
-        assert_eq!(nearest(word, verbs()), want, "{word}");
-    }
-    assert_eq!(nearest(&"x".repeat(5000), verbs()), None);
-}
-
 /// What the screen says does the same is a command line that is understood.
 #[test]
 fn every_request_is_a_command_line() {

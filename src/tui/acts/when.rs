@@ -25,7 +25,9 @@ pub(in crate::tui) fn has_last(model: &Model) -> Enabled {
 
 pub(in crate::tui) fn can_repeat(model: &Model) -> Enabled {
     match &model.last {
-        Some(Request::Launch(_) | Request::Attach { .. } | Request::Exec { .. }) => Ok(()),
+        Some(Request::Launch(_) | Request::Resume { .. } | Request::Attach { .. } | Request::Exec { .. }) => {
+            Ok(())
+        }
         Some(_) => no("the last change is not one to repeat"),
         None => no("nothing was done yet"),
     }

@@ -58,6 +58,7 @@ fn walked(kind: &str) -> Vec<Effect> {
     let id = world().cubes[0].id.clone();
     match kind {
         "launch" => press(&mut on(Pane::Projects, "site"), "r"),
+        "resume" => press(&mut on(Pane::Images, "dev"), "r"),
         "attach" => press(&mut running(), "enter"),
         "exec" => press(&mut running(), "e l s enter"),
         "stop" => press(&mut running(), "x|y"),
