@@ -16,6 +16,7 @@ pub mod image_root;
 pub mod images;
 pub mod launch;
 pub mod net;
+pub mod prune;
 pub mod request;
 pub mod resume;
 pub mod running;
@@ -51,6 +52,10 @@ pub struct Menu {
     pub machine: Option<crate::model::Name>,
     /// Line by line instead of the full screen.
     pub plain: bool,
+    /// `--color`.
+    pub color: Option<crate::config::screen::ColorDepth>,
+    /// What is wrong with `config.toml`, which is left out then.
+    pub problem: Option<crate::model::Failure>,
 }
 
 /// What shows the menu, handed to the command line: a face does not know the others.

@@ -16,12 +16,13 @@ use super::{
 use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
+use crate::config::screen::ColorDepth;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
 use crate::host::caller;
 use crate::keeper::serve::Expected;
-use crate::model::Failure;
 use crate::model::verbs::is_verb;
+use crate::model::{Failure, FailureKind};
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
 use crate::upper::discard;
@@ -84,11 +85,17 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu
         1 if launches => launch::NOT_RUN,
         code => code,
     };
-    let ctx = match look() {
-        Ok(places) => ctx(out, places),
+    let (places, problem) = match look() {
+        Ok(places) => (places, None),
+        // The menu opens all the same, says what is wrong, and launches nothing until that is mended.
+        Err(failure) if failure.kind == FailureKind::Config && shows_menu(&command) => match layout() {
+            Ok(layout) => ((layout, Config::default()), Some(failure)),
+            Err(failure) => return fail(&out, &failure, code(&failure)),
+        },
         Err(failure) => return fail(&out, &failure, code(&failure)),
     };
-    match carry_out(&command, &ctx, waiting, menu) {
+    let ctx = ctx(out, places);
+    match carry_out(&command, &ctx, waiting, menu, problem) {
         Ok(code) => finish(&ctx.out, code),
         Err(failure) => fail(&ctx.out, &failure, code(&failure)),
     }
@@ -106,10 +113,23 @@ fn fail(out: &Out, failure: &Failure, code: u8) -> u8 {
     code
 }
 
-/// Where things are on disk, and what `config.toml` says.
-fn look() -> Result<(Layout, Config), Failure> {
+fn shows_menu(command: &Command) -> bool {
+    match command {
+        Command::Menu { .. } => true,
+        Command::Verb(verb) => matches!(**verb, Verb::Tui(_)),
+        Command::Launch(_) => false,
+    }
+}
+
+/// Where things are on disk.
+fn layout() -> Result<Layout, Failure> {
     let uid = rustix::process::geteuid().as_raw();
-    let layout = Layout::from_env(|key| std::env::var_os(key), uid)?.settle(uid);
+    Ok(Layout::from_env(|key| std::env::var_os(key), uid)?.settle(uid))
+}
+
+/// The same, and what `config.toml` says.
+fn look() -> Result<(Layout, Config), Failure> {
+    let layout = layout()?;
     let config = load_config(&layout.config_file())?;
     Ok((layout, config))
 }
@@ -136,27 +156,36 @@ fn carry_out(
     ctx: &Ctx,
     waiting: Option<Waiting>,
     show: Option<ShowMenu>,
+    problem: Option<Failure>,
 ) -> Result<u8, Failure> {
     match command {
         Command::Launch(launch) => launch::run(launch, ctx, waiting),
-        Command::Menu { machine, plain } => menu(machine.as_deref(), *plain, show, ctx),
+        Command::Menu { machine, plain } => {
+            let args = TuiArgs { machine: machine.clone(), plain: *plain, color: None };
+            menu(&args, show, ctx, problem)
+        }
         Command::Verb(verb) => match &**verb {
-            Verb::Tui(args) => tui(args, show, ctx),
+            Verb::Tui(args) => tui(args, show, ctx, problem),
             verb => verb_run(verb, ctx),
         },
     }
 }
 
 /// The menu; without a terminal, the list of cubes.
-fn menu(machine: Option<&str>, plain: bool, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
-    let machine = machine.map(super::ctx::name).transpose()?;
+fn menu(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx, problem: Option<Failure>) -> Result<u8, Failure> {
+    let machine = args.machine.as_deref().map(super::ctx::name).transpose()?;
     if let Some(machine) = &machine {
         machines::load(&ctx.layout, machine)?;
     }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if let Some(show) = show.filter(|_| terminal || plain) {
+    if let Some(show) = show.filter(|_| terminal || args.plain) {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
-        return show(&ctx.engine(), &Menu { machine, plain: plain || dumb });
+        let color = args.color.as_deref().map(ColorDepth::parse).transpose();
+        let color = color.map_err(Failure::usage)?.flatten();
+        return show(&ctx.engine(), &Menu { machine, plain: args.plain || dumb, color, problem });
+    }
+    if let Some(problem) = problem {
+        return Err(problem);
     }
     ctx.out.note(if terminal {
         "this build has no menu: this is `tripmine ps`"
@@ -168,12 +197,12 @@ fn menu(machine: Option<&str>, plain: bool, show: Option<ShowMenu>, ctx: &Ctx) -
 }
 
 /// The menu by its own name: without a terminal that is a mistake, and not the list of cubes.
-fn tui(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
+fn tui(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx, problem: Option<Failure>) -> Result<u8, Failure> {
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if !terminal && !args.plain {
         return Err(Failure::usage("the menu needs a terminal").hint("`tripmine ps` lists the cubes"));
     }
-    menu(args.machine.as_deref(), args.plain, show, ctx)
+    menu(args, show, ctx, problem)
 }
 
 fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {

@@ -359,4 +359,7 @@ pub struct TuiArgs {
     /// Line by line, for screen readers and dumb terminals
     #[arg(long)]
     pub plain: bool,
+    /// How many colours: auto, never, 16, 256 or true [default: what the terminal says]
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "never", "16", "256", "true"])]
+    pub color: Option<String>,
 }

@@ -154,8 +154,11 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     // What the listener saw counts, whatever the rows say.
     let reached = outside.reached();
     drop(outside);
-    let tried =
-        if battery::launches(jail).is_empty() { String::new() } else { launches::observe(ctx, run_as, profile) };
+    let tried = if battery::launches(jail).is_empty() {
+        String::new()
+    } else {
+        launches::observe(ctx, run_as, profile)
+    };
     let output = output + &tried;
     super::sweep::sweep(ctx);
     let mut code = 1;

@@ -143,6 +143,7 @@ impl Engine {
             Request::ImageExport { image, target } => self.image_export(image, target),
             Request::ImageTag { image, name } => self.image_tag(image, name),
             Request::ImageRemove(image) => self.image_remove(image),
+            Request::Prune => self.prune(),
         }
     }
 

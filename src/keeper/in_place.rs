@@ -71,7 +71,8 @@ pub fn birth() -> Result<Born, NotStarted> {
             unsafe { libc::dup2(1, 0) };
             // Ours were closed with the rest, and must not be closed again by number.
             std::mem::forget((ours, tie));
-            let code = if taken_out(Part::Warden) { child::run_in_place(&its) } else { warden::run(its, &its_tie) };
+            let code =
+                if taken_out(Part::Warden) { child::run_in_place(&its) } else { warden::run(its, &its_tie) };
             // SAFETY: ends the process without running the keeper's destructors.
             unsafe { libc::_exit(code) }
         }

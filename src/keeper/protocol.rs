@@ -282,6 +282,9 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// Wall time since it started, in milliseconds.
     pub age_ms: u64,
+    /// Bytes sent over its own network, to itself and through the gateway; `None` when it has none of its own.
+    #[serde(default)]
+    pub net: Option<u64>,
 }
 
 #[cfg(test)]

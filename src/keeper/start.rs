@@ -296,11 +296,7 @@ fn keep_launch(launch: &Launch, dir: &CubeDir) -> Result<(), CubeError> {
 }
 
 /// Everything that the child cannot do itself, then the word to go on. Returns our ends of the pipes.
-pub(super) fn make_ready(
-    plan: &LaunchPlan,
-    born: &Born,
-    direct: &mut Pipes,
-) -> Result<Pipes, NotStarted> {
+pub(super) fn make_ready(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
     make_upper(plan)?;
     if let Some(cgroup) = &plan.limits.cgroup {
         let enter = || if taken_out(Part::Cgroup) { Ok(()) } else { cgroup::enter(cgroup, born.pid) };

@@ -16,7 +16,7 @@ use crate::model::{EnvVar, ExitRecord, Failure, Keep, TripId};
 use crate::plan::facts::CallerEnv;
 use crate::plan::launch::StdioPlan;
 use crate::plan::{LaunchPlan, Typed, env};
-use crate::store::cubes::{self, socket_path};
+use crate::store::cubes::{self, CubeEntry, socket_path};
 use crate::store::{machines, projects};
 use crate::term::LeaderKey;
 use crate::upper::wire::Line;
@@ -107,6 +107,7 @@ fn type_ahead(client: &mut Client, ahead: &[u8]) -> Result<(), Failure> {
 }
 
 fn start(engine: &Engine, typed: &Typed, ahead: &[u8], leave: &dyn Fn()) -> Result<Joined, Failure> {
+    let engine = &super::setup::fresh(engine)?;
     engine.layout.ensure(engine.uid)?;
     let waiting = launch::start_keeper()?;
     // What keeps it from starting is said on the screen.
@@ -145,7 +146,23 @@ fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Fa
     if !entry.live || plan.keep == Keep::Durable || plan.in_place.is_some() {
         return Ok(None);
     }
-    let (source, _client) = Source::open(engine, &entry)?;
+    let (system, project) = totals(engine, &entry)?;
+    if system.is_empty() {
+        return Ok(None);
+    }
+    let mut lines = vec![format!("in its system: {}", system.text())];
+    if !project.is_empty() {
+        lines.push(format!("under review, and kept in any case: {}", project.text()));
+    }
+    Ok(Some(lines))
+}
+
+/// What a cube changed: in its system, and in a project that is held for review.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn totals(engine: &Engine, entry: &CubeEntry) -> Result<(Total, Total), Failure> {
+    let (source, _client) = Source::open(engine, entry)?;
     let (mut system, mut project) = (Total::default(), Total::default());
     source.list(false, Vec::new(), MOST, &mut |line| {
         match line {
@@ -158,14 +175,7 @@ fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Fa
         }
         Ok(())
     })?;
-    if system.is_empty() {
-        return Ok(None);
-    }
-    let mut lines = vec![format!("in its system: {}", system.text())];
-    if !project.is_empty() {
-        lines.push(format!("under review, and kept in any case: {}", project.text()));
-    }
-    Ok(Some(lines))
+    Ok((system, project))
 }
 
 fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>) {

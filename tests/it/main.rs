@@ -49,6 +49,7 @@ mod resources;
 mod review;
 mod screen_cubes;
 mod screen_ends;
+mod screen_hands;
 mod screen_lists;
 mod screen_outside;
 mod snapshot;

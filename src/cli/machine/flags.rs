@@ -8,7 +8,8 @@ use crate::config::machine::COLOURS;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::net::{Hole, ProxyUrl, Rule};
 use crate::model::{
-    CarryGroup, CarryPattern, EnvVar, ImageRef, JailChoice, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile,
+    CarryGroup, CarryPattern, EnvVar, ImageRef, JailChoice, Name, NetPolicyKind, PortMap, RunAs,
+    SeccompProfile,
 };
 use crate::store::machines;
 
