@@ -36,12 +36,9 @@ mod tests {
         for jail in [JailChoice::Landlock, JailChoice::Auto] {
             assert_eq!(check_built(&Settings { jail: Some(jail), ..built.clone() }), Ok(()));
         }
-        for (settings, part) in
-            [(Settings { jail: Some(JailChoice::Microvm), ..built.clone() }, "jail `microvm`")]
-        {
-            let failure = check_built(&settings).expect_err(part);
-            assert!(failure.message.contains(part), "{failure}");
-            assert_eq!(failure.kind, FailureKind::Unsupported);
-        }
+        let settings = Settings { jail: Some(JailChoice::Microvm), ..built.clone() };
+        let failure = check_built(&settings).expect_err("not built");
+        assert!(failure.message.contains("jail `microvm`"), "{failure}");
+        assert_eq!(failure.kind, FailureKind::Unsupported);
     }
 }
