@@ -101,7 +101,7 @@ as_root() {
 # What the tests use besides the program itself.
 install_tools() {
     local tool lacking=() packages=()
-    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks; do
+    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks tor:tor iproute2:ip; do
         command -v "${tool#*:}" >/dev/null || lacking+=("$tool")
     done
     [ "${#lacking[@]}" -gt 0 ] || return 0

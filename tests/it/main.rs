@@ -27,6 +27,7 @@ mod forward;
 mod image_root;
 mod life;
 mod links;
+mod net_counters;
 mod net_live;
 mod net_peers;
 mod net_policies;

@@ -192,7 +192,7 @@ fn a_keeper_killed_in_a_stream_ends_it() {
     let before = established(proxy.port());
     signal(keeper, Signal::KILL);
     until("the proxy's side ends", Duration::from_secs(2), || established(proxy.port()) == 0);
-    until("the cube ends", PATIENCE, || !env.tripmine(["ps"]).stdout.contains(&id[..8]));
+    until("the cube ends", PATIENCE, || !env.runs(&id));
     assert_eq!((before, canary.seen()), (1, Vec::new()));
 }
 
