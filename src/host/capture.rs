@@ -16,9 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, netlink as family, socket_with, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netlink as family, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::LinkNameSpaceType;
 

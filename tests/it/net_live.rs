@@ -39,9 +39,7 @@ impl<'a> Cube<'a> {
 impl Drop for Cube<'_> {
     fn drop(&mut self) {
         let _ended = self.env.tripmine(["kill", &self.id]);
-        until("the cube is gone", Duration::from_secs(10), || {
-            !self.env.runs(&self.id)
-        });
+        until("the cube is gone", Duration::from_secs(10), || !self.env.runs(&self.id));
     }
 }
 
