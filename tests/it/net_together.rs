@@ -253,9 +253,9 @@ fn what_to_forward_is_chosen_on_a_terminal() {
     let env = Env::new();
     let cube = Cube::launch(&env, &[], &["127.0.0.1:6080", "127.0.0.1:6081"]);
     let mut pty = crate::pty::Pty::tripmine(&env, &["forward", &cube.id]);
-    pty.wait_text("what to forward of the cube");
+    pty.wait_for("what to forward of the cube");
     pty.type_text("2\r");
-    pty.wait_text("-> 6081");
+    pty.wait_for("-> 6081");
     let json: Value = serde_json::from_str(env.tripmine(["forward", "--list", "--json"]).ok(0)).unwrap();
     let port = crate::forward::port_of(&format!(
         "{} -> 6081",
@@ -263,7 +263,7 @@ fn what_to_forward_is_chosen_on_a_terminal() {
     ));
     assert_eq!(ask(connect(port), b"echo\nchosen"), b"chosen");
     pty.type_text("\x03");
-    assert_eq!(pty.wait(), 0);
+    assert_eq!(pty.wait_exit(PATIENCE), 0);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
