@@ -71,7 +71,13 @@ pub fn birth() -> Result<Born, NotStarted> {
             unsafe { libc::dup2(1, 0) };
             // Ours were closed with the rest, and must not be closed again by number.
             std::mem::forget((ours, tie));
-            let code = if taken_out(Part::Warden) { child::run(&its) } else { warden::run(its, &its_tie) };
+            let code = if taken_out(Part::Warden) {
+                // What init's number is a warden would tell.
+                let _told = rustix::io::write(&its_tie, &getpid().as_raw_nonzero().get().to_le_bytes());
+                child::run(&its)
+            } else {
+                warden::run(its, &its_tie)
+            };
             // SAFETY: ends the process without running the keeper's destructors.
             unsafe { libc::_exit(code) }
         }

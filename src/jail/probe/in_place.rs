@@ -63,7 +63,8 @@ pub(super) fn writing(victim: Option<&str>) -> Seen {
         for (what, worked) in [
             ("opened for writing", OpenOptions::new().append(true).open(victim).is_ok()),
             ("linked", fs::hard_link(victim, &linked).is_ok()),
-            ("renamed", fs::rename(victim, &beside).is_ok()),
+            // And back: where it works, the host keeps its file.
+            ("renamed", fs::rename(victim, &beside).is_ok_and(|()| fs::rename(&beside, victim).is_ok())),
             ("removed", fs::remove_file(victim).is_ok()),
         ] {
             if worked {
