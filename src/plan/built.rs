@@ -36,8 +36,7 @@ mod tests {
         for jail in [JailChoice::Landlock, JailChoice::Auto] {
             assert_eq!(check_built(&Settings { jail: Some(jail), ..built.clone() }), Ok(()));
         }
-        let settings = Settings { jail: Some(JailChoice::Microvm), ..built.clone() };
-        let failure = check_built(&settings).expect_err("not built");
+        let failure = check_built(&Settings { jail: Some(JailChoice::Microvm), ..built }).expect_err("later");
         assert!(failure.message.contains("jail `microvm`"), "{failure}");
         assert_eq!(failure.kind, FailureKind::Unsupported);
     }
