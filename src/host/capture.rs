@@ -185,9 +185,9 @@ impl Capturing {
     /// Readable when the helper has answered or died, for a runtime to wait for.
     ///
     /// # Errors
-    /// As epoll_ctl(2).
-    pub fn watch(&self) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
-        super::aio::watched(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
+    /// No descriptor is left.
+    pub fn ear(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
     }
 
     /// Waits for the helper.
