@@ -84,7 +84,7 @@ fn read(said: &str, good: bool) -> Result<Done, Failure> {
         });
     }
     let errors: Vec<String> = with("error: ");
-    let message = errors.into_iter().next().or_else(|| lines().last());
+    let message = errors.into_iter().next().or_else(|| lines().next_back());
     let failure = Failure::failed(message.unwrap_or_else(|| "it failed without a word".into()));
     Err(hints.iter().fold(failure, |failure, hint| failure.hint(hint)))
 }
