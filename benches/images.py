@@ -89,7 +89,7 @@ def snapshot(world, count):
     with open(os.path.join(project, "make.py"), "w", encoding="utf-8") as file:
         file.write(MAKE)
     run(world, [world.binary, "run", "host", "--mount", project, "--keep", "big", "--user", "root", "--", "python3",
-                "/work/make.py", "/opt/tree", str(FILES), str(MEGABYTES)])
+                "make.py", "/opt/tree", str(FILES), str(MEGABYTES)])
     upper = next(os.path.join(path, "upper") for path, folders, _ in os.walk(world.env["TRIPMINE_HOME"])
                  if path.endswith("system-copy") and "upper" in folders)
     there = subprocess.run(["du", "-sm", upper], capture_output=True, text=True, check=False).stdout.split()[0]
@@ -233,7 +233,7 @@ def launch(world, count):
     run(world, [world.binary, "image", "import", root, "layers"])
     for number in range(4):
         name = f"l{number}"
-        run(world, [world.binary, "run", "layers", "--keep", name, "--", "sh", "-c", f": > /opt-{number}"])
+        run(world, [world.binary, "run", "layers", "--user", "root", "--keep", name, "--", "sh", "-c", f": > /opt/{number}"])
         run(world, [world.binary, "image", "snapshot", "--yes", "layers", name])
     print("\nlayers of `layers`, a root of its own:", world.text("image", "show", "layers").count("\nlayer"))
     times = bench.pairs(lambda: world.tripmine("run", "layers", "--", "true"),

@@ -5,6 +5,7 @@ pub mod aio;
 pub mod caller;
 pub mod capture;
 pub mod cgroup;
+pub mod descendants;
 pub mod fdpass;
 pub mod fork;
 pub mod guest;

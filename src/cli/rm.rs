@@ -44,7 +44,7 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
         ctx.out.confirm(&question, args.yes)?;
     }
     for entry in found {
-        match running::remove(&ctx.layout.run, &mines, &entry) {
+        match running::remove(&ctx.layout, &entry) {
             Ok(()) => {
                 ctx.record("rm", entry.id.as_str(), None);
                 ctx.out.line(entry.id.as_str());

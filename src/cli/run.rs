@@ -1,6 +1,6 @@
 //! The command line from its words to its exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 
 use super::args::{self, Command, Stop};
@@ -20,6 +20,7 @@ use crate::config::screen::ColorDepth;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
 use crate::host::caller;
+use crate::keeper::serve::Expected;
 use crate::model::verbs::is_verb;
 use crate::model::{Failure, FailureKind};
 use crate::store::layout::Layout;
@@ -35,6 +36,21 @@ pub fn may_launch(argv: &[OsString]) -> bool {
     let Some(first) = words.first() else { return argv.len() > 1 };
     let talks = |word: &&str| matches!(*word, "-h" | "--help" | "-V" | "--version" | "--dry-run");
     *first != completions::NAMES_VERB && (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
+}
+
+/// Which kind of child a launch will want, at one glance at its words and at `TRIPMINE_JAIL`. A wrong guess costs time only:
+/// the plan decides.
+#[must_use]
+pub fn expected(argv: &[OsString], variable: Option<&OsStr>) -> Expected {
+    let words: Vec<&str> =
+        argv.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--").collect();
+    let typed =
+        words.iter().zip(words.iter().skip(1)).find(|(flag, _)| **flag == "--jail").map(|(_, kind)| *kind);
+    let joined = words.iter().find_map(|word| word.strip_prefix("--jail="));
+    match typed.or(joined).or(variable.and_then(OsStr::to_str)) {
+        Some("landlock") => Expected::InPlace,
+        _ => Expected::OwnRoot,
+    }
 }
 
 /// Runs the command line; the process's exit code.

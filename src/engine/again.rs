@@ -79,7 +79,7 @@ pub(super) fn of_spec(
         machine: Some(spec.machine.clone()),
         keep,
         settings: Settings {
-            jail: Some(spec.jail),
+            jail: Some(spec.jail.into()),
             user: Some(spec.user),
             seccomp: Some(spec.seccomp),
             net: Some(spec.net),

@@ -60,7 +60,7 @@ impl Engine {
                 if entry.live {
                     return Err(cubes::CubeError::Alive(id.clone()).into());
                 }
-                running::remove(run, &mines, &entry)?;
+                running::remove(&self.layout, &entry)?;
                 let mut done = Done::say(format!("cube {} is gone", id.short()));
                 done.warnings.extend(self.record("rm", id.as_str(), None));
                 Ok(done)

@@ -10,7 +10,7 @@ use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, ImageRef, Layer, Machine, Name, RunAs, TripId};
+use crate::model::{Failure, FailureKind, ImageRef, JailChoice, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
     Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
     StreamKind, SubordinateIds,
@@ -99,6 +99,8 @@ pub fn gather(
         .any(|settings| settings.user == Some(RunAs::Root));
     let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
     let landlock_abi = probe::landlock_abi();
+    let jail = all.iter().flatten().find_map(|settings| settings.jail);
+    let container = (jail == Some(JailChoice::Auto)).then(probe::container_jail);
     let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
         .into_iter()
         .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
@@ -132,6 +134,7 @@ pub fn gather(
         skeleton: skeleton.folder,
         system: skeleton.system,
         landlock_abi,
+        container,
         missing: missing(landlock_abi),
         cgroups: probe::cgroups(),
         subordinate,
@@ -161,7 +164,11 @@ fn seeds(
         .or_else(|| engine.config.defaults.image.clone())
         .unwrap_or(ImageRef::Host);
     let over = typed.settings.image.as_ref().is_some_and(|typed| *typed != own);
-    if !over || engine.layout.home(&machine.name).exists() {
+    if engine.layout.home(&machine.name).exists() {
+        // Nothing is seeded: the image's folders need not be looked at.
+        return Ok(Vec::new());
+    }
+    if !over {
         return Ok(image.map_or_else(host, image_root::Found::seeds));
     }
     if typed.runs_image && own == ImageRef::Host {

@@ -54,20 +54,27 @@ fn unread(machine: &Name, error: &std::io::Error) -> Failure {
     Failure::failed(format!("cannot read the home of `{machine}`")).because(error)
 }
 
+/// Finds a copy wanting before anything is made.
+///
+/// # Errors
+/// A group is none of `like`'s, or there is a home of the new name already.
+pub(super) fn check(engine: &Engine, like: &Name, new: &Name, carry: &[String]) -> Result<(), Failure> {
+    let groups = machines::load(&engine.layout, like)?.carry_groups();
+    if let Some(name) = carry.iter().find(|name| !groups.iter().any(|group| group.name.as_str() == **name)) {
+        let known: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+        return Err(Failure::usage(format!("the machine `{like}` has no carry group `{name}`"))
+            .hint(format!("it has: {}", known.join(", "))));
+    }
+    homes::refuse_there(&engine.layout.home(new))
+}
+
 /// Copies the home of `like` for `new`, with the groups `carry` of what is otherwise left out; what to tell. Nothing is
 /// there when it fails.
 ///
 /// # Errors
-/// A group is none, there is a home of that name already, or copying failed.
+/// There is a home of that name already, or copying failed.
 pub(super) fn copy(engine: &Engine, like: &Machine, new: &Name, carry: &[String]) -> Result<String, Failure> {
     let groups = like.carry_groups();
-    for name in carry {
-        if !groups.iter().any(|group| group.name.as_str() == name) {
-            let known: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
-            return Err(Failure::usage(format!("the machine `{}` has no carry group `{name}`", like.name))
-                .hint(format!("it has: {}", known.join(", "))));
-        }
-    }
     let path = engine.layout.home(&like.name);
     if !path.is_dir() {
         return Ok("with a home that is made at its first launch".to_owned());

@@ -180,6 +180,9 @@ impl Engine {
         let name = name_of(name)?;
         let image = ImageRef::parse(&name).map_err(|error| Failure::usage(error.to_string()))?;
         self.check_purpose(purpose)?;
+        if let SnapshotFor::Create { name: new, carry } = purpose {
+            super::home_copy::check(self, &draft.ground.machine, new, carry)?;
+        }
         let kind = match purpose {
             SnapshotFor::Continuation => ImageKind::Continuation,
             _ => ImageKind::Template,

@@ -181,7 +181,8 @@ impl Store {
             )));
         }
         let path = self.blob_path(&descriptor.digest);
-        let mut bytes = Vec::new();
+        // Room for all of it and for the end: one read, and one that finds nothing more.
+        let mut bytes = Vec::with_capacity(usize::try_from(descriptor.size).unwrap_or(0) + 64);
         self.open_blob(descriptor)?
             .take(DOCUMENT_MAX)
             .read_to_end(&mut bytes)

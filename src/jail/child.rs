@@ -48,6 +48,13 @@ pub fn run_in_namespaces(control: &OwnedFd) -> i32 {
     finish(control, host.and_then(|host| build(control.as_fd(), host)))
 }
 
+/// For a process among the host's: the same in place.
+#[must_use]
+pub fn run_in_place(control: &OwnedFd) -> i32 {
+    let guarded = death_signal().at(Step::DeathSignal);
+    finish(control, guarded.and_then(|()| in_place(control.as_fd())))
+}
+
 /// Serves in a jail that is built, or tells why there is none.
 fn finish(control: &OwnedFd, built: Result<Built, Failed>) -> i32 {
     match built {
@@ -70,6 +77,7 @@ struct Built {
     prepared: Prepared,
     signals: OwnedFd,
     pipes: Option<[OwnedFd; 3]>,
+    place: init::Place,
 }
 
 /// Everything up to "confined"; from here on this process holds nothing of the host.
@@ -103,6 +111,39 @@ fn build(control: BorrowedFd<'_>, host: mounts::Host) -> Result<Built, Failed> {
     let filters = filters(control).at(Step::Seccomp)?;
     confine::confine(&prepared, &filters, canary)?;
     init::default_signals();
+    seal(control)?;
+    Ok(Built { prepared, signals, pipes, place: init::Place::OwnRoot })
+}
+
+/// The same without namespaces: what a cube may reach is all Landlock's and the filter's matter, from the host's own root.
+fn in_place(control: BorrowedFd<'_>) -> Result<Built, Failed> {
+    let (prepared, pipes) = plan(control).at(Step::Plan)?;
+    rustix::process::umask(Mode::from(0o022));
+    // Orphans are then ours, as a process namespace would have it.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at(Step::Subreaper)?;
+    // The one folder that nobody may read but by a rule: the root itself.
+    let root = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let canary = openat(rustix::fs::CWD, c"/", root, Mode::empty()).at(Step::Canary)?;
+    let terminal = match prepared.terminal {
+        Some((rows, cols)) => Some(init::terminal(c"/dev/ptmx", rows, cols).at(Step::Terminal)?),
+        None => None,
+    };
+    wire::send(control, Message::Mounted, &[]).at(Step::KeeperSync)?;
+    let signals = init::signals()?;
+    let filters = filters(control).at(Step::Seccomp)?;
+    confine::confine_in_place(
+        &prepared,
+        &filters,
+        canary,
+        terminal.as_ref().map(|(_, slave)| slave.as_fd()),
+    )?;
+    init::default_signals();
+    seal(control)?;
+    Ok(Built { prepared, signals, pipes, place: init::Place::InPlace { terminal } })
+}
+
+/// Waits until the keeper has read what a sealed process would not show, and closes itself to inspection.
+fn seal(control: BorrowedFd<'_>) -> Result<(), Failed> {
     match wire::receive(control, RecvFlags::empty()).at(Step::KeeperSync)?.map(|received| received.message) {
         Some(Message::Seen) => {}
         _ => return Err(Errno::PROTO).at(Step::KeeperSync),
@@ -111,13 +152,12 @@ fn build(control: BorrowedFd<'_>, host: mounts::Host) -> Result<Built, Failed> {
     // Taking other ids has sealed it too (prctl(2)), so leaving the seal out means breaking it.
     let sealed =
         if taken_out(Part::Seal) { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
-    rustix::process::set_dumpable_behavior(sealed).at(Step::Seal)?;
-    Ok(Built { prepared, signals, pipes })
+    rustix::process::set_dumpable_behavior(sealed).at(Step::Seal)
 }
 
 fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
     wire::send(control.as_fd(), Message::Confined, &[])?;
-    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes)
+    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes, jail.place)
 }
 
 fn death_signal() -> Result<(), Errno> {

@@ -95,6 +95,21 @@ fn refused(message: String) -> Answer {
     Answer::Refused { message, hints: Vec::new() }
 }
 
+/// The refusal of what a cube in place cannot give, whoever asks.
+fn not_in_place(keeper: &Keeper, ask: &Ask) -> Option<Answer> {
+    keeper.plan.in_place.as_ref()?;
+    let (what, why) = match ask {
+        Ask::Ground | Ask::Freeze => {
+            ("changes or a snapshot", "it has no layer of its own above the system, which it never writes")
+        }
+        Ask::Forward { .. } => ("a forward", "it has no network of its own to lead into"),
+        _ => return None,
+    };
+    let message = format!("the jail `landlock` cannot give {what}: {why}");
+    let hints = vec!["launch it with `--jail container`, where this host allows user namespaces".to_owned()];
+    Some(Answer::Refused { message, hints })
+}
+
 async fn say(queue: &Queue, answer: Answer) {
     // The client is gone: nobody to tell.
     let _told = queue.send(Piece::Answer(Rc::new(answer))).await;
@@ -198,6 +213,10 @@ impl Connection {
 
     /// True when the connection has nothing more to do.
     async fn carry_out(&mut self, ask: Ask) -> bool {
+        if let Some(answer) = not_in_place(&self.keeper, &ask) {
+            say(&self.queue, answer).await;
+            return false;
+        }
         match ask {
             // Only the first message on the keeper's standard input may be one.
             Ask::Attach { rows, cols, write, take_over } => {
@@ -252,13 +271,12 @@ impl Connection {
                 return true;
             }
             Ask::Ground => {
-                let answer = match self.direct[0]
-                    .take()
-                    .map(|socket| ground::hand_out(&self.keeper.opened, &socket))
-                {
-                    Some(Ok(())) => Answer::Ground(Box::new(Ground::of(&self.keeper.plan))),
-                    Some(Err(error)) => refused(format!("cannot pass the cube's upper layer: {error}")),
-                    None => refused("no socket came along".into()),
+                let answer = match (self.direct[0].take(), &self.keeper.opened) {
+                    (Some(socket), Some(opened)) => match ground::hand_out(opened, &socket) {
+                        Ok(()) => Answer::Ground(Box::new(Ground::of(&self.keeper.plan))),
+                        Err(error) => refused(format!("cannot pass the cube's upper layer: {error}")),
+                    },
+                    _ => refused("no socket came along".into()),
                 };
                 say(&self.queue, answer).await;
             }

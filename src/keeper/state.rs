@@ -78,8 +78,8 @@ pub struct Keeper {
     pub dir: CubeDir,
     /// The control socket of init.
     pub init: OwnedFd,
-    /// Init itself.
-    pub pidfd: OwnedFd,
+    /// How all of it is ended.
+    pub life: super::life::Life,
     /// Its number on the host.
     pub pid: i32,
     /// The log of the entry's output.
@@ -107,7 +107,7 @@ pub struct Keeper {
     /// When it started.
     pub started: std::time::Instant,
     /// For those who read the cube's changes.
-    pub opened: super::ground::Opened,
+    pub opened: Option<super::ground::Opened>,
     /// The connection that holds the cube still.
     pub frozen_by: Cell<Option<u32>>,
     /// The folder of the control socket.
@@ -126,6 +126,11 @@ impl Keeper {
         let number = self.next_number.get();
         self.next_number.set(number.wrapping_add(1).max(1));
         number
+    }
+
+    /// Ends everything of the cube, now.
+    pub fn end_all(&self) {
+        self.life.end_with(self.plan.limits.cgroup.as_ref());
     }
 
     /// Asks for the end, once; the first reason counts.

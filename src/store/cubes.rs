@@ -36,7 +36,7 @@ use super::remove::remove_in;
 pub use find::{Found, find};
 
 /// The prefix of folders that are being deleted.
-pub(crate) const DEAD: &str = ".dead-";
+pub const DEAD: &str = ".dead-";
 /// The prefix of folders that are being made.
 pub(crate) const FRESH: &str = ".new-";
 /// Present in a durable cube: not even a torn record makes it fair game for the sweep.

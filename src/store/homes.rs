@@ -72,10 +72,7 @@ pub fn make_with(
     DirBuilder::new().recursive(true).mode(0o700).create(&homes).map_err(|e| cannot("create", &homes, e))?;
     let _lock = lock::exclusive(layout, LOCK)?;
     sweep(&homes)?;
-    if is_there(&home)? {
-        return Err(Failure::new(FailureKind::Busy, format!("there is a home already: {}", shown(&home)))
-            .hint("a machine of that name left it: choose another name, or move it away"));
-    }
+    refuse_there(&home)?;
     let new = tempfile::Builder::new()
         .prefix(&format!("{NEW}{machine}-"))
         .permissions(Permissions::from_mode(0o700))
@@ -85,6 +82,18 @@ pub fn make_with(
     fs::rename(new.path(), &home).map_err(|error| cannot("create", &home, error))?;
     drop(new.keep());
     sync_folder(&homes).map_err(|error| cannot("sync", &homes, error))
+}
+
+/// Refuses where a home is already.
+///
+/// # Errors
+/// There is one.
+pub fn refuse_there(home: &Path) -> Result<(), Failure> {
+    if !is_there(home)? {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Busy, format!("there is a home already: {}", shown(home)))
+        .hint("a machine of that name left it: choose another name, or move it away"))
 }
 
 /// Moves a machine's home to the trash; the next launch seeds a new one. The caller holds the

@@ -143,7 +143,7 @@ const MOST: u64 = 10_000;
 /// What a cube that has just ended changed, if there is something to ask.
 fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Failure> {
     let entry = cubes::load(&engine.layout.mines_dir(), &plan.id)?;
-    if !entry.live || plan.keep == Keep::Durable {
+    if !entry.live || plan.keep == Keep::Durable || plan.in_place.is_some() {
         return Ok(None);
     }
     let (system, project) = totals(engine, &entry)?;

@@ -10,13 +10,13 @@ use super::msg::Planned;
 use crate::engine::request::Request;
 use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::{
-    Failure, ImageRef, Jail, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
+    Failure, ImageRef, JailChoice, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
 };
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 
 /// The jails that can be chosen.
-pub const JAILS: &[&str] = Jail::WORDS;
+pub const JAILS: &[&str] = JailChoice::WORDS;
 
 /// What a choice says when it leaves the matter to machine, project and configuration.
 pub const AS_SET: &str = "as set";

@@ -121,6 +121,7 @@ fn a_new_machines_home_is_a_copy_without_what_was_said() {
     let unknown = ["image", "snapshot", "dev", "box", "--create-machine", "l3", "--carry", "typed"];
     env.tripmine(unknown).fails(2, "no carry group `typed`");
     assert!(!has(&env, "l3", ""));
+    assert!(!env.tripmine(["image", "list", "-a"]).stdout.contains("dev@2"), "nothing was made for nothing");
     env.tripmine(["image", "snapshot", "dev", "box", "--create-machine", "l3"]).ok(0);
     assert!(has(&env, "l3", ".agent/sessions/a/1") && !has(&env, "l3", ".notes"));
     env.tripmine(["rm", "--yes", "box"]).ok(0);

@@ -50,6 +50,9 @@ fn layout(env: &Env, name: &str, change: &dyn Fn(&str, &mut Value)) -> PathBuf {
     let mut header = tar::Header::new_gnu();
     header.set_size(5);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     tar.append_data(&mut header, "hello", &b"hello"[..]).unwrap();
     let layer = blob(&layout, &tar.into_inner().unwrap());
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };

@@ -72,6 +72,12 @@ fn a_package_is_installed_kept_as_an_image_and_there_in_the_next_cube() {
         slow(&env, ["run", "dev", "--user", "root", "--", "sh", "-c", look]).ok(0),
         "install ok installed\ngames:mail\nroot\ntm-hello\nroot 640\nroot 4755\ngames"
     );
+    // What belongs to other ids inside can be removed by who launched it, with the machine's home as well.
+    let mine = "mkdir ~/theirs && touch ~/theirs/f && chown -R games ~/theirs && chmod 700 ~/theirs";
+    slow(&env, ["-m", "deb", "--user", "root", "site", "--", "sh", "-c", mine]).ok(0);
+    env.tripmine(["machine", "rm", "--yes", "deb"]).ok(0);
+    env.tripmine(["prune", "--yes"]).ok(0);
+    assert_eq!(fs::read_dir(env.tripmine_home.join("data/trash")).map_or(0, Iterator::count), 0);
     // The base is as it was.
     slow(&env, ["run", "debian", "--", "tm-hello"]).ok(127);
     env.tripmine(["rm", "--yes", "setup"]).ok(0);

@@ -152,10 +152,6 @@ fn a_snapshots_deletions_are_deletions_to_umoci_too() {
     });
     let script = "cd /opt; > gone/x; cat mark > copy; echo new > mark";
     env.tripmine(["run", "small", "--keep", "box", "--", "sh", "-c", script]).ok(0);
-    // Removing needs a program that the small root lacks: by hand, from outside, as `rm` of an overlay does it.
-    let id = env.record()["id"].as_str().unwrap().to_owned();
-    let exec = env.tripmine(["run", "small", "--keep", "box", "--", "sh", "-c", "exec 3< opt/mark; ls /opt"]);
-    assert!(exec.ok(0).contains("copy"), "{exec:?} {id}");
     env.tripmine(["image", "snapshot", "grown", "box"]).ok(0);
     let (oci, bundle) = (env.root().join("oci"), env.root().join("bundle"));
     env.tripmine(["image", "export", "grown", &format!("oci:{}:x", oci.display())]).ok(0);
@@ -239,7 +235,8 @@ fn podman_runs_ours_and_its_own_run_here() {
         ];
         tool(&env, &[&own[..], argv].concat())
     };
-    let id = podman(&["pull", "-q", &format!("oci:{}:ours", oci.display())]).ok(0).to_owned();
+    // From where it is: podman makes a name of the path.
+    let id = podman(&["pull", "-q", "oci:oci:ours"]).ok(0).to_owned();
     // Some way in which podman runs anything at all on this host, whatever the image.
     let ways: [&[&str]; 2] = [&["--runtime", "runc"], &["--cgroups", "disabled"]];
     let limits = ["--network", "none", "--ulimit", "nofile=256:256", "--ulimit", "nproc=512:512"];

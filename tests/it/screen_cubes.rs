@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::env::{Env, PATIENCE, alone, signal, until};
+use crate::env::{Env, PATIENCE, alone, signal};
 use crate::pty::Pty;
 
 /// Ctrl-] and d.

@@ -192,6 +192,7 @@ fn the_other_verbs_with_their_arguments() {
         (
             &["verify-jail", "--user", "root"],
             Verb::VerifyJail(verify_jail::VerifyJailArgs {
+                jail: "container".to_owned(),
                 user: "root".to_owned(),
                 seccomp: "default".to_owned(),
                 json: false,
