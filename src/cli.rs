@@ -30,6 +30,7 @@ pub mod proxy;
 pub mod prune;
 pub mod ps;
 pub mod rename;
+pub mod resume;
 pub mod rm;
 pub mod run;
 pub mod stats;

@@ -2,7 +2,6 @@
 //! socket, clock, environment or randomness is touched here; those come in as values.
 
 pub mod battery;
-pub mod built;
 pub mod changes;
 pub mod collect;
 pub mod diagnose;
@@ -11,6 +10,7 @@ pub mod explain;
 pub mod facts;
 pub mod idmap;
 pub mod images;
+pub mod jails;
 pub mod landlock;
 pub mod launch;
 pub mod layers;

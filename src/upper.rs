@@ -7,7 +7,9 @@
 
 pub mod apply;
 pub mod copy;
+pub mod discard;
 pub mod helper;
+pub mod home;
 pub mod ids;
 pub mod lowers;
 pub mod manifest;

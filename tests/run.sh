@@ -101,7 +101,9 @@ as_root() {
 # What the tests use besides the program itself.
 install_tools() {
     local tool lacking=() packages=()
-    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks qemu-system-x86:qemu-system-x86_64; do
+    for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks \
+        tor:tor iproute2:ip skopeo:skopeo umoci:umoci podman:podman docker-registry:docker-registry mmdebstrap:mmdebstrap \
+        qemu-system-x86:qemu-system-x86_64; do
         command -v "${tool#*:}" >/dev/null || lacking+=("$tool")
     done
     [ "${#lacking[@]}" -gt 0 ] || return 0
@@ -151,6 +153,19 @@ make_user() {
     done
 }
 
+# A Debian root for the tests of images: the real thing, made once, in about a minute. Only root can make it in any
+# container; without it those tests are skipped, and say so.
+make_debian() {
+    [ -z "${TRIPMINE_TEST_DEBIAN:-}" ] && [ "$(id -u)" -eq 0 ] && command -v mmdebstrap >/dev/null || return 0
+    say 'bootstrapping a Debian root'
+    if timeout 300 mmdebstrap --quiet --variant=apt bookworm "$work/debian.tar" >/dev/null 2>"$work/log"; then
+        chmod 0644 "$work/debian.tar"
+        export TRIPMINE_TEST_DEBIAN="$work/debian.tar"
+    else
+        skip 'debian root' "mmdebstrap could not make one: $(tail -n 1 "$work/log")"
+    fi
+}
+
 # The test programs listed in $work/programs as that user, with the program under test $1, all from a folder that it can read.
 tests_as_user() {
     local home program name
@@ -171,7 +186,7 @@ tests_as_user() {
             XDG_CONFIG_HOME="$home/.config" XDG_DATA_HOME="$home/.local/share" \
             XDG_STATE_HOME="$home/.local/state" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/.run" \
             ${TRIPMINE_TEST_KERNEL:+TRIPMINE_TEST_KERNEL="$TRIPMINE_TEST_KERNEL"} \
-            TRIPMINE_BIN="$work/tripmine" "$work/$name.test"
+            TRIPMINE_BIN="$work/tripmine" TRIPMINE_TEST_DEBIAN="${TRIPMINE_TEST_DEBIAN:-}" "$work/$name.test"
     done 3< "$work/programs"
 }
 
@@ -189,6 +204,7 @@ else
     skip 'lints' 'this Rust has no clippy'
 fi
 
+make_debian
 say "building the tests for $target"
 if cargo test --locked --target "$target" --no-run --message-format=json > "$work/build"; then
     grep '"test":true},"features"' "$work/build" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' > "$work/programs"

@@ -78,7 +78,7 @@ pub enum ImageVerb {
     Import(ImportArgs),
     /// Make an image of what a cube changed in its system
     #[command(
-        after_help = "Examples:\n  tripmine image snapshot dev site                     of the running cube of the project `site`\n  tripmine image snapshot dev -m work --update-machine work\n  tripmine image snapshot dev k7f --create-machine lab  a new machine that starts from it\n\nIts home, its projects and what the launch itself makes are not in it. What looks like a secret is shown first."
+        after_help = "Examples:\n  tripmine image snapshot dev site                     of the running cube of the project `site`\n  tripmine image snapshot dev -m work --update-machine work\n  tripmine image snapshot dev k7f --create-machine lab  a new machine that starts from it\n  tripmine image snapshot later site --continuation && tripmine resume later\n\nIts home, its projects and what the launch itself makes are not in it. What looks like a secret is shown first."
     )]
     Snapshot(snapshot::SnapshotArgs),
     /// Bring an image in from a registry
@@ -201,5 +201,3 @@ pub fn run(args: &ImageArgs, ctx: &Ctx) -> Result<u8, Failure> {
 fn reference(text: &str) -> Result<ImageRef, Failure> {
     ImageRef::parse(text).map_err(|error| Failure::usage(error.to_string()))
 }
-
-pub use manage::{Swept, sweep, used};

@@ -31,6 +31,11 @@ use super::vm::VmArgs;
 pub enum Verb {
     /// Launch from an image, without a project
     Run(Box<RunArgs>),
+    /// Launch a cube again from a continuation: an image of its changes with what it was launched with
+    #[command(
+        after_help = "Examples:\n  tripmine image snapshot later site --continuation   and stop it, today\n  tripmine resume later                               tomorrow: its machine, project, command, limits, changes\n\nThe home and the project are the machine's own, as they are now. Values of variables are not kept: give them with -e."
+    )]
+    Resume(ResumeArgs),
     /// List the cubes
     #[command(
         after_help = "Examples:\n  tripmine ps         what runs\n  tripmine ps -a      what has ended too"
@@ -96,7 +101,7 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// Show what cubes take: CPU, memory, processes
     #[command(
-        after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"
+        after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats -f site  a look a second, until it has ended\n  tripmine stats --json site"
     )]
     Stats(StatsArgs),
     /// Lead host ports to ports of a running cube
@@ -237,6 +242,29 @@ pub struct ExecArgs {
     pub command: Vec<String>,
 }
 
+/// `tripmine resume`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct ResumeArgs {
+    /// The continuation
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Keep the changes of this launch as well, in a cube of this name
+    #[arg(long, value_name = "NAME")]
+    pub keep: Option<String>,
+    /// Set a variable, or hand the caller's own in (repeatable)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Leave it running, and print its id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Mount what it mounted even where that is dangerous
+    #[arg(long)]
+    pub yes_really: bool,
+    /// With --detach, print data as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `tripmine stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct StopArgs {
@@ -297,6 +325,9 @@ pub struct StatsArgs {
     /// The cubes; none: every running one
     #[arg(value_name = "CUBE")]
     pub cubes: Vec<String>,
+    /// Go on, a look a second, until they have ended; with --json one object a line
+    #[arg(short, long)]
+    pub follow: bool,
     /// Print data as JSON
     #[arg(long)]
     pub json: bool,
@@ -334,4 +365,7 @@ pub struct TuiArgs {
     /// Line by line, for screen readers and dumb terminals
     #[arg(long)]
     pub plain: bool,
+    /// How many colours: auto, never, 16, 256 or true [default: what the terminal says]
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "never", "16", "256", "true"])]
+    pub color: Option<String>,
 }

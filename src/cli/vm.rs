@@ -98,8 +98,7 @@ fn parts(facts: &VmFacts) -> Vec<Part> {
 }
 
 fn look(ctx: &Ctx, over: &VmSettings) -> VmFacts {
-    let user = crate::engine::home::caller().0;
-    vm::gather(&ctx.engine(), &[over, &ctx.config.defaults.vm], &user)
+    vm::gather(&ctx.engine(), &[over, &ctx.config.defaults.vm], &ctx.user)
 }
 
 fn show(json: bool, ctx: &Ctx) -> Result<u8, Failure> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value as Toml};
 
-use crate::model::{EnvVar, Name, PortMap};
+use crate::model::{CarryGroup, EnvVar, Name, PortMap};
 
 use super::error::{ConfigError, Source, nearest};
 use super::machine::{machine_keys, parse_machine};
@@ -43,6 +43,10 @@ pub enum Edit {
     Ports(Vec<PortMap>),
     /// Sets one variable.
     Env(EnvVar),
+    /// Sets one group of places that a copy of the home leaves out.
+    Carry(CarryGroup),
+    /// There is no such group, not even the usual ones.
+    NoCarry,
     /// Removes a key, or one variable as `env.KEY`. Comments above it stay.
     Unset(String),
 }
@@ -92,6 +96,16 @@ fn set(file: &Path, text: &str, edit: &Edit) -> Result<String, ConfigError> {
                 return Err(Source { file, text }.error(&span, "`env` wants a table"));
             };
             put(env, &variable.key, Toml::from(variable.value.as_str()));
+        }
+        Edit::NoCarry => drop(document.as_table_mut().insert("carry", Item::Table(Table::new()))),
+        Edit::Carry(group) => {
+            let carry = document.as_table_mut().entry("carry").or_insert_with(|| Item::Table(Table::new()));
+            let span = carry.span().unwrap_or(0..0);
+            let Some(carry) = carry.as_table_like_mut() else {
+                return Err(Source { file, text }.error(&span, "`carry` wants a table"));
+            };
+            let places: Array = group.patterns.iter().map(ToString::to_string).collect();
+            put(carry, group.name.as_str(), Toml::Array(places));
         }
         Edit::Unset(_) => {}
     }
@@ -161,7 +175,7 @@ fn unset(file: &Path, text: &str, key: &str) -> Result<String, ConfigError> {
     let source = Source { file, text };
     let (top, variable) = key.split_once('.').map_or((key, None), |(top, rest)| (top, Some(rest)));
     let known = machine_keys();
-    if top == "version" || !known.contains(&top) || (variable.is_some() && top != "env") {
+    if top == "version" || !known.contains(&top) || (variable.is_some() && !matches!(top, "env" | "carry")) {
         let mut error = source.error(&(0..0), format!("`{key}` is no key that can be unset"));
         error.hint = nearest(key, &known).map(|near| format!("did you mean `{near}`?"));
         return Err(error);

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use crate::model::net::{ProxyAuth, Rule};
-use crate::model::{Machine, Name};
+use crate::model::{CarryGroup, CarryPattern, Machine, Name};
 
 use super::edit::{Edit, apply_edits};
 use super::error::{ConfigError, Source};
-use super::net::{NET_KEYS, read_net};
+use super::net::{NET_KEYS, list, read_net};
 use super::settings::{
-    LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, unknown_key, version,
+    LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, table, unknown_key, version,
 };
-use super::tree::parse_toml;
+use super::tree::{Entry, parse_toml};
 use super::vm::{VM_KEYS, read_vm};
 
 /// The colours that a machine may have on the screen, besides `#rrggbb`.
@@ -23,7 +23,7 @@ pub const EMPTY_MACHINE: &str = "version = 1\n";
 /// Every key of a machine's file.
 #[must_use]
 pub fn machine_keys() -> Vec<&'static str> {
-    let mut keys = vec!["version", "projects", "colour"];
+    let mut keys = vec!["version", "projects", "colour", "carry"];
     keys.extend(SETTING_KEYS);
     keys.extend(VM_KEYS);
     keys.extend(NET_KEYS);
@@ -54,6 +54,7 @@ pub fn parse_machine(name: &Name, file: &Path, text: &str) -> Result<Machine, Co
                 }
                 machine.colour = Some(text.to_owned());
             }
+            "carry" => machine.carry = Some(carry(&source, entry)?),
             _ if read_setting(&source, &mut machine.settings, entry)?
                 || read_vm(&source, &mut machine.settings, entry)?
                 || read_net(&source, &mut machine.settings, entry)?
@@ -67,6 +68,17 @@ pub fn parse_machine(name: &Name, file: &Path, text: &str) -> Result<Machine, Co
         }
     }
     Ok(machine)
+}
+
+/// Groups of places in the home: a name, then its patterns.
+fn carry(source: &Source<'_>, entry: &Entry) -> Result<Vec<CarryGroup>, ConfigError> {
+    let mut groups = Vec::new();
+    for group in table(source, entry)? {
+        let name = Name::parse(&group.key)
+            .map_err(|error| source.error(&group.key_span, format!("`carry`: {error}")))?;
+        groups.push(CarryGroup { name, patterns: list(source, group, CarryPattern::parse)? });
+    }
+    Ok(groups)
 }
 
 /// The text of `machine`, which [`parse_machine`] reads back as the same value.
@@ -138,6 +150,11 @@ fn edits_of(machine: &Machine) -> Vec<Edit> {
         edits.push(Edit::Ports(settings.ports.clone()));
     }
     edits.extend(settings.env.iter().cloned().map(Edit::Env));
+    // A table without a group says that there is none.
+    if machine.carry.as_ref().is_some_and(Vec::is_empty) {
+        edits.push(Edit::NoCarry);
+    }
+    edits.extend(machine.carry.iter().flatten().cloned().map(Edit::Carry));
     edits
 }
 
@@ -152,7 +169,7 @@ mod tests {
     const FULL: &str = "version = 1\nimage = \"dev@2\"\njail = \"container\"\nnet = \"none\"\nallow = [\"a.example:443\"]\n\
         proxy = \"socks5h://h:1080\"\nproxy-auth-command = [\"a\", \"b c\"]\nholes = [\"10.0.0.1:80\"]\nlan = true\nsetup = \"open\"\nuser = \"root\"\n\
         seccomp = \"strict\"\nmemory = \"512M!\"\ncpus = 1.5\npids = 300\ndisk = 12345\ntimeout = \"1h 30m\"\n\
-        entry = \"sh -c 'echo hi'\"\nports = [\"0.0.0.0:8080:80\", 3000]\nprojects = \"~/p\"\ncolour = \"#aabbcc\"\n[env]\nA = \"1 2\"\nB = 3\n";
+        entry = \"sh -c 'echo hi'\"\nports = [\"0.0.0.0:8080:80\", 3000]\nprojects = \"~/p\"\ncolour = \"#aabbcc\"\n[env]\nA = \"1 2\"\nB = 3\n[carry]\nnotes = [\".notes\", \".app/*/log\"]\nb = \".b\"\n";
 
     #[test]
     fn every_key_reads_and_writes_back() {
@@ -161,6 +178,8 @@ mod tests {
         assert_eq!((machine.settings.env.len(), machine.settings.ports.len()), (2, 2));
         assert_eq!(machine.settings.limits.cpus_milli.map(|l| l.value), Some(1500));
         assert!(machine.settings.limits.memory.is_some_and(|l| l.required));
+        let groups: Vec<String> = machine.carry_groups().iter().map(|group| group.name.to_string()).collect();
+        assert_eq!(groups, ["notes", "b"]);
         let text = render_machine(&machine).expect("render");
         assert_eq!(parse(&text).expect(&text), machine);
         assert_eq!(parse("").expect("empty"), Machine::new(Name::parse("work").expect("name")));
@@ -188,6 +207,8 @@ mod tests {
             ),
             ("[env]\n\"A-B\" = 1", "work.toml:2:1: `A-B` is not a variable's name", None),
             ("env = 3", "work.toml:1:7: `env` wants a table", None),
+            ("carry = 3", "work.toml:1:9: `carry` wants a table", None),
+            ("[carry]\na = [\"/etc\"]", "work.toml:2:6: `a`: `/etc` is no place in a home", None),
             (
                 "[limits]\npids = 3",
                 "work.toml:1:2: unknown key `limits`",

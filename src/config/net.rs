@@ -60,7 +60,8 @@ fn twice(source: &Source<'_>, entry: &Entry) -> ConfigError {
 }
 
 /// A list of texts, or a single one.
-fn list<T, E: Display>(
+/// Texts, or one of them, each parsed.
+pub(crate) fn list<T, E: Display>(
     source: &Source<'_>,
     entry: &Entry,
     parse: impl Fn(&str) -> Result<T, E>,

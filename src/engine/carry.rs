@@ -6,7 +6,6 @@ use super::request::Request;
 use super::{Engine, launch, running};
 use crate::keeper::state::now_ms;
 use crate::model::{CubeRecord, Failure, Name, TripId};
-use crate::plan::built::check_built;
 use crate::plan::resolve::Typed;
 use crate::store::cubes::{self, CubeEntry};
 use crate::store::fail::shown;
@@ -41,6 +40,12 @@ impl Engine {
         let run = &self.layout.run;
         match request {
             Request::Launch(typed) => self.launch_detached(typed),
+            Request::Resume { image, keep } => {
+                let (typed, lost) = super::resume::typed(self, image, keep.clone())?;
+                let mut done = self.launch_detached(&typed)?;
+                done.warnings.extend(super::resume::warning(&lost));
+                Ok(done)
+            }
             Request::Attach { .. } | Request::Exec { .. } => {
                 Err(Failure::usage("this needs a terminal of its own"))
             }
@@ -54,20 +59,20 @@ impl Engine {
                 if entry.live {
                     return Err(cubes::CubeError::Alive(id.clone()).into());
                 }
-                running::remove(run, &mines, &entry)?;
+                running::remove(&self.layout, &entry)?;
                 let mut done = Done::say(format!("cube {} is gone", id.short()));
                 done.warnings.extend(self.record("rm", id.as_str(), None));
                 Ok(done)
             }
             Request::Rename { cube, name } => self.rename_cube(&mines, cube, name),
             Request::MachineCreate { name, edits } => {
-                check_built(&machines::settings_of(edits)?)?;
+                machines::settings_of(edits)?;
                 machines::create_with(&self.layout, name, edits)?;
                 let undo = format!("tripmine machine rm {name}");
                 Ok(self.done(format!("made machine `{name}`"), "machine create", name.as_str(), Some(&undo)))
             }
             Request::MachineEdit { name, edits } => {
-                check_built(&machines::settings_of(edits)?)?;
+                machines::settings_of(edits)?;
                 machines::edit(&self.layout, name, edits)?;
                 Ok(self.done(format!("changed machine `{name}`"), "machine edit", name.as_str(), None))
             }
@@ -137,6 +142,7 @@ impl Engine {
             Request::ImageExport { image, target } => self.image_export(image, target),
             Request::ImageTag { image, name } => self.image_tag(image, name),
             Request::ImageRemove(image) => self.image_remove(image),
+            Request::Prune => self.prune(),
         }
     }
 
@@ -222,6 +228,7 @@ mod tests {
         let engine = Engine {
             layout: Layout::under(folder.path()),
             config: Config::default(),
+            user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
         };

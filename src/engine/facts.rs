@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Engine, environment, home, image_root, vm};
+use super::{Engine, environment, image_root, vm};
 use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, ImageRef, Jail, Layer, Machine, Name, RunAs, TripId};
+use crate::model::{Failure, FailureKind, ImageRef, JailChoice, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
     Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
     StreamKind, SubordinateIds,
@@ -49,8 +49,8 @@ pub fn gather(
         Some(project) if project.directory && project.name != "." => load_project(&project.path)?,
         _ => None,
     };
-    let (name, user_home) = home::caller();
-    let caller_home = user_home.canonicalize().unwrap_or(user_home);
+    let name = engine.user.clone();
+    let caller_home = engine.home.canonicalize().unwrap_or_else(|_| engine.home.clone());
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let shell = shell();
     let id = match &typed.keep {
@@ -99,11 +99,12 @@ pub fn gather(
         .any(|settings| settings.user == Some(RunAs::Root));
     let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
     let jail = all.iter().flatten().find_map(|settings| settings.jail);
-    let vm = (jail == Some(Jail::Microvm)).then(|| {
+    let vm = (jail == Some(JailChoice::Microvm)).then(|| {
         let settings: Vec<_> = all.iter().flatten().map(|settings| &settings.vm).collect();
         vm::gather(engine, &settings, &name)
     });
     let landlock_abi = probe::landlock_abi();
+    let container = (jail == Some(JailChoice::Auto)).then(probe::container_jail);
     let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
         .into_iter()
         .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
@@ -134,9 +135,10 @@ pub fn gather(
         home: machine_home,
         extra,
         own_folders,
-        skeleton,
-        system: skeleton::system_trees(),
+        skeleton: skeleton.folder,
+        system: skeleton.system,
         landlock_abi,
+        container,
         missing: missing(landlock_abi),
         cgroups: probe::cgroups(),
         subordinate,
@@ -167,7 +169,11 @@ fn seeds(
         .or_else(|| engine.config.defaults.image.clone())
         .unwrap_or(ImageRef::Host);
     let over = typed.settings.image.as_ref().is_some_and(|typed| *typed != own);
-    if !over || engine.layout.home(&machine.name).exists() {
+    if engine.layout.home(&machine.name).exists() {
+        // Nothing is seeded: the image's folders need not be looked at.
+        return Ok(Vec::new());
+    }
+    if !over {
         return Ok(image.map_or_else(host, image_root::Found::seeds));
     }
     if typed.runs_image && own == ImageRef::Host {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Engine;
 use super::carry::Done;
 use super::request::SnapshotFor;
-use super::snapshot::{self, Draft};
+use super::snapshot::{self, Draft, ImageKind};
 use crate::image::Store;
 use crate::image::collect::Collected;
 use crate::image::export::{self, Target};
@@ -15,7 +15,7 @@ use crate::image::registry::client::{Client, ClientOptions};
 use crate::image::registry::{credentials, pull};
 use crate::model::image::remote::RemoteRef;
 use crate::model::image::{Digest, ImageTarget, image_name};
-use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine};
+use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine, Name, Settings};
 use crate::store::{cubes, machines};
 
 fn reference(text: &str) -> Result<ImageRef, Failure> {
@@ -172,45 +172,73 @@ impl Engine {
         Ok(Done::say(format!("exported `{image}` to {target}")))
     }
 
-    /// Makes the image `name` of a draft that was shown, and lets a machine start from it.
+    /// Makes the image `name` of a draft that was shown, and what else was asked for.
     ///
     /// # Errors
     /// The name is none, the machine is there already or not at all, or writing failed.
-    pub fn keep_snapshot(&self, draft: &Draft, name: &str, machine: &SnapshotFor) -> Result<Done, Failure> {
+    pub fn keep_snapshot(&self, draft: &Draft, name: &str, purpose: &SnapshotFor) -> Result<Done, Failure> {
         let name = name_of(name)?;
         let image = ImageRef::parse(&name).map_err(|error| Failure::usage(error.to_string()))?;
-        match machine {
-            SnapshotFor::Create(machine) if machines::exists(&self.layout, machine) => {
-                return Err(Failure::new(
-                    FailureKind::Busy,
-                    format!("there is a machine `{machine}` already"),
-                )
-                .hint("let it start from the image instead"));
-            }
-            SnapshotFor::Update(machine) => drop(machines::load(&self.layout, machine)?),
-            _ => {}
+        self.check_purpose(purpose)?;
+        if let SnapshotFor::Create { name: new, carry } = purpose {
+            super::home_copy::check(self, &draft.ground.machine, new, carry)?;
         }
-        let reference = snapshot::commit(draft, &name)?;
+        let kind = match purpose {
+            SnapshotFor::Continuation => ImageKind::Continuation,
+            _ => ImageKind::Template,
+        };
+        let reference = snapshot::commit(draft, &name, kind)?;
         let what = format!("{reference} of the cube {}", draft.ground.id.short());
         let mut done = self.done(format!("image `{reference}` is made"), "snapshot", &what, None);
-        match machine {
+        done.copy = Some(reference.clone());
+        match purpose {
             SnapshotFor::Nothing => {}
+            SnapshotFor::Continuation => {
+                done.message.push_str(&format!("; `tripmine resume {reference}` goes on from it"));
+            }
             SnapshotFor::Update(machine) => {
                 machines::set_image(&self.layout, machine, &image)?;
                 done.warnings.extend(self.record("set-image", &format!("{machine} {image}"), None));
                 done.message.push_str(&format!("; machine `{machine}` starts from it now"));
             }
-            SnapshotFor::Create(new) => {
-                let like = machines::load(&self.layout, &draft.ground.machine)?;
-                let mut settings = like.settings;
-                settings.image = Some(image);
-                let made =
-                    Machine { name: new.clone(), settings, projects: like.projects, colour: like.colour };
-                machines::create(&self.layout, &made)?;
+            SnapshotFor::Create { name: new, carry } => {
+                let told = self.machine_of(&draft.ground.machine, new, image, carry)?;
                 done.warnings.extend(self.record("create", &format!("machine {new}"), None));
-                done.message.push_str(&format!("; machine `{new}` starts from it, with a home of its own"));
+                done.message.push_str(&format!("; machine `{new}` starts from it, {told}"));
             }
         }
         Ok(done)
+    }
+
+    /// Finds what a snapshot is for wanting before anything is copied.
+    ///
+    /// # Errors
+    /// A machine to be made is there already, or one to be changed is not.
+    pub fn check_purpose(&self, purpose: &SnapshotFor) -> Result<(), Failure> {
+        match purpose {
+            SnapshotFor::Create { name, .. } if machines::exists(&self.layout, name) => {
+                let message = format!("there is a machine `{name}` already");
+                Err(Failure::new(FailureKind::Busy, message)
+                    .hint("`--update-machine` lets it start from the image"))
+            }
+            SnapshotFor::Update(machine) => machines::load(&self.layout, machine).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// A new machine like `like`, with a copy of its home; what was copied, for a person. Without a home yet, the new one
+    /// is seeded at its first launch, as any.
+    fn machine_of(
+        &self,
+        like: &Name,
+        new: &Name,
+        image: ImageRef,
+        carry: &[String],
+    ) -> Result<String, Failure> {
+        let like = machines::load(&self.layout, like)?;
+        let told = super::home_copy::copy(self, &like, new, carry)?;
+        let settings = Settings { image: Some(image), ..like.settings };
+        machines::create(&self.layout, &Machine { name: new.clone(), settings, ..like })?;
+        Ok(told)
     }
 }

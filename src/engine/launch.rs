@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -12,13 +11,11 @@ use super::client::Client;
 use super::{Engine, environment, facts};
 use crate::host::fdpass;
 use crate::jail::taken_out::{self, Part, taken_out};
-use crate::keeper::protocol::{self, Kind, Launch};
+use crate::keeper::protocol::{self, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
-use crate::model::sanitize::printable;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, Name, SeccompProfile, Settings, VmAccel, VmSettings};
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Given, Keep, SeccompProfile, Settings};
 use crate::plan::launch::{MountPlan, StdioPlan};
-use crate::plan::resolve::{ProjectRef, What};
 use crate::plan::{LaunchPlan, Typed, resolve};
 use crate::store::cubes;
 use crate::store::lock::Lock;
@@ -32,6 +29,10 @@ pub struct Planned {
     pub lock: Lock,
     /// The image is not collected while this lives; the keeper takes a hold of its own.
     pub image: Option<crate::image::Hold>,
+    /// Of a cube that is kept: what was typed, for [`super::again`].
+    pub typed: Option<Typed>,
+    /// What was typed, for the record.
+    pub given: Given,
 }
 
 /// Looks up and resolves.
@@ -56,7 +57,17 @@ pub fn plan(
         }
     }
     weaken(engine, &mut plan)?;
-    Ok(Planned { plan, lock, image: image.map(|found| found.hold) })
+    let image = image.map(|found| found.hold);
+    Ok(Planned { plan, lock, image, typed: super::again::keep(typed)?, given: given(typed) })
+}
+
+/// What is remembered of what was typed.
+fn given(typed: &Typed) -> Given {
+    Given {
+        settings: Settings { env: Vec::new(), ..typed.settings.clone() },
+        workdir: typed.workdir.clone(),
+        env_names: typed.env.iter().map(|choice| choice.key().to_owned()).collect(),
+    }
 }
 
 /// What a counter-proof takes out of a plan; nothing in an ordinary build.
@@ -176,19 +187,25 @@ pub fn launch(
     super::secret::with_environment(&mut handed, |name| std::env::var(name).ok());
     let hold = plan.image_digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
     let hold = hold.map(|hex| engine.layout.locks_dir().join(format!("image-{hex}")));
-    let launch = Launch { plan: handed, hold, record: record(plan), mines, socket, attached, enter_again };
-    hand_over(&waiting.face, mask, &fds, launch)
+    let launch = Launch {
+        plan: handed,
+        hold,
+        record: record(planned),
+        typed: planned.typed.clone(),
+        mines,
+        socket,
+        attached,
+        enter_again,
+    };
+    hand_over(&waiting.face, mask, &fds, &launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
 }
 
-fn hand_over(face: &UnixStream, mask: u8, fds: &[BorrowedFd<'_>], launch: Launch) -> std::io::Result<()> {
-    use std::io::Write;
-    fdpass::send(face, &protocol::preamble(mask), fds)?;
-    let body = serde_json::to_vec(&launch)?;
-    let mut message = protocol::head(Kind::Launch, body.len()).to_vec();
-    message.extend_from_slice(&body);
-    (&*face).write_all(&message)
+fn hand_over(face: &UnixStream, mask: u8, direct: &[BorrowedFd<'_>], launch: &Launch) -> std::io::Result<()> {
+    let body = fdpass::memory(&serde_json::to_vec(launch)?)?;
+    let fds: Vec<_> = std::iter::once(body.as_fd()).chain(direct.iter().copied()).collect();
+    fdpass::send(face, &protocol::preamble(mask), &fds)
 }
 
 fn null_device() -> Result<OwnedFd, Failure> {
@@ -244,7 +261,8 @@ pub fn durable(
     }))
 }
 
-fn record(plan: &LaunchPlan) -> CubeRecord {
+fn record(planned: &Planned) -> CubeRecord {
+    let plan = &planned.plan;
     CubeRecord {
         version: RECORD_VERSION,
         id: plan.id.clone(),
@@ -277,94 +295,8 @@ fn record(plan: &LaunchPlan) -> CubeRecord {
             .unwrap_or_default(),
         publish: plan.forwards.clone(),
         forwards: Vec::new(),
+        given: Some(planned.given.clone()),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
-    }
-}
-
-/// The launch that made `record`, once more. `root` is the projects root, canonical; `shell` the cube's.
-/// Variables and limits that were given only then are in no record, and are not given again.
-///
-/// # Errors
-/// The folder that was mounted cannot be typed.
-pub fn again(record: &CubeRecord, root: &Path, shell: &str) -> Result<Typed, Failure> {
-    let what = match record.argv.as_slice() {
-        [only] if only == shell => What::Shell,
-        argv => What::Command(argv.to_vec()),
-    };
-    let mut typed = Typed {
-        machine: Some(record.machine.clone()),
-        keep: record.name.clone(),
-        settings: Settings {
-            jail: Some(record.jail),
-            vm: VmSettings {
-                // What was emulated because somebody asked for it is so again.
-                accel: record.is_emulated().then_some(VmAccel::Tcg),
-                ..VmSettings::default()
-            },
-            user: Some(record.user),
-            seccomp: Some(record.seccomp),
-            net: Some(record.net),
-            ports: record.publish.clone(),
-            ..Settings::default()
-        },
-        ephemeral: record.ephemeral,
-        what,
-        ..Typed::default()
-    };
-    match (&record.project, &record.project_path) {
-        (Some(project), Some(path)) if *project == "." && path == root => {
-            typed.project = Some(ProjectRef::Root)
-        }
-        (Some(project), Some(path)) if *path == root.join(project) => {
-            let name = Name::parse(project).map_err(|error| Failure::usage(error.to_string()))?;
-            typed.project = Some(ProjectRef::Named(name));
-        }
-        (_, Some(path)) => {
-            if path.to_str().is_none() {
-                let shown = printable(&path.to_string_lossy());
-                return Err(Failure::new(
-                    FailureKind::Unsupported,
-                    format!("the folder is not UTF-8: `{shown}`"),
-                ));
-            }
-            typed.mount = Some(path.clone());
-        }
-        _ => {}
-    }
-    Ok(typed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::cubes::tests::durable as kept;
-
-    #[test]
-    fn a_kept_cube_is_launched_as_it_was() {
-        let root = Path::new("/home/ann/projects");
-        let mut record = kept(1, "box");
-        let site = || Name::parse("site").ok().map(ProjectRef::Named);
-        for (project, path, argv, target, mount, what) in [
-            (Some("site"), Some("/home/ann/projects/site"), "/bin/bash", site(), None, What::Shell),
-            (
-                Some("."),
-                Some("/home/ann/projects"),
-                "make",
-                Some(ProjectRef::Root),
-                None,
-                What::Command(vec!["make".into()]),
-            ),
-            (Some("x"), Some("/srv/x"), "/bin/bash", None, Some("/srv/x"), What::Shell),
-            (None, None, "/bin/bash", None, None, What::Shell),
-        ] {
-            record.project = project.map(str::to_owned);
-            record.project_path = path.map(Into::into);
-            record.argv = vec![argv.to_owned()];
-            let typed = again(&record, root, "/bin/bash").expect("good");
-            assert_eq!((typed.project, typed.what), (target, what), "{project:?}");
-            assert_eq!(typed.mount.as_deref(), mount.map(Path::new));
-            assert_eq!(typed.keep.map(String::from).as_deref(), Some("box"));
-        }
     }
 }

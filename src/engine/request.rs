@@ -12,6 +12,13 @@ use crate::plan::resolve::{ProjectRef, Typed, What};
 pub enum Request {
     /// Launch, stay joined unless detached.
     Launch(Box<Typed>),
+    /// Launch a cube again from a continuation, stay joined.
+    Resume {
+        /// The continuation.
+        image: String,
+        /// The name of a durable cube.
+        keep: Option<Name>,
+    },
     /// Join a running cube.
     Attach {
         /// Which.
@@ -147,17 +154,26 @@ pub enum Request {
     },
     /// Delete an image, by name with its history.
     ImageRemove(String),
+    /// Delete for good what is left over: the trash, old records, what no image needs.
+    Prune,
 }
 
-/// The machine that starts from a snapshot.
+/// What a snapshot is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotFor {
-    /// None.
+    /// New cubes, wherever it is named.
     Nothing,
-    /// A new one, otherwise like the cube's own.
-    Create(Name),
-    /// This one, from now on.
+    /// A new machine that starts from it, otherwise like the cube's own.
+    Create {
+        /// Its name.
+        name: Name,
+        /// The groups of the home's `carry` patterns that come along with the rest of the home.
+        carry: Vec<String>,
+    },
+    /// This machine, which starts from it from now on.
     Update(Name),
+    /// `resume`.
+    Continuation,
 }
 
 /// How long a cube may reach what it is allowed.
@@ -175,6 +191,7 @@ impl Request {
     /// The kinds, for the test that walks them: the command's words that every face knows it by.
     pub const KINDS: &'static [&'static str] = &[
         "launch",
+        "resume",
         "attach",
         "exec",
         "stop",
@@ -199,6 +216,7 @@ impl Request {
         "image export",
         "image tag",
         "image rm",
+        "prune",
     ];
 
     /// Which of [`Request::KINDS`].
@@ -206,6 +224,7 @@ impl Request {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Launch(_) => "launch",
+            Self::Resume { .. } => "resume",
             Self::Attach { .. } => "attach",
             Self::Exec { .. } => "exec",
             Self::Stop(_) => "stop",
@@ -230,7 +249,14 @@ impl Request {
             Self::ImageExport { .. } => "image export",
             Self::ImageTag { .. } => "image tag",
             Self::ImageRemove(_) => "image rm",
+            Self::Prune => "prune",
         }
+    }
+
+    /// It may take minutes: whoever asks can be offered to break it off.
+    #[must_use]
+    pub const fn may_take_long(&self) -> bool {
+        matches!(self, Self::ImagePull { .. } | Self::ImageImport { .. } | Self::ImageExport { .. })
     }
 
     /// The words of the command line that does the same, without the program's name.
@@ -244,6 +270,12 @@ impl Request {
         let mut add = |more: &[&str]| words.extend(more.iter().map(ToString::to_string));
         match self {
             Self::Launch(typed) => return launch_words(typed),
+            Self::Resume { image, keep } => {
+                if let Some(keep) = keep {
+                    add(&["--keep", keep.as_str()]);
+                }
+                add(&[image]);
+            }
             Self::Attach { cube, take_over } => {
                 if *take_over {
                     add(&["--take-over"]);
@@ -272,7 +304,13 @@ impl Request {
                 add(&["--yes", name, cube.short()]);
                 match machine {
                     SnapshotFor::Nothing => {}
-                    SnapshotFor::Create(machine) => add(&["--create-machine", machine.as_str()]),
+                    SnapshotFor::Continuation => add(&["--continuation"]),
+                    SnapshotFor::Create { name, carry } => {
+                        add(&["--create-machine", name.as_str()]);
+                        for group in carry {
+                            add(&["--carry", group]);
+                        }
+                    }
                     SnapshotFor::Update(machine) => add(&["--update-machine", machine.as_str()]),
                 }
             }
@@ -312,6 +350,7 @@ impl Request {
             Self::ImageExport { image, target } => add(&[image, target]),
             Self::ImageTag { image, name } => add(&[image, name]),
             Self::ImageRemove(image) => add(&["--yes", image]),
+            Self::Prune => add(&["--yes"]),
         }
         words
     }
@@ -336,6 +375,11 @@ fn edit_words(edit: &Edit) -> Vec<String> {
         Edit::Add { key, value } => vec![format!("--{key}"), value.clone()],
         Edit::Ports(ports) => ports.iter().flat_map(|map| ["-p".to_owned(), map.to_string()]).collect(),
         Edit::Env(variable) => vec!["--env".into(), format!("{}={}", variable.key, variable.value)],
+        Edit::Carry(group) => {
+            let places: Vec<String> = group.patterns.iter().map(ToString::to_string).collect();
+            vec!["--carry".into(), format!("{}={}", group.name, places.join(","))]
+        }
+        Edit::NoCarry => vec!["--no-carry".into()],
         Edit::Unset(key) => vec!["--unset".into(), key.clone()],
     }
 }
@@ -420,6 +464,7 @@ pub(crate) mod tests {
         let edits = vec![Edit::Set { key: "net", value: "none".into() }, Edit::Entry(vec!["make".into()])];
         vec![
             Request::Launch(Box::new(typed)),
+            Request::Resume { image: "dev".into(), keep: Some(name("box")) },
             Request::Attach { cube: cube(), take_over: true },
             Request::Exec { cube: cube(), argv: vec!["ls".into(), "-l".into()] },
             Request::Stop(cube()),
@@ -434,7 +479,11 @@ pub(crate) mod tests {
             Request::ProjectCreate { machine: name("default"), name: name("site") },
             Request::ProjectRemove { machine: name("default"), name: name("site") },
             Request::Undo(None),
-            Request::Snapshot { cube: cube(), name: "dev".into(), machine: SnapshotFor::Create(name("lab")) },
+            Request::Snapshot {
+                cube: cube(),
+                name: "dev".into(),
+                machine: SnapshotFor::Create { name: name("lab"), carry: vec!["notes".into()] },
+            },
             Request::Apply { cube: cube(), paths: vec!["src".into()] },
             Request::Forward { cube: cube(), map: "8080:80".parse().expect("a forward") },
             Request::Unforward { cube: cube(), host: "127.0.0.1:8080".into() },
@@ -448,6 +497,7 @@ pub(crate) mod tests {
             Request::ImageExport { image: "dev".into(), target: "oci:/srv/out".into() },
             Request::ImageTag { image: "dev".into(), name: "dev2".into() },
             Request::ImageRemove("dev".into()),
+            Request::Prune,
         ]
     }
 
@@ -461,14 +511,15 @@ pub(crate) mod tests {
     fn command_lines_read_as_typed() {
         let lines: Vec<String> = samples().iter().map(Request::command_line).collect();
         assert_eq!(lines[0], "tripmine -m work --net none --keep box -d site");
-        assert_eq!(lines[7], "tripmine machine create lab --net none --entry make");
-        assert_eq!(lines[13], "tripmine project rm -m default --yes site");
+        assert_eq!(lines[8], "tripmine machine create lab --net none --entry make");
+        assert_eq!(lines[14], "tripmine project rm -m default --yes site");
         let ends = [
-            (15, "--create-machine lab"),
-            (17, "--port 8080:80 "),
-            (18, "forward --rm 127.0.0.1:8080 "),
-            (19, " allow a.example:443 --machine"),
-            (24, "tripmine image rm --yes dev"),
+            (1, "tripmine resume --keep box dev"),
+            (16, "--create-machine lab --carry notes"),
+            (18, "--port 8080:80 "),
+            (19, "forward --rm 127.0.0.1:8080 "),
+            (20, " allow a.example:443 --machine"),
+            (25, "tripmine image rm --yes dev"),
         ];
         for (at, part) in ends {
             assert!(lines[at].contains(part), "{}", lines[at]);

@@ -17,8 +17,8 @@ use crate::image::pack::{IdRule, PackOptions};
 use crate::image::{Layer, Ownership, ResolvedImage, Store};
 use crate::keeper::protocol::{Answer, Ask};
 use crate::model::image::document::architecture;
-use crate::model::image::{Compression, Digest, HistoryEntry, ImageConfig, Platform};
-use crate::model::{Failure, FailureKind, ImageRef};
+use crate::model::image::{Digest, HistoryEntry, ImageConfig, Platform};
+use crate::model::{CubeSpec, Failure, FailureKind, ImageRef};
 use crate::plan::changes::Ground;
 use crate::store::cubes::CubeEntry;
 use crate::store::lock::{self, Lock};
@@ -27,6 +27,12 @@ use crate::upper::wire::{Bytes, Line, Want};
 /// Places that are never part of an image: what the launch makes anew, and projects.
 const LEFT_OUT: [&str; 9] =
     ["proc", "sys", "dev", "projects", "work", "etc/resolv.conf", "etc/hosts", "etc/hostname", "etc/mtab"];
+/// The label that says what an image is for.
+pub const KIND: &str = "dev.tripmine.kind";
+/// The label of a continuation that says what its cube was launched with.
+pub const SPEC: &str = "dev.tripmine.continuation";
+/// Where the store says that an image came from when it was made here of a cube.
+pub const SOURCE: &str = "snapshot";
 /// Lines about what stays out or looks like a secret that are kept for a person.
 const KEPT_LINES: usize = 1000;
 
@@ -47,6 +53,8 @@ pub struct Draft {
     pub left_out: Vec<(Vec<u8>, String)>,
     /// How long the cube was held still; `None` when it did not run.
     pub frozen: Option<Duration>,
+    /// What it was launched with.
+    spec: Option<CubeSpec>,
     folder: Folder,
 }
 
@@ -106,6 +114,7 @@ pub fn draft(engine: &Engine, entry: &CubeEntry) -> Result<Draft, Failure> {
         secrets: Vec::new(),
         left_out: Vec::new(),
         frozen: None,
+        spec: entry.record.as_ref().ok().map(CubeSpec::of),
         folder,
     };
     let leave_out = LEFT_OUT.iter().map(|place| Bytes(place.as_bytes().to_vec())).collect();
@@ -161,11 +170,29 @@ fn folder(engine: &Engine, store: Store) -> Result<Folder, Failure> {
     Ok(Folder { path, store, _alone: alone })
 }
 
-/// Makes the image `name` of a draft; its reference.
+/// What the image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageKind {
+    /// New cubes start from it.
+    Template,
+    /// `resume` launches this cube again from it, with what it was launched with.
+    Continuation,
+}
+
+impl ImageKind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Template => "template",
+            Self::Continuation => "continuation",
+        }
+    }
+}
+
+/// Makes the image `name` of a draft; its reference. The draft is used up: its files become the layer.
 ///
 /// # Errors
 /// The image beneath is gone, or writing failed: the store is as before.
-pub fn commit(draft: &Draft, name: &str) -> Result<String, Failure> {
+pub fn commit(draft: &Draft, name: &str, kind: ImageKind) -> Result<String, Failure> {
     let store = &draft.folder.store;
     let base = base(store, &draft.ground)?;
     let mut work = store.begin()?;
@@ -177,7 +204,7 @@ pub fn commit(draft: &Draft, name: &str) -> Result<String, Failure> {
         }
     };
     let options = PackOptions { ids, exclude: Vec::new(), empty: Vec::new(), upper: true };
-    let (blob, _) = work.pack(upper.as_fd(), &options, &mut |_| {})?;
+    let (blob, packed) = work.pack(upper.as_fd(), &options, &mut |_| {})?;
     let mut layers: Vec<Layer> = Vec::new();
     let mut config = match &base {
         Some(image) => {
@@ -188,7 +215,7 @@ pub fn commit(draft: &Draft, name: &str) -> Result<String, Failure> {
         }
         None => ImageConfig { platform: here(), ..ImageConfig::default() },
     };
-    layers.push(work.layer(blob, Compression::None, None)?);
+    layers.push(work.layer_of(blob, &packed, &draft.folder.path.join("upper"))?);
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let ground = &draft.ground;
     let mut labels = vec![
@@ -196,8 +223,16 @@ pub fn commit(draft: &Draft, name: &str) -> Result<String, Failure> {
         ("dev.tripmine.source.machine", ground.machine.to_string()),
         ("dev.tripmine.source.image", ground.image.to_string()),
         ("dev.tripmine.source.time", now.clone()),
-        ("dev.tripmine.kind", "template".to_owned()),
+        (KIND, kind.word().to_owned()),
     ];
+    // What lies beneath may be a continuation: this image is one only if it is made as one.
+    config.labels.remove(SPEC);
+    if kind == ImageKind::Continuation {
+        let spec = draft.spec.as_ref().ok_or_else(|| {
+            Failure::failed(format!("what the cube {} was launched with is not known", ground.id.short()))
+        })?;
+        labels.push((SPEC, spec.text()));
+    }
     if let Some(project) = &ground.project {
         labels.push(("dev.tripmine.source.project", project.clone()));
     }
@@ -217,7 +252,7 @@ pub fn commit(draft: &Draft, name: &str) -> Result<String, Failure> {
         comment: Some(format!("cube {} on {}", ground.id.short(), ground.machine)),
         empty_layer: false,
     });
-    let entry = work.image(&config, &layers, Some(name), &BTreeMap::new(), "snapshot")?;
+    let entry = work.image(&config, &layers, Some(name), &BTreeMap::new(), SOURCE)?;
     Ok(entry.reference())
 }
 

@@ -193,10 +193,27 @@ fn whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>)
 type Archive<'a> = TarWriter<&'a mut dyn Write>;
 
 fn add(archive: &mut Archive<'_>, name: &str, size: u64, contents: &mut dyn Read) -> Result<(), Failure> {
-    let mut member = Member::new(name.as_bytes(), Kind::File, 0o644);
+    let mut member = own(name, Kind::File, 0o644);
     member.size = size;
+    written(archive, &member, contents)
+}
+
+/// A folder of an archive: tools that unpack it as an ordinary user give those that are not named to root, and fail.
+fn add_folder(archive: &mut Archive<'_>, name: &str) -> Result<(), Failure> {
+    written(archive, &own(name, Kind::Folder, 0o755), &mut std::io::empty())
+}
+
+/// A member that belongs to whoever exports: the same tools want to keep its owner.
+fn own(name: &str, kind: Kind, mode: u32) -> Member {
+    let mut member = Member::new(name.as_bytes(), kind, mode);
+    member.uid = rustix::process::geteuid().as_raw().into();
+    member.gid = rustix::process::getegid().as_raw().into();
+    member
+}
+
+fn written(archive: &mut Archive<'_>, member: &Member, contents: &mut dyn Read) -> Result<(), Failure> {
     archive
-        .member(&member, contents)
+        .member(member, contents)
         .map_err(|error| Failure::failed("cannot write the archive").because(&error))
 }
 
@@ -232,6 +249,8 @@ fn oci_archive(
     add(&mut archive, "oci-layout", MARK.len() as u64, &mut &*MARK)?;
     let index = Index { manifests: vec![tagged(plain, tag)], ..Index::default() }.to_bytes();
     add(&mut archive, "index.json", index.len() as u64, &mut &index[..])?;
+    add_folder(&mut archive, "blobs/")?;
+    add_folder(&mut archive, "blobs/sha256/")?;
     for (digest, blob) in blobs(plain, manifest) {
         let file = store.open_blob(&blob)?;
         let mut reader = Checking { inner: file, hash: Hashing::new(std::io::sink()), each };

@@ -15,7 +15,7 @@ use crate::store::boot::boot_id;
 use crate::store::fail::cannot;
 use crate::store::lock::Lock;
 
-use super::blobs::{Hashing, TempBlob, copy, damaged, digest_of_file};
+use super::blobs::{Hashing, Steady, TempBlob, copy, damaged, digest_of_file};
 use super::helper::{Packed, Request, Unpacked};
 use super::layers::{Layer, LayerRecord, check_layers};
 use super::names::Entry;
@@ -130,7 +130,7 @@ impl<'a> Ingest<'a> {
     pub fn blob(&mut self, reader: &mut dyn Read, each: &mut dyn FnMut(u64)) -> Result<TempBlob, Failure> {
         let path = self.temp("blob");
         let file = File::create_new(&path).map_err(|error| cannot("create", &path, error))?;
-        let mut hashing = Hashing::new(file);
+        let mut hashing = Hashing::new(Steady::new(file));
         copy(reader, &mut hashing, each).map_err(|error| cannot("write", &path, error))?;
         let (_, digest, size) = hashing.finish();
         Ok(TempBlob { path, digest, size })
@@ -148,7 +148,7 @@ impl<'a> Ingest<'a> {
     ) -> Result<(TempBlob, Packed), Failure> {
         let path = self.temp("blob");
         let file = File::create_new(&path).map_err(|error| cannot("create", &path, error))?;
-        let mut hashing = Hashing::new(file);
+        let mut hashing = Hashing::new(Steady::new(file));
         let packed = self.store.runner.pack(self.store, folder, options, &mut |mut stream| {
             copy(&mut stream, &mut hashing, each).map_err(|error| cannot("write", &path, error))?;
             Ok(())
@@ -165,7 +165,7 @@ impl<'a> Ingest<'a> {
         let path = self.temp("blob");
         let io = |error| cannot("write", &path, error);
         let mut source = File::open(&blob.path).map_err(|error| cannot("read", &blob.path, error))?;
-        let hashing = Hashing::new(File::create_new(&path).map_err(io)?);
+        let hashing = Hashing::new(Steady::new(File::create_new(&path).map_err(io)?));
         let (_, digest, size) = match compression {
             Compression::None => {
                 let mut hashing = hashing;
@@ -221,6 +221,25 @@ impl<'a> Ingest<'a> {
             Compression::Zstd => media::LAYER_ZSTD,
         };
         Ok(Layer { descriptor: Descriptor::new(media, blob.digest, blob.size), diff_id })
+    }
+
+    /// As [`Ingest::layer`] for a blob that was packed of `tree`: the folder itself becomes the unpacked layer, so that
+    /// nothing is written twice. It must be what unpacking the blob would make, and on the file system of the store.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn layer_of(&mut self, blob: TempBlob, packed: &Packed, tree: &Path) -> Result<Layer, Failure> {
+        let diff_id = blob.digest;
+        if !self.store.layer_ready(&diff_id) {
+            let folder = self.temp("layer");
+            super::store::make(&folder)?;
+            let root = folder.join("root");
+            std::fs::rename(tree, &root).map_err(|error| cannot("move", tree, error))?;
+            let done = Unpacked { entries: packed.entries, bytes: packed.bytes, ..Unpacked::default() };
+            self.place(&folder, diff_id, &done)?;
+        }
+        self.store.adopt(&blob)?;
+        Ok(Layer { descriptor: Descriptor::new(media::LAYER, blob.digest, blob.size), diff_id })
     }
 
     /// A layer that is in the store already.
@@ -285,6 +304,12 @@ impl<'a> Ingest<'a> {
             ))
             .hint("the archive or the registry sent something else: try again, or tell who made the image"));
         }
+        self.place(&folder, diff_id, &done)?;
+        Ok(diff_id)
+    }
+
+    /// Puts a whole folder of a layer, its `root` in it, where unpacked layers are.
+    fn place(&self, folder: &Path, diff_id: Digest, done: &Unpacked) -> Result<(), Failure> {
         let record = LayerRecord {
             version: 1,
             diff_id,
@@ -299,14 +324,14 @@ impl<'a> Ingest<'a> {
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         write_atomic(&path, &bytes, 0o644).map_err(|error| cannot("write", &path, error))?;
         let target = self.store.layer_dir(&diff_id);
-        match std::fs::rename(&folder, &target) {
-            Ok(()) => sync_folder(&self.store.layout.layers_dir())
-                .map_err(|error| cannot("sync", &target, error))?,
+        match std::fs::rename(folder, &target) {
+            Ok(()) => {
+                sync_folder(&self.store.layout.layers_dir()).map_err(|error| cannot("sync", &target, error))
+            }
             // Somebody else was as fast.
-            Err(_) if target.is_dir() => {}
-            Err(error) => return Err(cannot("store", &target, error)),
+            Err(_) if target.is_dir() => Ok(()),
+            Err(error) => Err(cannot("store", &target, error)),
         }
-        Ok(diff_id)
     }
 
     /// Puts a document in the store as it is.

@@ -154,16 +154,15 @@ impl Store {
     pub fn layer_ready(&self, diff_id: &Digest) -> bool {
         let folder = self.layer_dir(diff_id);
         let path = folder.join("layer.json");
-        let Ok(found) = std::fs::metadata(&path) else {
-            // Without a record it is nothing of ours.
+        let Some(mut record) = self.layer_record(diff_id) else {
+            // Without a good record it is nothing of ours.
             return folder.is_dir() && self.put_aside(diff_id).is_err();
         };
-        let Some(mut record) = self.layer_record(diff_id) else { return self.put_aside(diff_id).is_err() };
         match &record.boot {
             None => true,
             Some(boot) if boot == boot_id() => {
-                let old = found
-                    .modified()
+                let old = std::fs::metadata(&path)
+                    .and_then(|found| found.modified())
                     .ok()
                     .and_then(|at| at.elapsed().ok())
                     .is_some_and(|age| age > WRITTEN_OUT);

@@ -20,6 +20,37 @@ use super::step::{At, Failed, Step};
 use super::taken_out::{Part, taken_out};
 use super::wire::{self, ALL_SESSIONS, Message};
 
+/// Where init stands.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// PID 1 of a root of its own.
+    OwnRoot,
+    /// A process among the host's, in the host's root.
+    InPlace {
+        /// The entry's terminal, master and slave: made before the rules, one of which is for it.
+        terminal: Option<(OwnedFd, OwnedFd)>,
+    },
+}
+
+impl Place {
+    const fn is_own(&self) -> bool {
+        matches!(self, Self::OwnRoot)
+    }
+
+    /// A terminal for session `number`.
+    fn terminal(&mut self, number: u32, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+        match self {
+            Self::InPlace { terminal } => match terminal.take_if(|_| number == 0) {
+                Some(made) => Ok(made),
+                None => self::terminal(c"/dev/ptmx", rows, cols),
+            },
+            // The host's own, where it stands in for ours, gives its masters out elsewhere.
+            Self::OwnRoot if taken_out(Part::Dev) => self::terminal(c"/dev/ptmx", rows, cols),
+            Self::OwnRoot => self::terminal(c"/dev/pts/ptmx", rows, cols),
+        }
+    }
+}
+
 /// Most processes that the keeper may start at once.
 const MAX_SESSIONS: usize = 256;
 
@@ -69,6 +100,7 @@ pub(super) fn serve(
     signals: &OwnedFd,
     entry: &SpawnSpec,
     mut pipes: Option<[OwnedFd; 3]>,
+    mut place: Place,
 ) -> Result<(), Errno> {
     let mut sessions: Vec<Session> = Vec::with_capacity(4);
     loop {
@@ -93,18 +125,20 @@ pub(super) fn serve(
         match received.message {
             Message::Spawn { session: 0, rows, cols } => {
                 let streams = pipes.take();
-                start(control, &mut sessions, 0, entry, rows, cols, streams)?;
+                start(control, &mut sessions, &mut place, 0, entry, (rows, cols), streams)?;
             }
             Message::Spawn { session, rows, cols } => {
                 let mut fds = received.fds.into_iter();
                 let spec = fds.next();
                 let streams = <[OwnedFd; 3]>::try_from(fds.collect::<Vec<_>>()).ok();
                 match spec.and_then(|fd| read_all(&fd)).and_then(|bytes| SpawnSpec::decode(&bytes)) {
-                    Some(spec) => start(control, &mut sessions, session, &spec, rows, cols, streams)?,
+                    Some(spec) => {
+                        start(control, &mut sessions, &mut place, session, &spec, (rows, cols), streams)?;
+                    }
                     None => not_started(control, session, Errno::INVAL, false)?,
                 }
             }
-            Message::Signal { session, signal } => deliver(&sessions, session, signal),
+            Message::Signal { session, signal } => deliver(&sessions, &place, session, signal),
             Message::Sockets { number, six, count } => connect::tcp(control, number, six, count)?,
             Message::ConnectUnix { number } => connect::unix(control, number, received.fds)?,
             // Nothing else is for init; a keeper that says it has lost its mind.
@@ -116,17 +150,17 @@ pub(super) fn serve(
 fn start(
     control: BorrowedFd<'_>,
     sessions: &mut Vec<Session>,
+    place: &mut Place,
     number: u32,
     spec: &SpawnSpec,
-    rows: u16,
-    cols: u16,
+    (rows, cols): (u16, u16),
     pipes: Option<[OwnedFd; 3]>,
 ) -> Result<(), Errno> {
     if sessions.len() >= MAX_SESSIONS {
         return not_started(control, number, Errno::AGAIN, false);
     }
     let (result, master) = if rows > 0 {
-        match terminal(rows, cols) {
+        match place.terminal(number, rows, cols) {
             Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd()), None), Some(master)),
             Err(errno) => return not_started(control, number, errno, false),
         }
@@ -152,15 +186,13 @@ fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno, folder: bool
     wire::send(control, Message::NotStarted { session, errno: errno.raw_os_error(), folder }, &[])
 }
 
-/// A terminal of the cube's own devpts: master and slave.
+/// A new terminal of the devpts behind `multiplexer`: master and slave.
 ///
 /// # Errors
 /// There are no more, or no devpts.
-pub fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+pub fn terminal(multiplexer: &std::ffi::CStr, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // The host's own, where it stands in for ours, gives its masters out elsewhere.
-    let multiplexer = if taken_out(Part::Dev) { c"/dev/ptmx" } else { c"/dev/pts/ptmx" };
     let master = openat(rustix::fs::CWD, multiplexer, flags, Mode::empty())?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -171,14 +203,9 @@ pub fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((master, slave))
 }
 
-/// What a memfd holds.
+/// What a memfd of the keeper's holds.
 pub(super) fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
-    use std::io::{Read, Seek};
-    let mut file = std::fs::File::from(fd.try_clone().ok()?);
-    let mut bytes = Vec::new();
-    file.rewind().ok()?;
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    crate::host::fdpass::read_memory(fd).ok()
 }
 
 fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {
@@ -206,7 +233,15 @@ fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errn
 /// How long stopping everything may keep to its order.
 const STOP_IN_ORDER: std::time::Duration = std::time::Duration::from_millis(100);
 
-fn deliver(sessions: &[Session], number: u32, signal: i32) {
+fn deliver(sessions: &[Session], place: &Place, number: u32, signal: i32) {
+    if number == ALL_SESSIONS && !place.is_own() {
+        // -1 would be everything of the user's, where no scope holds it back.
+        if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            crate::host::descendants::signal_beneath(own, signal);
+        }
+        return;
+    }
     // SAFETY: plain kill(2) with numbers; a wrong signal answers EINVAL, a vanished target ESRCH, and neither matters.
     unsafe {
         if number == ALL_SESSIONS && taken_out(Part::PidNs) {

@@ -97,6 +97,12 @@ steps! {
     Terminal => "making the cube's terminal", "";
     /// The machine's files.
     Machine => "putting the virtual machine's files into its jail", "";
+    /// mkdir.
+    Temporary => "making the cube's folder for temporary files", "";
+    /// prctl(2).
+    Subreaper => "taking in what loses its parent", "";
+    /// kill(2).
+    ScopeCanary => "checking Landlock: a process outside the cube could still be signalled", "this is a fault; the cube was not started";
     /// vfork.
     Spawn => "starting a process inside", "the limit of processes may be reached";
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ImageRef, Jail, Layer, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId,
+    Given, ImageRef, Jail, Layer, LayerStatus, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile, TripId,
 };
 
 /// The version of the records that this program writes and reads.
@@ -158,6 +158,9 @@ pub struct CubeRecord {
     /// The forwards that are open.
     #[serde(default)]
     pub forwards: Vec<PortMap>,
+    /// What was typed for this launch only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// True when it has a terminal.
     pub tty: bool,
     /// How it ended.

@@ -30,6 +30,8 @@ pub enum Layer {
     Capabilities,
     /// Landlock domain.
     Landlock,
+    /// Its scopes: signals and abstract sockets end at it.
+    Scopes,
     /// seccomp filter.
     Seccomp,
     /// A cgroup that holds the limits.
@@ -38,6 +40,10 @@ pub enum Layer {
     InitSealed,
     /// A kernel of its own, in a virtual machine.
     Microvm,
+    /// Resource limits of each process.
+    Rlimits,
+    /// A process out of the cube's reach ends whatever it leaves running.
+    Warden,
 }
 
 impl Layer {
@@ -57,10 +63,13 @@ impl Layer {
             Self::NoNewPrivs => "no-new-privs",
             Self::Capabilities => "capabilities",
             Self::Landlock => "landlock",
+            Self::Scopes => "scopes",
             Self::Seccomp => "seccomp",
             Self::Cgroup => "cgroup",
             Self::InitSealed => "init-sealed",
             Self::Microvm => "microvm",
+            Self::Rlimits => "rlimits",
+            Self::Warden => "warden",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::net::NetSettings;
-use super::{EnvVar, ImageRef, Limits, Name, PortMap};
+use super::{CarryGroup, EnvVar, ImageRef, Limits, Name, PortMap};
 
 /// The kinds of jail, strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +17,52 @@ pub enum Jail {
     Container,
     /// A virtual machine inside a container jail.
     Microvm,
+}
+
+/// Which jail somebody asks for: a kind, or whatever is strongest here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JailChoice {
+    /// [`Jail::Landlock`].
+    Landlock,
+    /// [`Jail::Container`].
+    Container,
+    /// [`Jail::Microvm`].
+    Microvm,
+    /// The strongest that works on this host.
+    Auto,
+}
+
+impl JailChoice {
+    /// The weakest that it may come to.
+    #[must_use]
+    pub const fn least(self) -> Jail {
+        match self {
+            Self::Landlock | Self::Auto => Jail::Landlock,
+            Self::Container => Jail::Container,
+            Self::Microvm => Jail::Microvm,
+        }
+    }
+
+    /// The strongest that it may come to: `auto` never starts a virtual machine.
+    #[must_use]
+    pub const fn most(self) -> Jail {
+        match self {
+            Self::Landlock => Jail::Landlock,
+            Self::Container | Self::Auto => Jail::Container,
+            Self::Microvm => Jail::Microvm,
+        }
+    }
+}
+
+impl From<Jail> for JailChoice {
+    fn from(jail: Jail) -> Self {
+        match jail {
+            Jail::Landlock => Self::Landlock,
+            Jail::Container => Self::Container,
+            Jail::Microvm => Self::Microvm,
+        }
+    }
 }
 
 /// What a cube may reach on the network.
@@ -105,6 +151,7 @@ macro_rules! words {
 }
 
 words!(Jail, "jail", "landlock" => Jail::Landlock, "container" => Jail::Container, "microvm" => Jail::Microvm);
+words!(JailChoice, "jail", "landlock" => JailChoice::Landlock, "container" => JailChoice::Container, "microvm" => JailChoice::Microvm, "auto" => JailChoice::Auto);
 words!(NetPolicyKind, "net policy", "none" => NetPolicyKind::None, "proxy" => NetPolicyKind::Proxy, "allow" => NetPolicyKind::Allow, "open" => NetPolicyKind::Open);
 words!(RunAs, "user", "me" => RunAs::Me, "root" => RunAs::Root);
 words!(VmAccel, "accelerator", "kvm" => VmAccel::Kvm, "tcg" => VmAccel::Tcg);
@@ -117,7 +164,7 @@ pub struct Settings {
     /// The image.
     pub image: Option<ImageRef>,
     /// The kind of jail.
-    pub jail: Option<Jail>,
+    pub jail: Option<JailChoice>,
     /// What a microvm is made of.
     #[serde(default)]
     pub vm: VmSettings,
@@ -152,12 +199,21 @@ pub struct Machine {
     pub projects: Option<PathBuf>,
     /// Theme colour for the screen.
     pub colour: Option<String>,
+    /// Parts of its home that a copy of it leaves out unless asked; `None`: the usual ones.
+    #[serde(default)]
+    pub carry: Option<Vec<CarryGroup>>,
 }
 
 impl Machine {
     /// A machine that says nothing but its name.
     #[must_use]
     pub fn new(name: Name) -> Self {
-        Self { name, settings: Settings::default(), projects: None, colour: None }
+        Self { name, settings: Settings::default(), projects: None, colour: None, carry: None }
+    }
+
+    /// The parts of its home that a copy leaves out unless asked.
+    #[must_use]
+    pub fn carry_groups(&self) -> Vec<CarryGroup> {
+        self.carry.clone().unwrap_or_else(super::carry::usual)
     }
 }

@@ -20,6 +20,7 @@ const fn reserved(name: &'static str) -> Verb {
 /// Every verb. `Name` refuses each of them, so that `tripmine WORD` is never ambiguous.
 pub const VERBS: &[Verb] = &[
     built("run"),
+    built("resume"),
     built("ps"),
     built("attach"),
     built("exec"),
@@ -54,7 +55,6 @@ pub const VERBS: &[Verb] = &[
     built("version"),
     built("help"),
     reserved("pause"),
-    reserved("resume"),
     reserved("build"),
     reserved("sign"),
     reserved("verify"),

@@ -1,6 +1,10 @@
 //! What in a file looks like a secret. Owns the rules, which follow those of gitleaks and of GitHub's secret scanning:
 //! well-known names of files, and tokens whose first letters say what they are. Pure: bytes in, the rule's name out.
 
+use std::sync::OnceLock;
+
+use aho_corasick::AhoCorasick;
+
 /// How much of a file is looked at.
 pub const LOOKED_AT: usize = 1 << 20;
 
@@ -70,6 +74,8 @@ const TOKENS: &[(&str, Of, usize, &str)] = &[
     ("dckr_pat_", Of::Url, 27, "a Docker token"),
 ];
 
+const HASHES: &str = "password hashes";
+
 /// Names of files: the end of the path, and what it is. Those of a package that only holds an empty example do no harm.
 const NAMES: &[(&str, &str)] = &[
     ("/.netrc", "passwords for hosts"),
@@ -89,7 +95,7 @@ const NAMES: &[(&str, &str)] = &[
     ("/.config/gcloud/credentials.db", "Google credentials"),
     ("/.bash_history", "typed commands"),
     ("/.zsh_history", "typed commands"),
-    ("/etc/shadow", "password hashes"),
+    ("/etc/shadow", HASHES),
     (".kdbx", "a password safe"),
     (".p12", "a key with its certificate"),
     (".pfx", "a key with its certificate"),
@@ -105,16 +111,31 @@ pub fn by_name(path: &[u8]) -> Option<&'static str> {
 #[must_use]
 pub fn by_content(bytes: &[u8]) -> Option<&'static str> {
     let bytes = &bytes[..bytes.len().min(LOOKED_AT)];
-    TOKENS.iter().find(|(head, of, least, _)| holds(bytes, head.as_bytes(), *of, *least)).map(|token| token.3)
+    // Overlapping: what begins inside of another's first letters counts as well.
+    let mut found = heads()?.find_overlapping_iter(bytes);
+    found.find_map(|head| {
+        let (_, of, least, what) = TOKENS.get(head.pattern().as_usize())?;
+        holds(bytes, head.start(), head.end(), *of, *least).then_some(*what)
+    })
 }
 
-fn holds(bytes: &[u8], head: &[u8], of: Of, least: usize) -> bool {
-    memchr::memmem::find_iter(bytes, head).any(|at| {
-        // In the middle of a word it is chance.
-        let begins = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
-        let rest = &bytes[at + head.len()..];
-        begins && rest.len() >= least && rest[..least].iter().all(|byte| of.holds(*byte))
-    })
+/// All first letters at once: a file is read through once, not once for each of them.
+fn heads() -> Option<&'static AhoCorasick> {
+    static HEADS: OnceLock<Option<AhoCorasick>> = OnceLock::new();
+    HEADS.get_or_init(|| AhoCorasick::new(TOKENS.iter().map(|token| token.0)).ok()).as_ref()
+}
+
+fn holds(bytes: &[u8], start: usize, end: usize, of: Of, least: usize) -> bool {
+    // In the middle of a word it is chance.
+    let begins = start == 0 || !bytes[start - 1].is_ascii_alphanumeric();
+    let rest = &bytes[end..];
+    begins && rest.len() >= least && rest[..least].iter().all(|byte| of.holds(*byte))
+}
+
+/// Whether a file that [`by_name`] knows is one after all: a list of accounts without a single password is none.
+#[must_use]
+pub fn is_empty_of(what: &str, bytes: &[u8]) -> bool {
+    what == HASHES && memchr::memmem::find(bytes, b":$").is_none()
 }
 
 #[cfg(test)]
@@ -131,10 +152,20 @@ mod tests {
             (format!("-----BEGIN {} KEY-----\n{long}", "OPENSSH PRIVATE"), Some("a private key")),
             (format!("xAK{}ABCDEFGHIJKLMNOP", "IA"), None),
             ("AKIA short".to_owned(), None),
+            (format!("AKAK{}ABCDEFGHIJKLMNOP", "IA"), None),
+            // Too short for the one, long enough for the one that begins within it.
+            (format!("SG.gh{}{}", "p_", &long[..40]), Some("a GitHub token")),
             ("-----BEGIN PUBLIC KEY-----".to_owned(), None),
             (String::new(), None),
         ] {
             assert_eq!(by_content(text.as_bytes()), want, "{text}");
+        }
+        for (text, empty) in [("root:*:1:\nx:!:1:\n", true), ("root:$y$j9T$abc:1:\n", false)] {
+            assert_eq!(
+                is_empty_of(by_name(b"/etc/shadow").expect("a name"), text.as_bytes()),
+                empty,
+                "{text}"
+            );
         }
         let far = [vec![b' '; LOOKED_AT], format!("gh{}{long}", "p_").into_bytes()].concat();
         assert_eq!(by_content(&far), None, "only the beginning is looked at");

@@ -59,6 +59,43 @@ pub fn ensure_seeded(layout: &Layout, machine: &Name, seed_sources: &[&Path]) ->
     Ok(home)
 }
 
+/// Makes the home of `machine` by `fill`, which is given the folder that becomes it when all of it is there.
+///
+/// # Errors
+/// There is a home already, or it cannot be made: nothing of it is left then.
+pub fn make_with(
+    layout: &Layout,
+    machine: &Name,
+    fill: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let (homes, home) = (layout.homes_dir(), layout.home(machine));
+    DirBuilder::new().recursive(true).mode(0o700).create(&homes).map_err(|e| cannot("create", &homes, e))?;
+    let _lock = lock::exclusive(layout, LOCK)?;
+    sweep(&homes)?;
+    refuse_there(&home)?;
+    let new = tempfile::Builder::new()
+        .prefix(&format!("{NEW}{machine}-"))
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(&homes)
+        .map_err(|error| cannot("create a home in", &homes, error))?;
+    fill(new.path()).map_err(|error| cannot("fill the home", &home, error))?;
+    fs::rename(new.path(), &home).map_err(|error| cannot("create", &home, error))?;
+    drop(new.keep());
+    sync_folder(&homes).map_err(|error| cannot("sync", &homes, error))
+}
+
+/// Refuses where a home is already.
+///
+/// # Errors
+/// There is one.
+pub fn refuse_there(home: &Path) -> Result<(), Failure> {
+    if !is_there(home)? {
+        return Ok(());
+    }
+    Err(Failure::new(FailureKind::Busy, format!("there is a home already: {}", shown(home)))
+        .hint("a machine of that name left it: choose another name, or move it away"))
+}
+
 /// Moves a machine's home to the trash; the next launch seeds a new one. The caller holds the
 /// machine's lock and knows that no cube uses it.
 ///

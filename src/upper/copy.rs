@@ -220,7 +220,7 @@ impl<W: Write> Copier<'_, W> {
                 };
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 let made = openat2(&folder, name, flags, Mode::RUSR | Mode::WUSR, BENEATH).map_err(failed)?;
-                contents(&source, &File::from(made), entry)
+                contents(&source, &File::from(made), entry.size, entry.allocated)
                     .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
             }
             Kind::Folder => match mkdirat(&folder, name, Mode::RWXU) {
@@ -340,13 +340,11 @@ pub fn scan(target: &OwnedFd, out: &mut impl Write) -> Result<(), String> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
             return Ok(());
         }
-        let mut what = leaks::by_name(&[b"/", path].concat());
-        if what.is_none() {
-            head.clear();
-            open_file(target.as_fd(), path)?.take(leaks::LOOKED_AT as u64).read_to_end(&mut head)?;
-            what = leaks::by_content(&head);
-        }
-        match what {
+        let named = leaks::by_name(&[b"/", path].concat());
+        head.clear();
+        open_file(target.as_fd(), path)?.take(leaks::LOOKED_AT as u64).read_to_end(&mut head)?;
+        let named = named.filter(|what| !leaks::is_empty_of(what, &head));
+        match named.or_else(|| leaks::by_content(&head)) {
             Some(what) => say(out, &Line::Secret { path: Bytes(path.to_vec()), what: what.to_owned() })
                 .map_err(std::io::Error::other),
             None => Ok(()),
@@ -356,8 +354,8 @@ pub fn scan(target: &OwnedFd, out: &mut impl Write) -> Result<(), String> {
 }
 
 /// By reference where the file system can, else extent by extent, so that holes stay holes.
-fn contents(source: &File, made: &File, entry: &Entry) -> std::io::Result<()> {
-    if entry.size == 0 {
+pub(super) fn contents(source: &File, made: &File, size: u64, allocated: u64) -> std::io::Result<()> {
+    if size == 0 {
         return Ok(());
     }
     if ioctl_ficlone(made, source).is_ok() {
@@ -365,7 +363,7 @@ fn contents(source: &File, made: &File, entry: &Entry) -> std::io::Result<()> {
     }
     // What is on the disk counts, not what was there when we looked: a running cube may go on writing.
     let size = source.metadata()?.len();
-    if entry.allocated >= size {
+    if allocated >= size {
         std::io::copy(&mut &*source, &mut &*made)?;
         return Ok(());
     }

@@ -105,6 +105,19 @@ pub fn each(
     start: &[u8],
     each: &mut dyn FnMut(&[u8], &Stat) -> io::Result<()>,
 ) -> io::Result<()> {
+    each_but(root, start, &|_| false, each)
+}
+
+/// As [`each`], without what `skip` says and all that is beneath it.
+///
+/// # Errors
+/// What cannot be read, or what `each` answers.
+pub fn each_but(
+    root: BorrowedFd<'_>,
+    start: &[u8],
+    skip: &dyn Fn(&[u8]) -> bool,
+    each: &mut dyn FnMut(&[u8], &Stat) -> io::Result<()>,
+) -> io::Result<()> {
     let mut waiting = vec![(start.to_vec(), 0)];
     while let Some((folder, depth)) = waiting.pop() {
         let open = match open_folder(root, &folder) {
@@ -125,6 +138,9 @@ pub fn each(
                 Err(errno) => return Err(errno.into()),
             };
             let path = join(&folder, name.to_bytes());
+            if skip(&path) {
+                continue;
+            }
             each(&path, &stat)?;
             if Identity::of(&stat).is_folder() && depth < MAX_DEPTH {
                 waiting.push((path, depth + 1));

@@ -14,7 +14,7 @@ use crate::env::{Env, is_root};
 const PROGRAMS: [&str; 7] = ["sh", "cat", "ls", "id", "touch", "stat", "env"];
 
 /// A root with a shell and a few programs of this host, and the libraries that they need.
-fn root(folder: &Path) {
+pub(crate) fn root(folder: &Path) {
     for name in ["bin", "etc/skel", "opt", "var", "usr"] {
         fs::create_dir_all(folder.join(name)).unwrap();
     }
@@ -40,7 +40,7 @@ fn root(folder: &Path) {
 }
 
 /// Imports a folder as it is.
-fn import(env: &Env, name: &str, change: impl FnOnce(&Path)) {
+pub(crate) fn import(env: &Env, name: &str, change: impl FnOnce(&Path)) {
     let folder = env.root().join(format!("root-{name}"));
     root(&folder);
     change(&folder);

@@ -5,12 +5,13 @@ use serde_json::json;
 
 use crate::cli::ctx::{self, Ctx};
 use crate::cli::cube_ref;
+use crate::engine::home_copy;
+use crate::engine::request::SnapshotFor;
 use crate::engine::snapshot::{self, Draft};
 use crate::model::image::image_name;
 use crate::model::sanitize::printable_bytes;
-use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine, Name};
+use crate::model::{ByteSize, Failure, FailureKind, Name};
 use crate::store::cubes::{self, CubeEntry};
-use crate::store::machines;
 
 /// Lines of each kind that a person reads.
 const SHOWN: usize = 10;
@@ -32,6 +33,13 @@ pub struct SnapshotArgs {
     /// Let this machine start from the image
     #[arg(long, value_name = "NAME", conflicts_with = "create_machine")]
     pub update_machine: Option<String>,
+    /// A group of the home's `carry` patterns that comes along into the new machine's home (repeatable); the others are
+    /// asked about, and left out without an answer
+    #[arg(long, value_name = "GROUP", requires = "create_machine")]
+    pub carry: Vec<String>,
+    /// Keep what the cube was launched with, too: `tripmine resume` launches it again from the image
+    #[arg(long, conflicts_with_all = ["create_machine", "update_machine"])]
+    pub continuation: bool,
     /// Do not ask, even where something looks like a secret
     #[arg(short, long)]
     pub yes: bool,
@@ -46,7 +54,7 @@ pub struct SnapshotArgs {
 /// What failed, for a person; nothing was stored then.
 pub(in crate::cli) fn run(args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure> {
     let name = image_name(&args.name).map_err(|error| Failure::usage(error.to_string()))?;
-    let target = Target::parse(args, ctx)?;
+    let purpose = purpose(args, ctx)?;
     let engine = ctx.engine();
     engine.layout.ensure(ctx.uid)?;
     let entry = match (&args.cube, &args.machine) {
@@ -59,10 +67,12 @@ pub(in crate::cli) fn run(args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure>
         show(&draft, ctx);
     }
     confirm(&draft, args, ctx)?;
-    let reference = snapshot::commit(&draft, &name)?;
-    ctx.record("snapshot", &format!("{reference} of the cube {}", entry.id.short()), None);
-    let image = ImageRef::parse(&name).map_err(|error| Failure::failed(error.to_string()))?;
-    target.carry_out(&draft, &image, ctx)?;
+    let purpose = offer(purpose, &draft, args, ctx)?;
+    let done = engine.keep_snapshot(&draft, &name, &purpose)?;
+    let reference = done.copy.unwrap_or(name);
+    for warning in &done.warnings {
+        ctx.out.note(format!("warning: {warning}"));
+    }
     if args.json {
         return ctx.out.json(&json!({
             "version": 1,
@@ -75,6 +85,9 @@ pub(in crate::cli) fn run(args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure>
         }));
     }
     ctx.out.line(&reference);
+    if purpose != SnapshotFor::Nothing {
+        ctx.out.note(done.message);
+    }
     Ok(())
 }
 
@@ -129,52 +142,39 @@ fn confirm(draft: &Draft, args: &SnapshotArgs, ctx: &Ctx) -> Result<(), Failure>
     ctx.out.confirm(&format!("put {count} {files} into the image?"), false)
 }
 
-/// What a machine has to do with it.
-enum Target {
-    Nothing,
-    Create(Name),
-    Update(Name),
+/// What it is for, found wanting before anything is copied; the groups of the home are asked about later.
+fn purpose(args: &SnapshotArgs, ctx: &Ctx) -> Result<SnapshotFor, Failure> {
+    let purpose = match (&args.create_machine, &args.update_machine) {
+        (Some(text), _) => SnapshotFor::Create { name: ctx::name(text)?, carry: args.carry.clone() },
+        (None, Some(text)) => SnapshotFor::Update(ctx::name(text)?),
+        (None, None) if args.continuation => SnapshotFor::Continuation,
+        (None, None) => SnapshotFor::Nothing,
+    };
+    ctx.engine().check_purpose(&purpose)?;
+    Ok(purpose)
 }
 
-impl Target {
-    /// Found wanting before anything is copied.
-    fn parse(args: &SnapshotArgs, ctx: &Ctx) -> Result<Self, Failure> {
-        if let Some(text) = &args.create_machine {
-            let name = ctx::name(text)?;
-            if machines::exists(&ctx.layout, &name) {
-                return Err(Failure::new(FailureKind::Busy, format!("there is a machine `{name}` already"))
-                    .hint("`--update-machine` lets it start from the image"));
-            }
-            return Ok(Self::Create(name));
+/// Asks about each group of the home that a copy leaves out; without a terminal they stay out, and that is said.
+fn offer(
+    purpose: SnapshotFor,
+    draft: &Draft,
+    args: &SnapshotArgs,
+    ctx: &Ctx,
+) -> Result<SnapshotFor, Failure> {
+    let SnapshotFor::Create { name, mut carry } = purpose else { return Ok(purpose) };
+    for offer in home_copy::offers(&ctx.engine(), &draft.ground.machine)? {
+        if carry.contains(&offer.group) {
+            continue;
         }
-        if let Some(text) = &args.update_machine {
-            let name = ctx::name(text)?;
-            machines::load(&ctx.layout, &name)?;
-            return Ok(Self::Update(name));
-        }
-        Ok(Self::Nothing)
-    }
-
-    fn carry_out(self, draft: &Draft, image: &ImageRef, ctx: &Ctx) -> Result<(), Failure> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Update(name) => {
-                machines::set_image(&ctx.layout, &name, image)?;
-                ctx.record("set-image", &format!("{name} {image}"), None);
-                ctx.out.note(format!("the machine `{name}` starts from it now"));
-                Ok(())
+        let what = format!("`{}` ({})", offer.group, offer.text());
+        if ctx.out.can_ask() && !args.yes && !args.json {
+            if ctx.out.ask(&format!("copy {what} into the new home?")) {
+                carry.push(offer.group);
             }
-            Self::Create(name) => {
-                let like = machines::load(&ctx.layout, &draft.ground.machine)?;
-                let mut settings = like.settings;
-                settings.image = Some(image.clone());
-                let machine =
-                    Machine { name: name.clone(), settings, projects: like.projects, colour: like.colour };
-                machines::create(&ctx.layout, &machine)?;
-                ctx.record("create", &format!("machine {name}"), None);
-                ctx.out.note(format!("the machine `{name}` starts from it, with a home of its own"));
-                Ok(())
-            }
+        } else {
+            ctx.out
+                .note(format!("left out of the new home: {what}; `--carry {}` takes it along", offer.group));
         }
     }
+    Ok(SnapshotFor::Create { name, carry })
 }

@@ -8,7 +8,6 @@ use crate::cli::ctx::Ctx;
 use crate::config::load::read_text;
 use crate::config::machine::parse_machine;
 use crate::model::{Failure, Machine, Name};
-use crate::plan::built::check_built;
 use crate::store::fail::{cannot, shown};
 use crate::store::machines;
 
@@ -53,7 +52,6 @@ pub(super) fn edit(name: &Name, ctx: &Ctx) -> Result<bool, Failure> {
 
 fn check(name: &Name, file: &Path, text: &str) -> Result<Machine, Failure> {
     let machine = parse_machine(name, file, text)?;
-    check_built(&machine.settings)?;
     Ok(machine)
 }
 

@@ -7,7 +7,10 @@ use crate::config::edit::Edit;
 use crate::config::machine::COLOURS;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::net::{Hole, ProxyUrl, Rule};
-use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile, VmAccel};
+use crate::model::{
+    CarryGroup, CarryPattern, EnvVar, ImageRef, JailChoice, Name, NetPolicyKind, PortMap, RunAs,
+    SeccompProfile, VmAccel,
+};
 use crate::store::machines;
 
 fn words(list: &'static [&'static str]) -> PossibleValuesParser {
@@ -21,7 +24,7 @@ pub struct MachineFlags {
     #[arg(short, long, value_name = "REF", value_parser = image)]
     pub image: Option<String>,
     /// The kind of jail [default: container]
-    #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS))]
+    #[arg(long, value_name = "KIND", value_parser = words(JailChoice::WORDS))]
     pub jail: Option<String>,
     /// Who executes a microvm: the processor, or QEMU in software, many times slower [default: kvm]
     #[arg(long, value_name = "kvm|tcg", hide_possible_values = true, value_parser = words(VmAccel::WORDS))]
@@ -86,6 +89,13 @@ pub struct MachineFlags {
     /// Lead a host port to a port of its cubes (repeatable; replaces what the machine has)
     #[arg(short = 'p', long = "publish", value_name = "[BIND:]HOST:CUBE")]
     pub publish: Vec<PortMap>,
+    /// A part of its home that a copy of it (`image snapshot --create-machine`) asks about and leaves out
+    /// otherwise (repeatable) [default: where assistants and shells keep what was said and typed]
+    #[arg(long, value_name = "NAME=PLACE[,PLACE]", value_parser = carry)]
+    pub carry: Vec<CarryGroup>,
+    /// A copy of its home leaves nothing out
+    #[arg(long, conflicts_with = "carry")]
+    pub no_carry: bool,
     /// A projects root of its own
     #[arg(long, value_name = "DIR", value_parser = folder)]
     pub projects: Option<String>,
@@ -139,6 +149,8 @@ impl MachineFlags {
             }
         }
         edits.extend(self.env.iter().cloned().map(Edit::Env));
+        edits.extend(self.carry.iter().cloned().map(Edit::Carry));
+        edits.extend(self.no_carry.then_some(Edit::NoCarry));
         edits
     }
 }
@@ -186,6 +198,13 @@ fn timeout(text: &str) -> Result<String, String> {
 fn variable(text: &str) -> Result<EnvVar, String> {
     let (key, value) = text.split_once('=').ok_or("a machine saves values: write NAME=VALUE")?;
     EnvVar::new(key, value).map_err(|error| error.to_string())
+}
+
+fn carry(text: &str) -> Result<CarryGroup, String> {
+    let (name, places) = text.split_once('=').ok_or("write NAME=PLACE[,PLACE]")?;
+    let name = Name::parse(name).map_err(|error| error.to_string())?;
+    let patterns = places.split(',').map(CarryPattern::parse).collect::<Result<_, _>>();
+    Ok(CarryGroup { name, patterns: patterns.map_err(|error| error.to_string())? })
 }
 
 fn entry(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::ctx::Ctx;
-use crate::model::{Failure, Machine, Name, PortMap, Settings};
+use crate::model::{CarryGroup, Failure, Machine, Name, PortMap, Settings};
 use crate::store::usage::{Usage, usage};
 use crate::store::{machines, projects};
 
@@ -16,6 +16,8 @@ pub(super) struct MachineView {
     settings: Shown,
     projects: PathBuf,
     colour: Option<String>,
+    /// The carry groups of its home; none: the usual ones.
+    carry: Option<Vec<CarryGroup>>,
     file: PathBuf,
     home: PathBuf,
     cubes: Vec<String>,
@@ -73,6 +75,7 @@ impl MachineView {
             settings: known.map(|machine| Shown::of(&machine.settings)).unwrap_or_default(),
             projects: projects::root(known, &ctx.config, &ctx.home),
             colour: known.and_then(|machine| machine.colour.clone()),
+            carry: known.and_then(|machine| machine.carry.clone()),
             file: ctx.layout.machine_file(name),
             home: ctx.layout.home(name),
             cubes: ctx.cubes_on(name),
@@ -113,6 +116,7 @@ impl MachineView {
             ("env", if settings.env_names.is_empty() { unset("none") } else { settings.env_names.join(" ") }),
             ("ports", if settings.ports.is_empty() { unset("none") } else { ports }),
             ("colour", or(&self.colour, "the theme's")),
+            ("carry", self.carry.as_ref().map_or_else(|| unset("the usual"), |groups| carry(groups))),
             ("projects", self.projects.display().to_string()),
             ("home", format!("{} ({home})", self.home.display())),
             ("file", self.file.display().to_string()),
@@ -123,6 +127,18 @@ impl MachineView {
         }
         Ok(())
     }
+}
+
+/// What a copy of the home asks about, in a line.
+fn carry(groups: &[CarryGroup]) -> String {
+    if groups.is_empty() {
+        return "nothing is left out".to_owned();
+    }
+    let group = |group: &CarryGroup| {
+        let places: Vec<String> = group.patterns.iter().map(ToString::to_string).collect();
+        format!("{}={}", group.name, places.join(","))
+    };
+    groups.iter().map(group).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn list(json: bool, ctx: &Ctx) -> Result<(), Failure> {

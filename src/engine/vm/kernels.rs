@@ -88,8 +88,7 @@ fn make(cache: &Path, kernel: &Kernel, pci: bool) -> Result<Made, Failure> {
     let unpack = || kernel::unpack(&packed).map_err(|error| io::Error::other(error.to_string()));
     let image = initramfs::store(cache, &name, unpack)
         .map_err(|error| cannot(&format!("unpack the kernel `{shown}`"), &error))?;
-    let whole = fs::read("/proc/self/exe").map_err(|error| cannot("read this program", &error))?;
-    let agent = loadable(whole);
+    let agent = initramfs::agent_binary().map_err(|error| cannot("read the guest's agent", &error))?;
     let bus = if pci { Bus::Pci } else { Bus::Mmio };
     let archive = |net| -> Result<PathBuf, Failure> {
         let modules = kernel::pick_modules(kernel, &Wanted { bus, net, ninep: false }).map_err(|error| {
@@ -109,31 +108,6 @@ fn make(cache: &Path, kernel: &Kernel, pci: bool) -> Result<Made, Failure> {
         quiet: archive(false)?,
         connected: archive(true)?,
     })
-}
-
-/// The part of a program that is loaded: what follows it (the words for a debugger) is no use in a guest, and costs it
-/// memory. Anything odd is left whole.
-fn loadable(mut program: Vec<u8>) -> Vec<u8> {
-    let word = |at: usize, width: usize| -> Option<usize> {
-        let bytes = program.get(at..at + width)?;
-        let number = bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        usize::try_from(number).ok()
-    };
-    // Of a 64-bit ELF header: the table of segments, the size of an entry, how many.
-    let end = || -> Option<usize> {
-        if program.get(..5)? != b"\x7fELF\x02" {
-            return None;
-        }
-        let (table, size, count) = (word(32, 8)?, word(54, 2)?, word(56, 2)?);
-        (0..count).map(|n| Some(word(table + n * size + 8, 8)? + word(table + n * size + 32, 8)?)).max()?
-    };
-    if let Some(end) = end().filter(|end| *end >= 64 && *end <= program.len()) {
-        program.truncate(end);
-        // No table of sections any more.
-        program[40..48].fill(0);
-        program[58..64].fill(0);
-    }
-    program
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -176,16 +150,6 @@ fn none(tried: &[kernel::Tried]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_loaded_of_a_program_is_taken() {
-        let own = fs::read("/proc/self/exe").expect("this test");
-        let taken = loadable(own.clone());
-        assert!(taken.len() < own.len() && taken.len() > 4096, "{} of {}", taken.len(), own.len());
-        assert_eq!(taken[..40], own[..40]);
-        assert_eq!(loadable(b"#!/bin/sh\n".to_vec()), b"#!/bin/sh\n");
-        assert_eq!(loadable(own[..80].to_vec()), own[..80], "a torn one stays as it is");
-    }
 
     #[test]
     fn no_kernel_is_told_with_the_places_and_a_way() {

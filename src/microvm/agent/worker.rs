@@ -122,7 +122,7 @@ fn start(wanted: &Spawn, take_ids: bool) -> Result<Running, NotSpawned> {
     let failed = |errno| NotSpawned { errno, folder: false };
     let identity = take_ids.then_some(wanted.identity);
     if let Some((rows, cols)) = wanted.terminal {
-        let (master, slave) = terminal(rows, cols).map_err(failed)?;
+        let (master, slave) = terminal(c"/dev/pts/ptmx", rows, cols).map_err(failed)?;
         own(slave.as_fd(), identity).map_err(failed)?;
         let pid = spawn(&wanted.spec, Streams::Terminal(slave.as_fd()), identity)?;
         return Ok(Running { pid, streams: Ours::Terminal(master) });

@@ -151,16 +151,9 @@ fn precedence_for_each_key() {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    let cases: [(Change, &str); 4] = [
+    let cases: [(Change, &str); 2] = [
         (|t, _| t.settings.image = ImageRef::parse("dev").ok(), "image `dev` (from: flag) is not built yet"),
         (|_, f| f.machine.settings.image = ImageRef::parse("dev@2").ok(), "image `dev@2` (from: machine)"),
-        (|t, _| t.settings.jail = Some(Jail::Landlock), "jail `landlock` (from: flag)"),
-        (
-            |_, f| {
-                f.project_file = Some(Settings { jail: Some(Jail::Microvm), ..Settings::default() });
-            },
-            "jail `microvm` (from: project file)",
-        ),
     ];
     for (change, part) in cases {
         let failure = refused(change);
@@ -319,7 +312,7 @@ fn working_directories() {
 fn uppers() {
     let disk = |plan: &LaunchPlan| match &plan.root.upper {
         UpperPlan::Disk { dir } => dir.ends_with("system-copy") && dir.starts_with("/home/ann/.local/state"),
-        UpperPlan::Tmpfs { .. } => false,
+        UpperPlan::Tmpfs { .. } | UpperPlan::Nothing => false,
     };
     let kept = planned(|t, _| t.keep = Name::parse("box").ok());
     assert!(disk(&kept) && kept.keep == Keep::Durable && kept.name.is_some());

@@ -1,7 +1,7 @@
 //! Machines as data: what a host lacks, what a launch gets.
 
 use super::*;
-use crate::model::{ImageRef, Jail, Layer};
+use crate::model::{ImageRef, JailChoice, Layer};
 use crate::plan::launch::{IdMap, LandlockAccess, UpperPlan};
 use crate::plan::resolve::{Typed, resolve};
 use crate::plan::samples;
@@ -44,7 +44,7 @@ fn planned(change: impl Fn(&mut Typed, &mut Facts)) -> Result<LaunchPlan, Failur
     facts.landlock = landlock::rules;
     let mut typed = Typed::default();
     typed.settings.image = Some(ImageRef::Host);
-    typed.settings.jail = Some(Jail::Microvm);
+    typed.settings.jail = Some(JailChoice::Microvm);
     change(&mut typed, &mut facts);
     resolve(&typed, &facts)
 }
@@ -165,7 +165,7 @@ fn the_shim_stands_in_for_whatever_is_started() {
     assert!(process.capable);
     let (words, _) = exec_words(&plan, &["ls".into(), "-l".into()], "/work");
     assert_eq!(words[4..], ["ls", "-l"]);
-    let container = planned(|t, _| t.settings.jail = Some(Jail::Container)).expect("a plan");
+    let container = planned(|t, _| t.settings.jail = Some(JailChoice::Container)).expect("a plan");
     assert_eq!(exec_words(&container, &["ls".into()], "/work"), (vec!["ls".into()], "/work".into()));
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn sample(age: u64) -> CubeRecord {
         cgroups: vec![],
         publish: Vec::new(),
         forwards: Vec::new(),
+        given: None,
         tty: true,
         exit: None,
     }

@@ -4,7 +4,7 @@ use super::super::layer::{Choice, Layer, Page, PageKind, PickItem, PickerKind, P
 use super::super::model::{Job, Loud, Model, Pane};
 use super::super::msg::{Drafted, Effect};
 use super::super::text::clean;
-use super::{Effects, confirm, cube_id, keep, page_of, picker, prompt, yes};
+use super::{Effects, confirm, cube_id, join, keep, page_of, picker, prompt, yes};
 use crate::engine::forward::place;
 use crate::engine::net::Denial;
 use crate::engine::request::{Request, SnapshotFor, Until};
@@ -249,7 +249,13 @@ pub(in crate::tui) fn snapshot(model: &mut Model) -> Effects {
 
 pub(in crate::tui) fn draft(model: &mut Model, id: &TripId, name: &str) -> Effects {
     let row = Some(id.as_str().to_owned());
-    model.jobs.push(Job { number: DRAFTING, row, verb: "reading its changes" });
+    model.jobs.push(Job {
+        number: DRAFTING,
+        row,
+        verb: "reading its changes",
+        at_ms: model.now_ms,
+        cancels: false,
+    });
     vec![Effect::Draft(id.clone(), name.to_owned())]
 }
 
@@ -284,11 +290,16 @@ pub(in crate::tui) fn drafted(
     }
     if let Ok(new) = Name::parse(&name) {
         let taken = model.world.machines.iter().any(|item| item.name == new);
-        let mut choice =
-            yes('c', &format!("make it, and a machine {new} of it"), make(SnapshotFor::Create(new)));
+        let mut choice = yes(
+            'c',
+            &format!("make it, and a machine {new} of it"),
+            make(SnapshotFor::Create { name: new, carry: Vec::new() }),
+        );
         choice.disabled = taken.then(|| "there is one already".into());
         choices.push(choice);
     }
+    let label = "make it, with what the cube was launched with: `resume` goes on from it";
+    choices.push(yes('r', label, make(SnapshotFor::Continuation)));
     let older = model.world.images.iter().any(|image| image.name == name);
     let mut lines = drafted.lines;
     if older {
@@ -298,6 +309,10 @@ pub(in crate::tui) fn drafted(
 }
 
 // Images.
+
+pub(in crate::tui) fn resume(model: &mut Model) -> Effects {
+    model.selected().map_or_else(Vec::new, |image| join(model, Request::Resume { image, keep: None }))
+}
 
 pub(in crate::tui) fn image_pull(model: &mut Model) -> Effects {
     prompt(model, PromptKind::Pull, "")
