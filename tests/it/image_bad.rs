@@ -87,7 +87,8 @@ fn broken_layouts_are_named_and_change_nothing() {
             }
         }
     };
-    let cases: Vec<(&str, Box<dyn Fn(&str, &mut Value)>, &str)> = vec![
+    type Damage = Box<dyn Fn(&str, &mut Value)>;
+    let cases: Vec<(&str, Damage, &str)> = vec![
         ("digest", Box::new(set("manifest", "/layers/0/digest", json!(zeros))), "0000"),
         ("size", Box::new(set("manifest", "/layers/0/size", json!(7))), "7"),
         ("huge", Box::new(set("manifest", "/config/size", json!(1_u64 << 60))), "bytes"),
