@@ -245,7 +245,7 @@ fn a_pull_that_breaks_off_goes_on_where_it_stopped() {
         }
         let mut asked = heard.lock().unwrap();
         asked.push(range);
-        let from = range.unwrap_or(0) as usize;
+        let from = usize::try_from(range.unwrap_or(0)).unwrap();
         let headers = vec![("Content-Range", format!("bytes {from}-{}/{size}", size - 1))];
         let status = if range.is_some() { 206 } else { 200 };
         // 100,000 bytes each time, and nothing at all from the second on until it was given up.
