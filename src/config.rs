@@ -11,6 +11,7 @@ pub mod load;
 pub mod machine;
 pub mod net;
 pub mod project;
+pub mod screen;
 pub mod settings;
 pub mod theme;
 mod tree;

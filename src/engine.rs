@@ -1,6 +1,7 @@
 //! One place that carries a request out, whichever face asked: looks up what planning needs, launches,
 //! and talks to keepers. Asks nothing, and prints nothing but a joined cube's own output.
 
+pub mod again;
 pub mod carry;
 pub mod changes;
 pub mod client;
@@ -9,13 +10,13 @@ pub mod ending;
 pub mod environment;
 pub mod facts;
 pub mod forward;
-pub mod home;
 pub mod home_copy;
 pub mod host_base;
 pub mod image_root;
 pub mod images;
 pub mod launch;
 pub mod net;
+pub mod prune;
 pub mod request;
 pub mod resume;
 pub mod running;
@@ -36,6 +37,8 @@ pub struct Engine {
     pub layout: Layout,
     /// What `config.toml` says.
     pub config: Config,
+    /// The caller's login name.
+    pub user: String,
     /// The caller's home.
     pub home: PathBuf,
     /// The effective user id.
@@ -49,6 +52,10 @@ pub struct Menu {
     pub machine: Option<crate::model::Name>,
     /// Line by line instead of the full screen.
     pub plain: bool,
+    /// `--color`.
+    pub color: Option<crate::config::screen::ColorDepth>,
+    /// What is wrong with `config.toml`, which is left out then.
+    pub problem: Option<crate::model::Failure>,
 }
 
 /// What shows the menu, handed to the command line: a face does not know the others.

@@ -2,10 +2,13 @@
 //! the user's terminal. Decides nothing.
 
 pub mod aio;
+pub mod caller;
 pub mod capture;
 pub mod cgroup;
+pub mod descendants;
 pub mod fdpass;
 pub mod fork;
+pub mod guest;
 pub mod net;
 pub mod netlink;
 pub mod ports;

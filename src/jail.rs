@@ -24,4 +24,5 @@ pub mod probe;
 pub mod spawn;
 pub mod step;
 pub mod taken_out;
+pub mod warden;
 pub mod wire;

@@ -4,4 +4,12 @@
 //! bridge) runs confined inside the cube, and everything it reads is bounded. Decides no policy: the guest reaches the net
 //! only through the cube's own, where the gateway decides as for any other cube.
 
+pub mod agent;
+pub mod bridge;
+mod channel;
+mod flow;
+pub mod initramfs;
+pub mod kernel;
+mod link;
+mod stream;
 pub mod wire;

@@ -28,7 +28,7 @@ pub use forward::{BindAddr, CubeEnd, ForwardStatus, HostEnd, Listening, PortMap}
 pub use image::ImageRef;
 pub use layer::{Enforcement, Layer, LayerStatus};
 pub use limits::{Limit, Limits};
-pub use machine::{Jail, Machine, NetPolicyKind, RunAs, SeccompProfile, Settings};
+pub use machine::{Jail, JailChoice, Machine, NetPolicyKind, RunAs, SeccompProfile, Settings};
 pub use name::Name;
 pub use spec::{CubeSpec, Given};
 pub use trip_id::TripId;

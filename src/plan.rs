@@ -11,6 +11,7 @@ pub mod explain;
 pub mod facts;
 pub mod idmap;
 pub mod images;
+pub mod jails;
 pub mod landlock;
 pub mod launch;
 pub mod layers;

@@ -4,11 +4,14 @@
 //!
 //! Pure: `key`, `input`, `text`, `role`, `glyphs`, `look`, `world`, `model`, `rows`, `layout`, `keymap`, `command`,
 //! `acts`, `layer`, `sheet`, `msg`, `update`, `view`. Edge: `run`, `terminal`, `mailbox`, `survey`, `watch`, `viewer`,
-//! `work`, `join`, `plain`.
+//! `work`, `join`, `plain`, `setup`, `ground`, `clipboard`, `errand`.
 
 mod acts;
+mod clipboard;
 pub mod command;
+mod errand;
 pub mod glyphs;
+mod ground;
 pub mod input;
 mod join;
 pub mod key;
@@ -23,6 +26,7 @@ mod plain;
 pub mod role;
 pub mod rows;
 mod run;
+mod setup;
 pub mod sheet;
 mod survey;
 mod terminal;

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod copy;
+pub mod discard;
 pub mod helper;
 pub mod home;
 pub mod ids;

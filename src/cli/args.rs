@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser};
 
 use super::launch_args::LaunchArgs;
-use super::verb_args::{RunArgs, Verb};
+use super::ps::PsArgs;
+use super::verb_args::{ExecArgs, RunArgs, Verb};
 use crate::model::sanitize::printable_bytes;
 use crate::model::verbs::{is_verb, not_built};
 use crate::model::{Failure, FailureKind};
@@ -157,6 +158,11 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
             return Ok(Command::Launch(Box::new(run_launch(*run)?)));
         }
         Quick::Launch(options, words) => return launch(*options, words, command),
+        Quick::Exec(mut exec) => {
+            exec.command = join(exec.command, command)?;
+            return Ok(Command::Verb(Box::new(Verb::Exec(exec))));
+        }
+        Quick::Ps(ps) => return Ok(Command::Verb(Box::new(Verb::Ps(ps)))),
         Quick::Neither(words) => words,
     };
     let grammar = Grammar::try_parse_from(words).map_err(|error| refusal::stop(&error))?;
@@ -178,8 +184,8 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
     }
 }
 
-/// The two forms of a launch alone, without the verbs: describing some twenty verbs to the parser takes longer than reading
-/// the line, and a launch is what must be instant.
+/// What must be instant, alone and without the other verbs: describing some thirty of them to the parser takes longer than
+/// reading the line.
 #[derive(Debug, Parser)]
 #[command(disable_help_flag = true)]
 struct LaunchForm {
@@ -196,9 +202,25 @@ struct RunForm {
     run: RunArgs,
 }
 
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct ExecForm {
+    #[command(flatten)]
+    exec: ExecArgs,
+}
+
+#[derive(Debug, Parser)]
+#[command(disable_help_flag = true)]
+struct PsForm {
+    #[command(flatten)]
+    ps: PsArgs,
+}
+
 enum Quick {
     Run(Box<RunArgs>),
     Launch(Box<LaunchArgs>, Vec<String>),
+    Exec(ExecArgs),
+    Ps(PsArgs),
     /// Another verb, help, or an error: the whole grammar has the words for it.
     Neither(Vec<String>),
 }
@@ -207,6 +229,14 @@ fn quick(words: Vec<String>) -> Quick {
     match words.get(1).map(String::as_str) {
         Some("run") => match RunForm::try_parse_from(words.iter().skip(1)) {
             Ok(form) => Quick::Run(Box::new(form.run)),
+            Err(_) => Quick::Neither(words),
+        },
+        Some("exec") => match ExecForm::try_parse_from(words.iter().skip(1)) {
+            Ok(form) => Quick::Exec(form.exec),
+            Err(_) => Quick::Neither(words),
+        },
+        Some("ps") => match PsForm::try_parse_from(words.iter().skip(1)) {
+            Ok(form) => Quick::Ps(form.ps),
             Err(_) => Quick::Neither(words),
         },
         Some(first) if !is_verb(first) => match LaunchForm::try_parse_from(&words) {
@@ -325,23 +355,6 @@ fn join(before: Vec<String>, after: Option<Vec<String>>) -> Result<Vec<String>, 
         Some(after) if before.is_empty() => checked(after),
         Some(after) => Ok(before.into_iter().chain(std::iter::once("--".to_owned())).chain(after).collect()),
     }
-}
-
-/// The word of `of` that `word` was probably meant to be.
-pub fn nearest<'a>(word: &str, of: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer words are no typing mistakes of ours, and comparing them would cost.
-    if word.is_empty() || word.len() > 64 {
-        return None;
-    }
-    let allowed = match word.chars().count() {
-        0..=2 => 1,
-        3..=5 => 2,
-        _ => 3,
-    };
-    of.map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
 use super::launch;
 use super::verb_args::AttachArgs;
+use crate::engine::again::again;
 use crate::engine::client::unexpected;
 use crate::engine::facts;
-use crate::engine::launch::again;
 use crate::engine::session::{self, Join};
 use crate::host::tty;
 use crate::keeper::protocol::{Answer, Ask};
-use crate::model::{CubeSpec, Failure, Keep};
+use crate::model::{Failure, Keep};
 use crate::store::cubes::CubeEntry;
 use crate::store::{machines, projects};
 
@@ -62,8 +62,7 @@ fn start_again(args: &AttachArgs, entry: &CubeEntry, ctx: &Ctx) -> Result<u8, Fa
         Ok(machine) => projects::root(Some(&machine), &ctx.config, &ctx.home),
         Err(failure) => return Err(failure),
     };
-    let spec = CubeSpec::of(record);
-    let typed = again(&spec, record.name.clone(), &root.canonicalize().unwrap_or(root), &facts::shell())?;
+    let typed = again(entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
     ctx.out.note(format!("the cube {} has ended: starting it again", cube_ref::shown(entry)));
     launch::carry_out(&typed, false, ctx, None)
 }

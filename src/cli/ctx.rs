@@ -18,6 +18,8 @@ pub struct Ctx {
     pub config: Config,
     /// Where text goes.
     pub out: Out,
+    /// The user's login name.
+    pub user: String,
     /// The user's home.
     pub home: PathBuf,
     /// The effective user id.
@@ -41,6 +43,7 @@ impl Ctx {
         crate::engine::Engine {
             layout: self.layout.clone(),
             config: self.config.clone(),
+            user: self.user.clone(),
             home: self.home.clone(),
             uid: self.uid,
         }
@@ -110,6 +113,7 @@ pub(crate) mod testing {
             layout: Layout::under(folder.path()),
             config: Config::default(),
             out: Out::captured(),
+            user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
             editor: None,

@@ -1,8 +1,9 @@
 //! From the word that a person typed to the cube that they mean. Owns the picker, the error that
 //! lists candidates, and the way to a cube's keeper.
 
-use super::args::nearest;
 use super::ctx::Ctx;
+use crate::config::error::nearest;
+use crate::engine::changes::{settled, under_review};
 use crate::engine::client::Client;
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
@@ -19,11 +20,15 @@ pub enum Prefer {
     Any,
 }
 
-/// The cube that `word` names.
+/// The cube that `word` names; one that has just ended, when its keeper is gone too: until then it lives, and answers nobody.
 ///
 /// # Errors
 /// There is none, or there are several and no terminal to choose on.
 pub fn one(ctx: &Ctx, word: &str, prefer: Prefer) -> Result<CubeEntry, Failure> {
+    settled(&ctx.engine(), named(ctx, word, prefer)?)
+}
+
+fn named(ctx: &Ctx, word: &str, prefer: Prefer) -> Result<CubeEntry, Failure> {
     let mines = ctx.layout.mines_dir();
     if prefer == Prefer::Live {
         let live = cubes::list(&mines)?.into_iter().filter(|entry| entry.live).collect();
@@ -82,15 +87,12 @@ pub fn only(ctx: &Ctx, word: Option<&str>) -> Result<CubeEntry, Failure> {
 /// # Errors
 /// As [`one`].
 pub fn changed(ctx: &Ctx, word: &str) -> Result<CubeEntry, Failure> {
-    let engine = ctx.engine();
-    let entry = match one(ctx, word, Prefer::Live) {
-        Ok(entry) => entry,
+    match one(ctx, word, Prefer::Live) {
         Err(failure) if failure.kind == FailureKind::Missing => {
-            crate::engine::changes::under_review(&engine, word)?.ok_or(failure)?
+            under_review(&ctx.engine(), word)?.ok_or(failure)
         }
-        Err(failure) => return Err(failure),
-    };
-    crate::engine::changes::settled(&engine, entry)
+        other => other,
+    }
 }
 
 /// Every running cube, oldest first.
@@ -144,7 +146,8 @@ pub fn shown(entry: &CubeEntry) -> String {
 
 fn missing(ctx: &Ctx, word: &str, known: &[String]) -> Failure {
     let mut failure = Failure::new(FailureKind::Missing, format!("there is no cube `{}`", printable(word)));
-    if let Some(near) = nearest(word, known.iter().map(String::as_str)) {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    if let Some(near) = nearest(word, &known) {
         failure = failure.hint(format!("did you mean `{near}`?"));
     }
     if super::ctx::name(word).is_ok_and(|name| machines::exists(&ctx.layout, &name)) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::host::probe;
 use crate::model::host::HostFacts;
 use crate::model::sanitize::printable;
-use crate::plan::diagnose::{Finding, Matters, Verdict, diagnose, is_ready};
+use crate::plan::diagnose::{Finding, Matters, Verdict, diagnose, is_ready, works_in_place};
 
 /// The arguments of `tripmine doctor`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -53,6 +53,7 @@ const fn sign(verdict: Verdict) -> &'static str {
         Verdict::Pass => "✓ pass    ",
         Verdict::Fail => "✗ fail    ",
         Verdict::CouldNotTest => "? untested",
+        Verdict::NotPromised => "- no promise",
     }
 }
 
@@ -85,6 +86,8 @@ fn render(facts: &HostFacts, findings: &[Finding], out: &mut dyn Write) -> io::R
     let failed = |f: &Finding| f.matters == Matters::Essential && f.verdict == Verdict::Fail;
     let words = if is_ready(findings) {
         "a cube can start here"
+    } else if works_in_place(findings) {
+        "a cube can start here in place only: `--jail landlock`, or `--jail auto`"
     } else if findings.iter().any(failed) {
         "no cube can start here before what is essential is mended"
     } else {

@@ -17,7 +17,8 @@ const MOST: u64 = 10_000;
 
 /// Asks, if there is anything to ask, and carries the answer out.
 pub(super) fn ask(plan: &LaunchPlan, tty: bool, ctx: &Ctx) {
-    if !tty || !ctx.out.can_ask() {
+    // In place nothing of the system was changed.
+    if !tty || plan.in_place.is_some() || !ctx.out.can_ask() {
         return;
     }
     // The cube has ended well whatever becomes of this: a failure is told, no more.

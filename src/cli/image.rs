@@ -201,5 +201,3 @@ pub fn run(args: &ImageArgs, ctx: &Ctx) -> Result<u8, Failure> {
 fn reference(text: &str) -> Result<ImageRef, Failure> {
     ImageRef::parse(text).map_err(|error| Failure::usage(error.to_string()))
 }
-
-pub use manage::{Swept, sweep, used};

@@ -1,28 +1,22 @@
 //! `tripmine init`: checks this host, asks where projects are and which machine is the usual one, shows what it would
 //! write, and writes it. Everything can be given as an option; it can be repeated.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::ctx::{Ctx, name};
-use crate::config::global::with_start;
+use super::proxy;
+use crate::config::global::{Start, with_start};
 use crate::config::load::read_text;
-use crate::engine::home;
 use crate::host::probe;
+use crate::model::net::ProxyUrl;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind};
+use crate::model::{Failure, FailureKind, NetPolicyKind};
 use crate::plan::diagnose::{Matters, Verdict, diagnose, is_ready};
 use crate::store::fail::{cannot, shown};
 use crate::store::{atomic, machines, projects};
-
-/// How long a proxy may take to greet.
-const GREETING: Duration = Duration::from_millis(500);
-/// Where SOCKS proxies usually listen: Tor, its browser, ssh -D.
-const USUAL: [u16; 3] = [9050, 9150, 1080];
 
 /// Set up tripmine
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -36,6 +30,12 @@ pub struct InitArgs {
     /// The machine used without `-m` [default: default]
     #[arg(short, long, value_name = "NAME")]
     pub machine: Option<String>,
+    /// What cubes reach: none, allow, proxy or open [default: none]
+    #[arg(long, value_name = "POLICY")]
+    pub net: Option<String>,
+    /// The proxy of the policy `proxy` [default: one that greets]
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
     /// Write without asking
     #[arg(short, long)]
     pub yes: bool,
@@ -65,10 +65,11 @@ pub fn run(args: &InitArgs, ctx: &Ctx) -> Result<u8, Failure> {
         (None, false) => usual.to_string(),
     };
     let machine = name(&machine)?;
-    proxies(ctx);
+    let (net, proxy) = net(args, asks, ctx)?;
     let file = ctx.layout.config_file();
     let before = read_text(&file, true)?.unwrap_or_default();
-    let after = with_start(&file, &before, &root, machine.as_str())?;
+    let start = Start { projects: &root, machine: machine.as_str(), net, proxy: proxy.as_deref() };
+    let after = with_start(&file, &before, &start)?;
     let folder = projects::expand(Path::new(&root), &ctx.home);
     let makes_machine = !machines::exists(&ctx.layout, &machine);
     let makes_folder = !folder.exists();
@@ -103,7 +104,7 @@ pub fn run(args: &InitArgs, ctx: &Ctx) -> Result<u8, Failure> {
 
 /// True when a cube can start here.
 fn check_host(ctx: &Ctx) -> bool {
-    let findings = diagnose(&probe::all(&home::caller().0));
+    let findings = diagnose(&probe::all(&ctx.user));
     let ready = is_ready(&findings);
     let words = if ready { "a cube can start here" } else { "no cube can start here yet" };
     ctx.out.note(format!("1  this host: {words}"));
@@ -117,43 +118,40 @@ fn check_host(ctx: &Ctx) -> bool {
     ready
 }
 
-/// What greets as a SOCKS5 proxy; nothing is taken for one that does not.
-fn proxies(ctx: &Ctx) {
-    let found: Vec<String> = USUAL
-        .iter()
-        .map(|port| SocketAddr::from(([127, 0, 0, 1], *port)))
-        .filter(|address| greets(*address))
-        .map(|address| format!("socks5h://{address}"))
-        .collect();
-    if found.is_empty() {
-        ctx.out.note("4  the net: `none`, nothing is reached; no SOCKS5 proxy greets on the usual ports");
-    } else {
-        ctx.out.note(format!(
-            "4  the net: `none`, nothing is reached; this greets as a SOCKS5 proxy: {}",
-            found.join(", ")
-        ));
+/// What cubes reach, and through what.
+fn net(args: &InitArgs, asks: bool, ctx: &Ctx) -> Result<(NetPolicyKind, Option<String>), Failure> {
+    let found = proxy::working();
+    let seen = match found.as_slice() {
+        [] => "no SOCKS5 proxy greets on the usual ports".to_owned(),
+        found => format!("greets as a SOCKS5 proxy: {}", found.join(", ")),
+    };
+    ctx.out.note(format!("   {seen}"));
+    let now = ctx.config.defaults.net.unwrap_or(NetPolicyKind::None);
+    let kind = match (&args.net, asks) {
+        (Some(kind), _) => kind.clone(),
+        (None, true) => ask("4  what may cubes reach: none, allow, proxy or open?", &now.to_string())?,
+        (None, false) => now.to_string(),
+    };
+    let kind: NetPolicyKind = kind.parse().map_err(Failure::usage)?;
+    if kind != NetPolicyKind::Proxy {
+        return Ok((kind, None));
     }
-}
-
-fn greets(address: SocketAddr) -> bool {
-    let connect = || -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&address, GREETING)?;
-        stream.set_read_timeout(Some(GREETING))?;
-        stream.set_write_timeout(Some(GREETING))?;
-        Ok(stream)
+    let saved = ctx.config.defaults.reach.proxy.as_ref().map(ToString::to_string);
+    let usual = args.proxy.clone().or(saved).or_else(|| found.first().cloned());
+    let url = match (usual, asks && args.proxy.is_none()) {
+        (Some(usual), true) => ask("   through which proxy?", &usual)?,
+        (Some(usual), false) => usual,
+        (None, true) => ask("   through which proxy?", "socks5h://HOST:PORT")?,
+        (None, false) => {
+            return Err(Failure::usage("the net policy `proxy` needs a proxy, and none greets here")
+                .hint("name it: `--proxy socks5h://HOST:PORT`"));
+        }
     };
-    connect().is_ok_and(is_socks)
-}
-
-/// RFC 1928: version 5, one method, "no authentication"; a proxy answers version 5 and a method.
-fn is_socks(mut stream: impl Read + Write) -> bool {
-    let mut greet = || -> io::Result<[u8; 2]> {
-        stream.write_all(&[5, 1, 0])?;
-        let mut answer = [0; 2];
-        stream.read_exact(&mut answer)?;
-        Ok(answer)
-    };
-    matches!(greet(), Ok([5, _]))
+    let url = ProxyUrl::parse(&url).map_err(|error| Failure::usage(error.to_string()))?.to_string();
+    if !found.contains(&url) {
+        ctx.out.note(format!("   not seen to greet just now: `tripmine proxy check {url}` says more"));
+    }
+    Ok((kind, Some(url)))
 }
 
 fn ask(question: &str, usual: &str) -> Result<String, Failure> {
@@ -182,7 +180,6 @@ fn write(file: &Path, before: &str, after: &str, ctx: &Ctx) -> Result<(), Failur
 mod tests {
     use super::*;
     use crate::cli::ctx::testing;
-    use std::os::unix::net::UnixStream;
 
     #[test]
     fn what_is_written_is_shown_and_a_second_time_changes_nothing() {
@@ -207,15 +204,29 @@ mod tests {
     }
 
     #[test]
-    fn only_what_greets_is_a_proxy() {
-        for (answer, is) in [(&[5, 0][..], true), (&[5, 0xff], true), (b"HT", false), (&[], false)] {
-            let (ours, mut its) = UnixStream::pair().expect("a pair");
-            its.write_all(answer).expect("written");
-            its.shutdown(std::net::Shutdown::Write).expect("shut");
-            assert_eq!(is_socks(ours), is, "{answer:?}");
-            let mut greeting = [0; 3];
-            its.read_exact(&mut greeting).expect("a greeting");
-            assert_eq!(greeting, [5, 1, 0]);
-        }
+    fn the_net_is_decided_and_a_proxy_is_named() {
+        let (folder, mut ctx) = testing::ctx();
+        let args = |net: &str, proxy: Option<&str>| InitArgs {
+            projects: Some(folder.path().join("code").to_string_lossy().into_owned()),
+            net: Some(net.into()),
+            proxy: proxy.map(str::to_owned),
+            yes: true,
+            ..InitArgs::default()
+        };
+        assert_eq!(run(&args("opne", None), &ctx).expect_err("no policy").kind, FailureKind::Usage);
+        assert!(
+            run(&args("proxy", Some("socks5://127.0.0.1:1")), &ctx).is_err(),
+            "names would be looked up here"
+        );
+        assert!(!ctx.layout.config_file().exists());
+        let _code = run(&args("proxy", Some("socks5h://127.0.0.1:1")), &ctx).expect("written");
+        ctx.config = crate::config::load::load_config(&ctx.layout.config_file()).expect("good");
+        assert_eq!(ctx.config.defaults.net, Some(NetPolicyKind::Proxy));
+        assert!(ctx.out.text().1.contains("+ net = \"proxy\""), "{}", ctx.out.text().1);
+        assert!(ctx.out.text().1.contains("not seen to greet"), "nobody listens on port 1");
+        // Repeated without a word, nothing changes.
+        let again = InitArgs { net: None, proxy: None, ..args("none", None) };
+        let _code = run(&again, &ctx).expect("again");
+        assert!(ctx.out.text().1.contains("nothing to change"));
     }
 }

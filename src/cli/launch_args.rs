@@ -4,7 +4,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::model::{Jail, NetPolicyKind, RunAs, SeccompProfile};
+use crate::model::{JailChoice, NetPolicyKind, RunAs, SeccompProfile};
 
 const WHERE: &str = "Where it runs";
 const CONFINE: &str = "What it may do";
@@ -51,8 +51,8 @@ pub struct LaunchArgs {
     #[arg(long, help_heading = WHERE, hide_short_help = true)]
     pub yes_really: bool,
 
-    /// The kind of jail; so far `container` is built [default: container]
-    #[arg(long, value_name = "landlock|container|microvm", hide_possible_values = true, value_parser = words(Jail::WORDS), help_heading = CONFINE)]
+    /// The kind of jail; `auto` is the strongest that works here [default: container]
+    #[arg(long, value_name = "landlock|container|microvm|auto", hide_possible_values = true, value_parser = words(JailChoice::WORDS), help_heading = CONFINE)]
     pub jail: Option<String>,
 
     /// What it may reach on the network [default: none]

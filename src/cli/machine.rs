@@ -10,7 +10,6 @@ use crate::cli::ctx::{Ctx, name};
 use crate::config::edit::Edit;
 use crate::model::{Failure, ImageRef, Name};
 use crate::plan::built::check_built;
-use crate::store::usage::usage;
 use crate::store::{homes, machines};
 
 use flags::MachineFlags;
@@ -179,31 +178,36 @@ fn rename(old: &Name, new: &Name, ctx: &Ctx) -> Result<(), Failure> {
 }
 
 fn rm(name: &Name, yes: bool, ctx: &Ctx) -> Result<(), Failure> {
-    if !machines::exists(&ctx.layout, name) {
-        machines::load(&ctx.layout, name)?;
-    }
-    machines::refuse_in_use(name, &|name| ctx.cubes_on(name))?;
-    let home = usage(&ctx.layout.home(name));
+    let home = idle_home(name, ctx)?;
     ctx.out.confirm(&format!("delete machine `{name}` and its home: {}?", home.text()), yes)?;
     machines::rm(&ctx.layout, name, home, ctx.now_ms(), &|name| ctx.cubes_on(name))?;
-    ctx.record("machine rm", name.as_str(), Some("tripmine undo"));
-    ctx.out.note(format!("machine `{name}` is in the trash, with its home: {}", home.text()));
-    ctx.out.note("undo with: tripmine undo");
+    let told = format!("machine `{name}` is in the trash, with its home: {}", home.text());
+    trashed("machine rm", name, &told, ctx);
     Ok(())
 }
 
 fn reset_home(name: &Name, yes: bool, ctx: &Ctx) -> Result<(), Failure> {
+    let home = idle_home(name, ctx)?;
+    ctx.out.confirm(&format!("delete the home of `{name}`: {}?", home.text()), yes)?;
+    machines::reset_home(&ctx.layout, name, home, ctx.now_ms(), &|name| ctx.cubes_on(name))?;
+    let told = format!("the home of `{name}` is in the trash: {}", home.text());
+    trashed("machine reset-home", name, &told, ctx);
+    Ok(())
+}
+
+/// What the home of a machine takes that exists and that no cube uses.
+fn idle_home(name: &Name, ctx: &Ctx) -> Result<homes::Usage, Failure> {
     if !machines::exists(&ctx.layout, name) {
         machines::load(&ctx.layout, name)?;
     }
     machines::refuse_in_use(name, &|name| ctx.cubes_on(name))?;
-    let home = homes::usage(&ctx.layout.home(name));
-    ctx.out.confirm(&format!("delete the home of `{name}`: {}?", home.text()), yes)?;
-    machines::reset_home(&ctx.layout, name, home, ctx.now_ms(), &|name| ctx.cubes_on(name))?;
-    ctx.record("machine reset-home", name.as_str(), Some("tripmine undo"));
-    ctx.out.note(format!("the home of `{name}` is in the trash: {}", home.text()));
+    Ok(homes::usage(&ctx.layout.home(name)))
+}
+
+fn trashed(act: &str, name: &Name, told: &str, ctx: &Ctx) {
+    ctx.record(act, name.as_str(), Some("tripmine undo"));
+    ctx.out.note(told);
     ctx.out.note("undo with: tripmine undo");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -123,6 +123,11 @@ fn code(found: &[Found]) -> u8 {
     }
 }
 
+/// The proxies of this host that answered a greeting as SOCKS5 proxies do.
+pub(super) fn working() -> Vec<String> {
+    detect().into_iter().filter(|one| one.verdict == "works").map(|one| one.url).collect()
+}
+
 /// Only what listens is listed.
 fn detect() -> Vec<Found> {
     let all: Vec<Option<Found>> = std::thread::scope(|scope| {

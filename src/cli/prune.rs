@@ -1,18 +1,17 @@
 //! `tripmine prune`: deletes for good what is left over: the trash, the records and logs of throwaways
 //! that ended long ago, skeletons of `/etc` that no cube uses, and what no image needs of the image store. Kept cubes stay.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::ctx::Ctx;
-use crate::engine::running;
+use crate::engine::prune::{Doomed, carry, look, usual};
+use crate::image::collect::Collected;
 use crate::model::limits::parse_timeout;
-use crate::model::{ByteSize, Failure, Keep, TripId};
-use crate::store::trash::{self, TrashRecord};
+use crate::model::{ByteSize, Failure};
 use crate::store::usage::usage;
-use crate::store::{cubes, skeleton};
 
 /// Delete for good what is left over
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -35,79 +34,25 @@ fn age(text: &str) -> Result<Duration, String> {
     parse_timeout(text).map_err(|error| error.to_string())
 }
 
-/// What is to go.
-#[derive(Serialize)]
-struct Doomed {
-    version: u32,
-    bytes: u64,
-    deletions: Vec<TrashRecord>,
-    cubes: Vec<Ended>,
-    images: super::image::Swept,
-}
-
-/// A throwaway that has ended.
-#[derive(Serialize)]
-struct Ended {
-    id: TripId,
-    ended_unix_ms: u64,
-    bytes: u64,
-}
-
 /// Carries the command out.
 ///
 /// # Errors
 /// What failed, for a person; what could be deleted is gone all the same.
 pub fn run(args: &PruneArgs, ctx: &Ctx) -> Result<(), Failure> {
     super::sweep::sweep(ctx);
+    let engine = ctx.engine();
     let ago = |age: Duration| ctx.now_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let before = args.older_than.map(ago);
-    let doomed = look(ctx, before, before.unwrap_or_else(|| ago(ctx.config.log_retention)))?;
+    let doomed = look(&engine, before, before.unwrap_or_else(|| usual(&engine)))?;
     if args.dry_run {
         return show(&doomed, args.json, ctx);
     }
-    let images = doomed.images.blobs + doomed.images.layers > 0;
-    if !doomed.deletions.is_empty() || !doomed.cubes.is_empty() || images {
+    if !doomed.is_empty() {
         ctx.out.confirm(&format!("delete {} for good?", doomed.text()), args.yes)?;
     }
-    // Also when nothing is listed: an earlier purge may have been interrupted.
-    let purged = trash::purge(&ctx.layout, before)?;
-    let mut failures = purged.failures;
-    if !failures.is_empty()
-        && running::clear(&ctx.layout, &ctx.layout.trash_dir(), trash::PURGE, &trash::is_whole)
-    {
-        failures.clear();
-    }
-    let (mut count, mut bytes) = (0, purged.bytes);
-    for cube in &doomed.cubes {
-        match cubes::remove(&ctx.layout.mines_dir(), &cube.id) {
-            Ok(()) => {
-                count += 1;
-                bytes = bytes.saturating_add(cube.bytes);
-            }
-            // Somebody else was faster.
-            Err(cubes::CubeError::Missing(_)) => {}
-            Err(error) => failures.push(error.into()),
-        }
-    }
-    let skeletons = match prune_skeletons(ctx) {
-        Ok(count) => count,
-        Err(failure) => {
-            failures.push(failure);
-            0
-        }
-    };
-    let images = match super::image::sweep(ctx, false) {
-        Ok(images) => images,
-        Err(failure) => {
-            failures.push(failure);
-            super::image::Swept::default()
-        }
-    };
-    bytes = bytes.saturating_add(images.bytes);
-    let layers = (images.blobs + images.layers) as u64;
-    let done = format!("{}, {}", parts(purged.count, count, layers), ByteSize::bytes(bytes));
-    if purged.count + count + layers > 0 {
-        ctx.record("prune", &done, None);
+    let pruned = carry(&engine, &doomed, before)?;
+    if !pruned.is_empty() {
+        ctx.record("prune", &pruned.text(), None);
     }
     if args.json {
         #[derive(Serialize)]
@@ -116,78 +61,30 @@ pub fn run(args: &PruneArgs, ctx: &Ctx) -> Result<(), Failure> {
             count: u64,
             cubes: u64,
             skeletons: usize,
-            images: super::image::Swept,
+            images: Collected,
             bytes: u64,
             failures: Vec<String>,
         }
-        let failures = failures.iter().map(ToString::to_string).collect();
         ctx.out.json(&Whole {
             version: 1,
-            count: purged.count,
-            cubes: count,
-            skeletons,
-            images,
-            bytes,
-            failures,
+            count: pruned.count,
+            cubes: pruned.cubes,
+            skeletons: pruned.skeletons,
+            images: pruned.images.clone(),
+            bytes: pruned.bytes,
+            failures: pruned.failures.iter().map(ToString::to_string).collect(),
         })?;
-    } else if purged.count + count + layers == 0 {
-        ctx.out.note(if skeletons == 0 { "nothing to delete" } else { "deleted: unused system skeletons" });
+    } else if pruned.is_empty() {
+        let none =
+            if pruned.skeletons == 0 { "nothing to delete" } else { "deleted: unused system skeletons" };
+        ctx.out.note(none);
     } else {
-        ctx.out.note(format!("deleted for good: {done}"));
+        ctx.out.note(format!("deleted for good: {}", pruned.text()));
     }
-    match failures.into_iter().next() {
+    match pruned.failures.into_iter().next() {
         Some(failure) => Err(failure.hint("what could not be deleted is tried again by the next prune")),
         None => Ok(()),
     }
-}
-
-/// What the trash and the cubes hold that is older.
-fn look(ctx: &Ctx, trash_before: Option<u64>, cubes_before: u64) -> Result<Doomed, Failure> {
-    let mut deletions = trash::list(&ctx.layout)?;
-    deletions.retain(|record| trash_before.is_none_or(|before| record.at_ms < before));
-    let mut ended = Vec::new();
-    for entry in cubes::list(&ctx.layout.mines_dir())? {
-        let Ok(record) = &entry.record else { continue };
-        let at = record.exit.as_ref().map_or(record.created_unix_ms, |exit| exit.ended_unix_ms);
-        if !entry.live && record.keep == Keep::Throwaway && at < cubes_before {
-            ended.push(Ended { id: entry.id, ended_unix_ms: at, bytes: usage(&entry.path).bytes });
-        }
-    }
-    let sizes = deletions.iter().map(|record| record.bytes).chain(ended.iter().map(|cube| cube.bytes));
-    let images = super::image::sweep(ctx, true)?;
-    let bytes = sizes.fold(images.bytes, u64::saturating_add);
-    Ok(Doomed { version: 1, bytes, deletions, cubes: ended, images })
-}
-
-fn prune_skeletons(ctx: &Ctx) -> Result<usize, Failure> {
-    let oldest = (ctx.live)().iter().map(|record| record.created_unix_ms).min();
-    let oldest = oldest.map(|at| UNIX_EPOCH + Duration::from_millis(at));
-    Ok(skeleton::prune(&ctx.layout.layers_dir(), &[], oldest)?)
-}
-
-impl Doomed {
-    fn text(&self) -> String {
-        let layers = (self.images.blobs + self.images.layers) as u64;
-        let parts = parts(self.deletions.len() as u64, self.cubes.len() as u64, layers);
-        format!("{parts}: {}", ByteSize::bytes(self.bytes))
-    }
-}
-
-fn parts(deletions: u64, cubes: u64, layers: u64) -> String {
-    let some = |count: u64, one: &str, more: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        count => Some(format!("{count} {more}")),
-    };
-    let parts: Vec<String> = [
-        some(deletions, "deletion", "deletions"),
-        some(cubes, "record of an ended cube", "records of ended cubes"),
-        some(layers, "unused part of images", "unused parts of images"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() { "nothing".to_owned() } else { parts.join(" and ") }
 }
 
 fn show(doomed: &Doomed, json: bool, ctx: &Ctx) -> Result<(), Failure> {
@@ -236,8 +133,8 @@ mod tests {
     use crate::cli::ctx::testing;
     use crate::cli::undo::{self, UndoArgs};
     use crate::model::FailureKind;
-    use crate::store::trash::TrashKind;
-    use crate::store::usage::usage;
+    use crate::store::cubes;
+    use crate::store::trash::{self, TrashKind};
 
     #[test]
     fn undo_and_prune() {

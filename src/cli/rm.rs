@@ -24,9 +24,7 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
         (ended, Vec::new())
     } else {
         cube_ref::each(&args.cubes, |word| {
-            // A keeper lives a moment longer than its cube.
-            let entry =
-                crate::engine::changes::settled(&ctx.engine(), cube_ref::one(ctx, word, Prefer::Any)?)?;
+            let entry = cube_ref::one(ctx, word, Prefer::Any)?;
             if entry.live && !args.force { Err(is_running(&entry)) } else { Ok(entry) }
         })
     };

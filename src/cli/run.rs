@@ -1,6 +1,6 @@
 //! The command line from its words to its exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 
 use super::args::{self, Command, Stop};
@@ -16,13 +16,16 @@ use super::{
 use super::{net, proxy};
 use crate::config::Config;
 use crate::config::load::load_config;
-use crate::engine::home;
+use crate::config::screen::ColorDepth;
 use crate::engine::launch::Waiting;
 use crate::engine::{Menu, ShowMenu};
-use crate::model::Failure;
+use crate::host::caller;
+use crate::keeper::serve::Expected;
 use crate::model::verbs::is_verb;
+use crate::model::{Failure, FailureKind};
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
+use crate::upper::discard;
 
 /// Whether a command line may well be a launch, at one glance. A wrong guess costs a process that ends at once when nobody
 /// has a plan for it; a missed one, the time it takes to start.
@@ -35,10 +38,26 @@ pub fn may_launch(argv: &[OsString]) -> bool {
     *first != completions::NAMES_VERB && (*first == "run" || !is_verb(first)) && !words.iter().any(talks)
 }
 
+/// Which kind of child a launch will want, at one glance at its words and at `TRIPMINE_JAIL`. A wrong guess costs time only:
+/// the plan decides.
+#[must_use]
+pub fn expected(argv: &[OsString], variable: Option<&OsStr>) -> Expected {
+    let words: Vec<&str> =
+        argv.iter().skip(1).map_while(|word| word.to_str()).take_while(|word| *word != "--").collect();
+    let typed =
+        words.iter().zip(words.iter().skip(1)).find(|(flag, _)| **flag == "--jail").map(|(_, kind)| *kind);
+    let joined = words.iter().find_map(|word| word.strip_prefix("--jail="));
+    match typed.or(joined).or(variable.and_then(OsStr::to_str)) {
+        Some("landlock") => Expected::InPlace,
+        _ => Expected::OwnRoot,
+    }
+}
+
 /// Runs the command line; the process's exit code.
 #[must_use]
 pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu>) -> u8 {
     let out = Out::real();
+    discard::install();
     if let [_, verb, kind, ..] = argv.as_slice()
         && verb == completions::NAMES_VERB
     {
@@ -66,11 +85,17 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu
         1 if launches => launch::NOT_RUN,
         code => code,
     };
-    let ctx = match look() {
-        Ok(places) => ctx(out, places),
+    let (places, problem) = match look() {
+        Ok(places) => (places, None),
+        // The menu opens all the same, says what is wrong, and launches nothing until that is mended.
+        Err(failure) if failure.kind == FailureKind::Config && shows_menu(&command) => match layout() {
+            Ok(layout) => ((layout, Config::default()), Some(failure)),
+            Err(failure) => return fail(&out, &failure, code(&failure)),
+        },
         Err(failure) => return fail(&out, &failure, code(&failure)),
     };
-    match carry_out(&command, &ctx, waiting, menu) {
+    let ctx = ctx(out, places);
+    match carry_out(&command, &ctx, waiting, menu, problem) {
         Ok(code) => finish(&ctx.out, code),
         Err(failure) => fail(&ctx.out, &failure, code(&failure)),
     }
@@ -88,10 +113,23 @@ fn fail(out: &Out, failure: &Failure, code: u8) -> u8 {
     code
 }
 
-/// Where things are on disk, and what `config.toml` says.
-fn look() -> Result<(Layout, Config), Failure> {
+fn shows_menu(command: &Command) -> bool {
+    match command {
+        Command::Menu { .. } => true,
+        Command::Verb(verb) => matches!(**verb, Verb::Tui(_)),
+        Command::Launch(_) => false,
+    }
+}
+
+/// Where things are on disk.
+fn layout() -> Result<Layout, Failure> {
     let uid = rustix::process::geteuid().as_raw();
-    let layout = Layout::from_env(|key| std::env::var_os(key), uid)?.settle(uid);
+    Ok(Layout::from_env(|key| std::env::var_os(key), uid)?.settle(uid))
+}
+
+/// The same, and what `config.toml` says.
+fn look() -> Result<(Layout, Config), Failure> {
+    let layout = layout()?;
     let config = load_config(&layout.config_file())?;
     Ok((layout, config))
 }
@@ -109,7 +147,8 @@ fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
     };
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok()).filter(|e| !e.is_empty());
-    Ctx { layout, config, out, home: home::caller().1, uid, editor, live: Box::new(live) }
+    let (user, home) = caller::caller();
+    Ctx { layout, config, out, user, home, uid, editor, live: Box::new(live) }
 }
 
 fn carry_out(
@@ -117,27 +156,36 @@ fn carry_out(
     ctx: &Ctx,
     waiting: Option<Waiting>,
     show: Option<ShowMenu>,
+    problem: Option<Failure>,
 ) -> Result<u8, Failure> {
     match command {
         Command::Launch(launch) => launch::run(launch, ctx, waiting),
-        Command::Menu { machine, plain } => menu(machine.as_deref(), *plain, show, ctx),
+        Command::Menu { machine, plain } => {
+            let args = TuiArgs { machine: machine.clone(), plain: *plain, color: None };
+            menu(&args, show, ctx, problem)
+        }
         Command::Verb(verb) => match &**verb {
-            Verb::Tui(args) => tui(args, show, ctx),
+            Verb::Tui(args) => tui(args, show, ctx, problem),
             verb => verb_run(verb, ctx),
         },
     }
 }
 
 /// The menu; without a terminal, the list of cubes.
-fn menu(machine: Option<&str>, plain: bool, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
-    let machine = machine.map(super::ctx::name).transpose()?;
+fn menu(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx, problem: Option<Failure>) -> Result<u8, Failure> {
+    let machine = args.machine.as_deref().map(super::ctx::name).transpose()?;
     if let Some(machine) = &machine {
         machines::load(&ctx.layout, machine)?;
     }
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if let Some(show) = show.filter(|_| terminal || plain) {
+    if let Some(show) = show.filter(|_| terminal || args.plain) {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
-        return show(&ctx.engine(), &Menu { machine, plain: plain || dumb });
+        let color = args.color.as_deref().map(ColorDepth::parse).transpose();
+        let color = color.map_err(Failure::usage)?.flatten();
+        return show(&ctx.engine(), &Menu { machine, plain: args.plain || dumb, color, problem });
+    }
+    if let Some(problem) = problem {
+        return Err(problem);
     }
     ctx.out.note(if terminal {
         "this build has no menu: this is `tripmine ps`"
@@ -149,12 +197,12 @@ fn menu(machine: Option<&str>, plain: bool, show: Option<ShowMenu>, ctx: &Ctx) -
 }
 
 /// The menu by its own name: without a terminal that is a mistake, and not the list of cubes.
-fn tui(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx) -> Result<u8, Failure> {
+fn tui(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx, problem: Option<Failure>) -> Result<u8, Failure> {
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if !terminal && !args.plain {
         return Err(Failure::usage("the menu needs a terminal").hint("`tripmine ps` lists the cubes"));
     }
-    menu(args.machine.as_deref(), args.plain, show, ctx)
+    menu(args, show, ctx, problem)
 }
 
 fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
@@ -200,7 +248,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
 fn doctor_run(args: &DoctorArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let mut code = 1;
     ctx.out.rendered(|out| {
-        code = doctor::run(args, &home::caller().0, out)?;
+        code = doctor::run(args, &ctx.user, out)?;
         Ok(())
     })?;
     Ok(code)

@@ -131,7 +131,7 @@ fn wrong(flag: &str, error: &dyn Display) -> Failure {
 mod tests {
     use super::super::args::{Command, parse};
     use super::*;
-    use crate::model::{ByteSize, FailureKind, Jail, Limit, NetPolicyKind, RunAs, SeccompProfile};
+    use crate::model::{ByteSize, FailureKind, JailChoice, Limit, NetPolicyKind, RunAs, SeccompProfile};
 
     fn launch(words: &[&str]) -> Launch {
         let argv = std::iter::once("tripmine").chain(words.iter().copied()).map(Into::into).collect();
@@ -198,7 +198,12 @@ mod tests {
         assert_eq!(settings.image, ImageRef::parse("dev@2").ok());
         assert_eq!(
             (settings.jail, settings.net, settings.user, settings.seccomp),
-            (Some(Jail::Microvm), Some(NetPolicyKind::Open), Some(RunAs::Root), Some(SeccompProfile::Strict))
+            (
+                Some(JailChoice::Microvm),
+                Some(NetPolicyKind::Open),
+                Some(RunAs::Root),
+                Some(SeccompProfile::Strict)
+            )
         );
         assert_eq!(settings.limits.memory, Some(Limit { value: ByteSize::mib(64), required: true }));
         assert_eq!(settings.limits.cpus_milli.map(|l| l.value), Some(500));

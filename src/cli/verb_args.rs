@@ -100,7 +100,7 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// Show what cubes take: CPU, memory, processes
     #[command(
-        after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats --json site"
+        after_help = "Examples:\n  tripmine stats          every running cube\n  tripmine stats -f site  a look a second, until it has ended\n  tripmine stats --json site"
     )]
     Stats(StatsArgs),
     /// Lead host ports to ports of a running cube
@@ -319,6 +319,9 @@ pub struct StatsArgs {
     /// The cubes; none: every running one
     #[arg(value_name = "CUBE")]
     pub cubes: Vec<String>,
+    /// Go on, a look a second, until they have ended; with --json one object a line
+    #[arg(short, long)]
+    pub follow: bool,
     /// Print data as JSON
     #[arg(long)]
     pub json: bool,
@@ -356,4 +359,7 @@ pub struct TuiArgs {
     /// Line by line, for screen readers and dumb terminals
     #[arg(long)]
     pub plain: bool,
+    /// How many colours: auto, never, 16, 256 or true [default: what the terminal says]
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "never", "16", "256", "true"])]
+    pub color: Option<String>,
 }

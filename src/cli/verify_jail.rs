@@ -2,6 +2,7 @@
 //! it found kept. Here: what the probe is told about this host, how it is started, and how its answers
 //! are shown. Exit code 0 only when every promise was tested and kept.
 
+mod launches;
 mod outside;
 
 use std::io::{self, Write};
@@ -23,10 +24,10 @@ use crate::engine::launch;
 use crate::keeper::protocol::{Answer, Kind};
 use crate::model::net::{NetSettings, ProxyUrl};
 use crate::model::{
-    ByteSize, ExitReason, Failure, Limit, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings,
+    ByteSize, ExitReason, Failure, Jail, Limit, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings,
 };
 use crate::plan::Typed;
-use crate::plan::battery::{Canaries, Observation, PROBE_VERB, read, settle};
+use crate::plan::battery::{self, Canaries, Observation, PROBE_VERB, read, settle};
 use crate::plan::diagnose::Verdict;
 use crate::plan::launch::{Enforcer, FileIdentity, MountKind, MountPlan, StdioPlan};
 use crate::plan::resolve::What;
@@ -34,6 +35,9 @@ use crate::plan::resolve::What;
 /// The arguments of `tripmine verify-jail`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct VerifyJailArgs {
+    /// Try this kind of jail
+    #[arg(long, value_name = "KIND", value_parser = words(&["landlock", "container"]), default_value = "container")]
+    pub jail: String,
     /// Try a cube of this user
     #[arg(long, value_name = "WHO", value_parser = words(RunAs::WORDS), default_value = "me")]
     pub user: String,
@@ -66,6 +70,8 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let wrong = |text: String| Failure::usage(text);
     let run_as: RunAs = args.user.parse().map_err(wrong)?;
     let profile: SeccompProfile = args.seccomp.parse().map_err(wrong)?;
+    let jail: Jail = args.jail.parse().map_err(wrong)?;
+    let in_place = jail == Jail::Landlock;
     let engine = ctx.engine();
     engine.layout.ensure(ctx.uid)?;
     let leaked = leak_a_descriptor()
@@ -79,20 +85,22 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
         machine: Some(Name::default_machine()),
         what: What::Command(vec![PROBE.to_owned()]),
         settings: Settings {
+            jail: Some(jail.into()),
             user: Some(run_as),
-            net: Some(NetPolicyKind::Proxy),
-            reach: NetSettings { proxy: Some(proxy), ..NetSettings::default() },
+            // In place there is no proxy, no disk of its own and no home that vanishes.
+            net: Some(if in_place { NetPolicyKind::None } else { NetPolicyKind::Proxy }),
+            reach: NetSettings { proxy: Some(proxy).filter(|_| !in_place), ..NetSettings::default() },
             seccomp: Some(profile),
             limits: Limits {
                 pids: Some(Limit { value: PIDS, required: false }),
                 memory: Some(Limit { value: ByteSize::mib(MEMORY_MIB), required: false }),
-                disk: Some(Limit { value: ByteSize::mib(DISK_MIB), required: false }),
+                disk: (!in_place).then_some(Limit { value: ByteSize::mib(DISK_MIB), required: false }),
                 timeout: Some(PATIENCE),
                 ..Limits::default()
             },
             ..Settings::default()
         },
-        ephemeral: true,
+        ephemeral: !in_place,
         tty: Some(false),
         ..Typed::default()
     };
@@ -104,6 +112,10 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     let mut host = set_out(run_as, profile, &given)
         .map_err(|error| Failure::failed("cannot listen on a socket for the cube to miss").because(&error))?;
+    host.canaries.jail = jail;
+    let victim =
+        victim().map_err(|error| Failure::failed("cannot make a file to be tried").because(&error))?;
+    host.canaries.victim = Some(victim.path().to_string_lossy().into_owned());
     host.canaries.absent.push(engine.layout.mines_dir().to_string_lossy().into_owned());
     host.canaries.mounts = plan
         .mounts
@@ -118,25 +130,40 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
         plan.root.system.iter().map(|tree| tree.path.to_string_lossy().into_owned()).collect();
     host.canaries.open_files = Some(plan.limits.open_files);
     host.canaries.memory = plan.limits.memory.map(|(size, _)| size.get());
-    host.canaries.pids = plan.limits.pids.map(|(pids, _)| pids);
+    let counted = plan.limits.pids.filter(|(_, by)| *by != Enforcer::Watch);
+    host.canaries.pids = counted.map(|(pids, _)| pids);
+    let besides: &[(&str, &str)] = if counted.is_none() {
+        &[("R02", "the keeper counts them, and ends the cube: it would not see the end of the battery")]
+    } else {
+        &[]
+    };
+    let probe = plan.mounts.iter().find(|mount| mount.kind == MountKind::Tool);
+    let probe = probe.map_or_else(|| PROBE.to_owned(), |mount| mount.target.clone());
     host.canaries.disk =
         plan.limits.disk.filter(|(_, enforcer)| *enforcer == Enforcer::TmpfsSize).map(|(size, _)| size.get());
-    plan.entry.argv = vec![PROBE.to_owned(), PROBE_VERB.to_owned()];
+    plan.entry.argv = vec![probe, PROBE_VERB.to_owned()];
     plan.entry.argv.extend(host.canaries.arguments());
-    ctx.out.note(format!("trying a cube of `{}`, user {run_as}, seccomp {profile}", plan.machine));
+    ctx.out
+        .note(format!("trying a cube of `{}`, jail {jail}, user {run_as}, seccomp {profile}", plan.machine));
     let mut client = launch::launch(&engine, &planned, waiting, true)?;
     drop(planned.lock);
     // Nothing is typed; the cube may know.
     let _sent = client.send(Kind::InputEnd, &[]);
     let (output, ended) = listen(&mut client, ctx)?;
-    drop((leaked, host));
+    drop((leaked, host, victim));
     // What the listener saw counts, whatever the rows say.
     let reached = outside.reached();
     drop(outside);
+    let tried = if battery::launches(jail).is_empty() {
+        String::new()
+    } else {
+        launches::observe(ctx, run_as, profile)
+    };
+    let output = output + &tried;
     super::sweep::sweep(ctx);
     let mut code = 1;
     ctx.out.rendered(|out| {
-        code = report(args, &output, ended.as_deref(), out)?;
+        code = report(args.json, &settle(read(&output, jail, besides), ended.as_deref()), out)?;
         Ok(())
     })?;
     if reached > 0 {
@@ -200,6 +227,13 @@ fn own_program() -> Result<MountPlan, Failure> {
     look().map_err(|error| Failure::failed("cannot find tripmine's own program").because(&error))
 }
 
+/// A file of the caller's that the cube must leave as it is.
+fn victim() -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix("tripmine-victim-").tempfile()?;
+    file.write_all(b"the caller's own")?;
+    Ok(file)
+}
+
 /// A descriptor that every child of this process inherits, as a careless parent leaves some open.
 fn leak_a_descriptor() -> io::Result<OwnedFd> {
     // A duplicate is not closed on exec.
@@ -257,24 +291,17 @@ struct Report<'a> {
     rows: &'a [Observation],
 }
 
-/// Shows what the probe printed (`output`, a stranger's text) and returns the exit code. `ended` is why the keeper ended the
-/// cube, when it was the memory limit.
+/// Shows what was seen of each row and returns the exit code.
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn report(
-    args: &VerifyJailArgs,
-    output: &str,
-    ended: Option<&str>,
-    out: &mut dyn Write,
-) -> io::Result<u8> {
-    let rows = settle(read(output), ended);
-    let kept = rows.iter().all(|row| row.verdict == Verdict::Pass);
-    if args.json {
-        serde_json::to_writer_pretty(&mut *out, &Report { version: 1, kept, rows: &rows })?;
+pub fn report(json: bool, rows: &[Observation], out: &mut dyn Write) -> io::Result<u8> {
+    let kept = rows.iter().all(|row| matches!(row.verdict, Verdict::Pass | Verdict::NotPromised));
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &Report { version: 1, kept, rows })?;
         writeln!(out)?;
     } else {
-        render(&rows, out)?;
+        render(rows, out)?;
     }
     Ok(u8::from(!kept))
 }
@@ -286,15 +313,19 @@ fn render(rows: &[Observation], out: &mut dyn Write) -> io::Result<()> {
             Verdict::Pass => "✓ kept    ",
             Verdict::Fail => "✗ BROKEN  ",
             Verdict::CouldNotTest => "? untested",
+            Verdict::NotPromised => "- no promise",
         };
-        writeln!(out, "{sign}  {}  {:width$}  {}", row.id, row.topic, row.detail)?;
+        writeln!(out, "{sign:12}  {}  {:width$}  {}", row.id, row.topic, row.detail)?;
     }
     let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    let none = count(Verdict::NotPromised);
+    let besides =
+        if none == 0 { String::new() } else { format!("; {none} rows are not promised by this jail") };
     writeln!(
         out,
-        "\n{} of {} promises kept, {} broken, {} untested",
+        "\n{} of {} promises kept, {} broken, {} untested{besides}",
         count(Verdict::Pass),
-        rows.len(),
+        rows.len() - none,
         count(Verdict::Fail),
         count(Verdict::CouldNotTest)
     )
@@ -303,17 +334,17 @@ fn render(rows: &[Observation], out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::battery::ROWS;
+    use crate::plan::battery::{LAUNCHES, ROWS};
 
     fn shown(output: &str, json: bool) -> (u8, String) {
         let mut out = Vec::new();
-        let code =
-            report(&VerifyJailArgs { json, ..VerifyJailArgs::default() }, output, None, &mut out).unwrap();
+        let code = report(json, &read(output, Jail::Container, &[]), &mut out).unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 
     fn lines(verdict_of_s14: Verdict) -> String {
         ROWS.iter()
+            .chain(LAUNCHES)
             .map(|row| {
                 let verdict = if row.id == "S14" { verdict_of_s14 } else { Verdict::Pass };
                 let observation = Observation::new(*row, verdict, "x\u{1b}[2J".to_owned());

@@ -107,5 +107,17 @@ mod tests {
         ] {
             assert_eq!(nearest(word, &known), near, "{word}");
         }
+        let verbs: Vec<&str> = crate::model::verbs::VERBS.iter().map(|verb| verb.name).collect();
+        for (word, near) in [
+            ("verfiy-jail", Some("verify-jail")),
+            ("dcotor", Some("doctor")),
+            ("atach", Some("attach")),
+            ("sp", Some("ps")),
+            ("", None),
+            ("my-website", None),
+        ] {
+            assert_eq!(nearest(word, &verbs), near, "{word}");
+        }
+        assert_eq!(nearest(&"x".repeat(5000), &verbs), None);
     }
 }

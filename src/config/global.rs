@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::limits::{parse_size, parse_timeout};
-use crate::model::{ByteSize, Name, Settings};
+use crate::model::{ByteSize, Name, NetPolicyKind, Settings};
 
 use super::error::{ConfigError, Source};
 use super::net::{NET_KEYS, read_net};
+use super::screen::{ColorDepth, GlyphSet, KeyChange};
 use super::settings::{
     LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, table, unknown_key, version,
 };
 use super::tree::parse_toml;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "version",
     "projects",
     "machine",
@@ -21,6 +22,8 @@ const KEYS: [&str; 11] = [
     "log_retention",
     "log_size",
     "theme",
+    "theme_light",
+    "color",
     "glyphs",
     "mouse",
     "keys",
@@ -42,12 +45,16 @@ pub struct Config {
     pub log_size: ByteSize,
     /// The theme of the screen; `None`: `default`.
     pub theme: Option<String>,
-    /// The screen draws with ASCII alone.
-    pub ascii: bool,
+    /// The theme on a terminal with a light ground; `None`: the same.
+    pub theme_light: Option<String>,
+    /// How many colours the screen uses; `None`: what the terminal says.
+    pub color: Option<ColorDepth>,
+    /// The signs that the screen draws with.
+    pub glyphs: GlyphSet,
     /// The screen takes the mouse.
     pub mouse: bool,
-    /// Other keys for commands of the screen: command and keys, as written.
-    pub keys: Vec<(String, String)>,
+    /// Other keys for commands of the screen.
+    pub keys: Vec<KeyChange>,
     /// Settings for every machine that does not say otherwise.
     pub defaults: Settings,
 }
@@ -61,7 +68,9 @@ impl Default for Config {
             log_retention: Duration::from_secs(14 * 86_400),
             log_size: ByteSize::mib(16),
             theme: None,
-            ascii: false,
+            theme_light: None,
+            color: None,
+            glyphs: GlyphSet::Unicode,
             mouse: true,
             keys: Vec::new(),
             defaults: Settings::default(),
@@ -69,24 +78,27 @@ impl Default for Config {
     }
 }
 
-/// A control key, as the byte that a terminal sends for it.
+/// A control key, as the byte that a terminal sends for it; `None` when there is to be none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leader(u8);
+pub struct Leader(Option<u8>);
 
 /// Ctrl-].
 impl Default for Leader {
     fn default() -> Self {
-        Self(0x1d)
+        Self(Some(0x1d))
     }
 }
 
 impl Leader {
-    /// Parses `ctrl-]`, `ctrl-a` or `^A`.
+    /// Parses `ctrl-]`, `ctrl-a`, `^A` or `none`.
     ///
     /// # Errors
     /// A line that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
+        if lower == "none" {
+            return Ok(Self(None));
+        }
         let key = lower
             .strip_prefix("ctrl-")
             .or_else(|| lower.strip_prefix("ctrl+"))
@@ -97,10 +109,10 @@ impl Leader {
                 Err(format!("`{text}` is what Tab, Enter or Esc sends: choose another, for example `ctrl-]`"))
             }
             Some([key @ (b'a'..=b'z' | b'\\' | b']' | b'^' | b'_')]) => {
-                Ok(Self(key.to_ascii_uppercase() & 0x1f))
+                Ok(Self(Some(key.to_ascii_uppercase() & 0x1f)))
             }
             _ => Err(format!(
-                "`{}` is no control key: write for example `ctrl-]` or `ctrl-a`",
+                "`{}` is no control key: write for example `ctrl-]` or `ctrl-a`, or `none`",
                 crate::model::sanitize::printable(text)
             )),
         }
@@ -108,15 +120,22 @@ impl Leader {
 
     /// The byte that the terminal sends.
     #[must_use]
-    pub const fn byte(self) -> u8 {
+    pub const fn byte(self) -> Option<u8> {
         self.0
     }
 }
 
 impl std::fmt::Display for Leader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ctrl-{}", char::from(self.0 | 0x40).to_ascii_lowercase())
+        match self.0 {
+            Some(byte) => write!(f, "ctrl-{}", char::from(byte | 0x40).to_ascii_lowercase()),
+            None => f.write_str("none"),
+        }
     }
+}
+
+fn shown_path(file: &Path) -> String {
+    crate::model::sanitize::printable(&file.to_string_lossy())
 }
 
 /// Reads `config.toml`; `file` is only for messages.
@@ -145,11 +164,14 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
                     parse_size(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?.value;
             }
             "theme" => config.theme = Some(scalar(&source, entry)?.to_owned()),
+            "theme_light" => config.theme_light = Some(scalar(&source, entry)?.to_owned()),
+            "color" => config.color = ColorDepth::parse(scalar(&source, entry)?).map_err(fail)?,
             "glyphs" => {
-                config.ascii = match scalar(&source, entry)? {
-                    "ascii" => true,
-                    "unicode" => false,
-                    _ => return Err(fail("`unicode` or `ascii`".into())),
+                config.glyphs = match scalar(&source, entry)? {
+                    "ascii" => GlyphSet::Ascii,
+                    "unicode" => GlyphSet::Unicode,
+                    "nerd" => GlyphSet::Nerd,
+                    _ => return Err(fail("`unicode`, `ascii` or `nerd`".into())),
                 };
             }
             "mouse" => {
@@ -162,7 +184,12 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
             "keys" => {
                 // What the keys are is the screen's business: a mistake there must not keep anybody from launching.
                 for key in table(&source, entry)? {
-                    config.keys.push((key.key.clone(), scalar(&source, key)?.to_owned()));
+                    let place = source.error(&key.node.span, "");
+                    config.keys.push(KeyChange {
+                        command: key.key.clone(),
+                        keys: scalar(&source, key)?.to_owned(),
+                        place: format!("{}:{}:{}", shown_path(file), place.line, place.column),
+                    });
                 }
             }
             "defaults" => {
@@ -195,35 +222,76 @@ pub fn with_theme(file: &Path, text: &str, theme: &str) -> Result<String, Config
     with(file, text, &[("theme", theme)])
 }
 
-/// The text of `config.toml` with this projects root and this machine, everything else as it was. What it says already
-/// (or says by being silent) is not written.
+/// What `tripmine init` decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// The projects root.
+    pub projects: &'a str,
+    /// The usual machine.
+    pub machine: &'a str,
+    /// What cubes reach.
+    pub net: NetPolicyKind,
+    /// Through what, when that is `proxy`.
+    pub proxy: Option<&'a str>,
+}
+
+/// The text of `config.toml` with these decisions, everything else as it was. What it says already (or says by being
+/// silent) is not written.
 ///
 /// # Errors
 /// The text is no valid configuration, before or after.
-pub fn with_start(file: &Path, text: &str, projects: &str, machine: &str) -> Result<String, ConfigError> {
+pub fn with_start(file: &Path, text: &str, start: &Start<'_>) -> Result<String, ConfigError> {
     let config = parse_config(file, text)?;
-    let mut changes = Vec::new();
-    if config.projects.as_deref() != Some(Path::new(projects)) {
-        changes.push(("projects", projects));
+    let (mut changes, mut defaults) = (Vec::new(), Vec::new());
+    if config.projects.as_deref() != Some(Path::new(start.projects)) {
+        changes.push(("projects", start.projects));
     }
-    if config.machine.as_ref().map_or("default", Name::as_str) != machine {
-        changes.push(("machine", machine));
+    if config.machine.as_ref().map_or("default", Name::as_str) != start.machine {
+        changes.push(("machine", start.machine));
     }
-    with(file, text, &changes)
+    let net = start.net.to_string();
+    if config.defaults.net.unwrap_or(NetPolicyKind::None) != start.net {
+        defaults.push(("net", net.as_str()));
+    }
+    let proxy = config.defaults.reach.proxy.as_ref().map(ToString::to_string);
+    if let Some(wanted) = start.proxy.filter(|wanted| proxy.as_deref() != Some(*wanted)) {
+        defaults.push(("proxy", wanted));
+    }
+    let text = with(file, text, &changes)?;
+    if defaults.is_empty() { Ok(text) } else { with_in(file, &text, Some("defaults"), &defaults) }
 }
 
 fn with(file: &Path, text: &str, changes: &[(&str, &str)]) -> Result<String, ConfigError> {
+    with_in(file, text, None, changes)
+}
+
+/// The same beneath `[table]`, which is made when it is not there.
+fn with_in(
+    file: &Path,
+    text: &str,
+    table: Option<&str>,
+    changes: &[(&str, &str)],
+) -> Result<String, ConfigError> {
     parse_config(file, text)?;
     let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
         Source { file, text }.error(&error.span().unwrap_or(0..0), error.message())
     })?;
+    let root = document.as_table_mut();
+    let place = match table {
+        None => Some(root),
+        Some(table) => root.entry(table).or_insert_with(toml_edit::table).as_table_mut(),
+    };
+    // Written inline, as `defaults = { … }`: what is not understood here is not changed either.
+    let place = place.ok_or_else(|| {
+        Source { file, text }.error(&(0..0), "`defaults` is written in one line: write it as `[defaults]`")
+    })?;
     for (key, value) in changes {
         let mut value = toml_edit::Value::from(*value);
-        if let Some(old) = document.get(key).and_then(toml_edit::Item::as_value) {
+        if let Some(old) = place.get(key).and_then(toml_edit::Item::as_value) {
             // A comment behind the old value stays.
             *value.decor_mut() = old.decor().clone();
         }
-        document.insert(key, toml_edit::Item::Value(value));
+        place.insert(key, toml_edit::Item::Value(value));
     }
     let changed = document.to_string();
     parse_config(file, &changed)?;
@@ -245,7 +313,7 @@ mod tests {
              log_size = \"1M\"\n[defaults]\nnet = \"none\"\npids = 100\n[defaults.env]\nA = \"b\"\n",
         )
         .expect("config");
-        assert_eq!(config.leader.byte(), 1);
+        assert_eq!(config.leader.byte(), Some(1));
         assert_eq!(config.log_retention, Duration::from_secs(2 * 86_400));
         assert_eq!(config.defaults.limits.pids.map(|l| l.value), Some(100));
         assert_eq!(config.defaults.env.len(), 1);
@@ -275,10 +343,32 @@ mod tests {
     fn leaders() {
         assert_eq!(Leader::parse("ctrl-]"), Ok(Leader::default()));
         assert_eq!(Leader::default().to_string(), "ctrl-]");
-        assert_eq!(Leader::parse("^A").map(Leader::byte), Ok(1));
+        assert_eq!(Leader::parse("none").map(Leader::byte), Ok(None));
+        assert_eq!(Leader::parse("none").expect("none").to_string(), "none");
+        assert_eq!(Leader::parse("^A").map(Leader::byte), Ok(Some(1)));
         for text in ["", "x", "ctrl-", "ctrl-ab", "ctrl-é", "alt-x"] {
             assert!(Leader::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_init_decides_is_added_and_the_rest_stays() {
+        let file = Path::new("config.toml");
+        let start = |net, proxy| Start { projects: "~/code", machine: "default", net, proxy };
+        let text = "# mine\n[defaults]\nmemory = \"2G\" # enough\n";
+        let proxy = "socks5h://127.0.0.1:9050";
+        let made = with_start(file, text, &start(NetPolicyKind::Proxy, Some(proxy))).expect("good");
+        assert!(
+            made.contains("memory = \"2G\" # enough\nnet = \"proxy\"\nproxy = \"socks5h://127.0.0.1:9050\""),
+            "{made}"
+        );
+        assert_eq!(with_start(file, &made, &start(NetPolicyKind::Proxy, Some(proxy))).as_ref(), Ok(&made));
+        // `none` is what holds anyway.
+        let made = with_start(file, "", &start(NetPolicyKind::None, None)).expect("good");
+        assert_eq!(made, "projects = \"~/code\"\n");
+        assert!(
+            with_start(file, "defaults = { net = \"none\" }", &start(NetPolicyKind::Open, None)).is_err()
+        );
     }
 
     #[test]
@@ -288,8 +378,15 @@ mod tests {
         let changed = with_theme(file, text, "dracula").expect("good");
         assert_eq!(changed, text.replace("nord", "dracula"));
         let config = parse_config(file, &changed).expect("good");
-        assert_eq!((config.theme.as_deref(), config.mouse, config.ascii), (Some("dracula"), false, false));
-        assert_eq!(config.keys, [("quit".to_owned(), "Q".to_owned())]);
+        assert_eq!(
+            (config.theme.as_deref(), config.mouse, config.glyphs),
+            (Some("dracula"), false, GlyphSet::Unicode)
+        );
+        let key = &config.keys[0];
+        assert_eq!(
+            (key.command.as_str(), key.keys.as_str(), key.place.as_str()),
+            ("quit", "Q", "config.toml:6:8")
+        );
         let made = with_theme(file, "[defaults]\nnet = \"none\"\n", "nord").expect("good");
         assert_eq!(parse_config(file, &made).expect("good").theme.as_deref(), Some("nord"));
         assert!(parse_config(file, "glyphs = \"emoji\"").is_err());

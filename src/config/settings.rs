@@ -3,7 +3,7 @@
 use crate::model::forward::PortMapError;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::sanitize::printable;
-use crate::model::{EnvVar, ImageRef, Jail, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings};
+use crate::model::{EnvVar, ImageRef, JailChoice, NetPolicyKind, PortMap, RunAs, SeccompProfile, Settings};
 
 use super::error::{ConfigError, Source};
 use super::tree::{Entry, Node, Value};
@@ -28,7 +28,7 @@ pub(crate) fn read_setting(
                     .map_err(|error| source.error(&entry.node.span, format!("`image`: {error}")))?,
             );
         }
-        "jail" => settings.jail = Some(word(source, entry, Jail::WORDS)?),
+        "jail" => settings.jail = Some(word(source, entry, JailChoice::WORDS)?),
         "net" => settings.net = Some(word(source, entry, NetPolicyKind::WORDS)?),
         "user" => settings.user = Some(word(source, entry, RunAs::WORDS)?),
         "seccomp" => settings.seccomp = Some(word(source, entry, SeccompProfile::WORDS)?),

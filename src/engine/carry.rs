@@ -143,6 +143,7 @@ impl Engine {
             Request::ImageExport { image, target } => self.image_export(image, target),
             Request::ImageTag { image, name } => self.image_tag(image, name),
             Request::ImageRemove(image) => self.image_remove(image),
+            Request::Prune => self.prune(),
         }
     }
 
@@ -228,6 +229,7 @@ mod tests {
         let engine = Engine {
             layout: Layout::under(folder.path()),
             config: Config::default(),
+            user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
         };

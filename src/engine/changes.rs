@@ -13,7 +13,7 @@ use crate::jail::prepare::map_text;
 use crate::keeper::ground::FILE;
 use crate::keeper::protocol::{Answer, Ask};
 use crate::model::sanitize::printable_bytes;
-use crate::model::{Failure, FailureKind, Keep};
+use crate::model::{Failure, FailureKind, Jail, Keep};
 use crate::plan::changes::{GROUND_VERSION, Ground, Region};
 use crate::plan::launch::MapWriter;
 use crate::store::cubes::{self, CubeEntry};
@@ -74,6 +74,14 @@ impl Source {
     /// # Errors
     /// It has ended and kept nothing, or cannot be reached.
     pub fn open(engine: &Engine, entry: &CubeEntry) -> Result<(Self, Option<Client>), Failure> {
+        if entry.record.as_ref().is_ok_and(|record| record.jail == Jail::Landlock) {
+            return Err(Failure::new(
+                FailureKind::Unsupported,
+                "the jail `landlock` cannot give changes or a snapshot: it has no layer of its own above the system, which it never writes",
+            )
+            .hint("what it wrote stands in its home and its project already")
+            .hint("launch with `--jail container` for a throwaway layer, where this host allows user namespaces"));
+        }
         if entry.live {
             let (source, client) = Self::running(engine, entry)?;
             return Ok((source, Some(client)));
@@ -101,7 +109,7 @@ impl Source {
             MapWriter::Keeper => Ids::Own {
                 shift: Shift { uids: ground.user.uid_map.clone(), gids: ground.user.gid_map.clone() },
             },
-            MapWriter::Own | MapWriter::Helper => Ids::Enter,
+            MapWriter::Own | MapWriter::Helper | MapWriter::Nobody => Ids::Enter,
         };
         let regions = ground.regions();
         Ok((Self { ground, regions, store: Some(store), userns: Some(userns), ids }, client))

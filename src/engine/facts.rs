@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Engine, environment, home, image_root};
+use super::{Engine, environment, image_root};
 use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, ImageRef, Layer, Machine, Name, RunAs, TripId};
+use crate::model::{Failure, FailureKind, ImageRef, JailChoice, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
     Caller, CallerEnv, EnvFile, Facts, FoundFile, FoundProject, IdRange, MissingLayer, StdioFacts,
     StreamKind, SubordinateIds,
@@ -49,8 +49,8 @@ pub fn gather(
         Some(project) if project.directory && project.name != "." => load_project(&project.path)?,
         _ => None,
     };
-    let (name, user_home) = home::caller();
-    let caller_home = user_home.canonicalize().unwrap_or(user_home);
+    let name = engine.user.clone();
+    let caller_home = engine.home.canonicalize().unwrap_or_else(|_| engine.home.clone());
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let shell = shell();
     let id = match &typed.keep {
@@ -99,6 +99,8 @@ pub fn gather(
         .any(|settings| settings.user == Some(RunAs::Root));
     let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
     let landlock_abi = probe::landlock_abi();
+    let jail = all.iter().flatten().find_map(|settings| settings.jail);
+    let container = (jail == Some(JailChoice::Auto)).then(probe::container_jail);
     let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
         .into_iter()
         .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
@@ -129,9 +131,10 @@ pub fn gather(
         home: machine_home,
         extra,
         own_folders,
-        skeleton,
-        system: skeleton::system_trees(),
+        skeleton: skeleton.folder,
+        system: skeleton.system,
         landlock_abi,
+        container,
         missing: missing(landlock_abi),
         cgroups: probe::cgroups(),
         subordinate,

@@ -10,7 +10,7 @@ use super::running::connect;
 use crate::host::ports;
 use crate::keeper::protocol::{Answer, Ask};
 use crate::model::{
-    BindAddr, CubeRecord, Failure, FailureKind, ForwardStatus, HostEnd, Listening, PortMap, TripId,
+    BindAddr, CubeRecord, Failure, FailureKind, ForwardStatus, HostEnd, Jail, Listening, PortMap, TripId,
 };
 
 /// Opens a forward in the cube of `client`. One that is not `kept` ends with the connection.
@@ -54,6 +54,17 @@ pub fn close(client: &mut Client, id: u32) -> Result<ForwardStatus, Failure> {
 /// # Errors
 /// It has ended, or cannot be looked at.
 pub fn ports(record: &CubeRecord) -> Result<Vec<Listening>, Failure> {
+    if record.jail == Jail::Landlock {
+        // The tables of its network are the host's own.
+        return Err(Failure::new(
+            FailureKind::Unsupported,
+            format!(
+                "the cube {} has no network of its own: the jail `landlock` cannot tell its ports",
+                record.id.short()
+            ),
+        )
+        .hint("with `--net open` its servers listen on this host: `ss -ltnp`"));
+    }
     let ended = || Failure::new(FailureKind::Missing, format!("the cube {} has ended", record.id.short()));
     let init = record.init.as_ref().filter(|init| init.is_alive()).ok_or_else(ended)?;
     let keeper = record.keeper.as_ref().filter(|keeper| keeper.is_alive()).map(|keeper| keeper.pid);

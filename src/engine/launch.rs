@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -12,15 +11,11 @@ use super::client::Client;
 use super::{Engine, environment, facts};
 use crate::host::fdpass;
 use crate::jail::taken_out::{self, Part, taken_out};
-use crate::keeper::protocol::{self, Kind, Launch};
+use crate::keeper::protocol::{self, Launch};
 use crate::keeper::state::now_ms;
 use crate::model::cube::RECORD_VERSION;
-use crate::model::sanitize::printable;
-use crate::model::{
-    CubeRecord, CubeSpec, CubeState, Failure, FailureKind, Given, Keep, Name, SeccompProfile, Settings,
-};
+use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Given, Keep, SeccompProfile, Settings};
 use crate::plan::launch::{MountPlan, StdioPlan};
-use crate::plan::resolve::{ProjectRef, What};
 use crate::plan::{LaunchPlan, Typed, resolve};
 use crate::store::cubes;
 use crate::store::lock::Lock;
@@ -34,6 +29,8 @@ pub struct Planned {
     pub lock: Lock,
     /// The image is not collected while this lives; the keeper takes a hold of its own.
     pub image: Option<crate::image::Hold>,
+    /// Of a cube that is kept: what was typed, for [`super::again`].
+    pub typed: Option<Typed>,
     /// What was typed, for the record.
     pub given: Given,
 }
@@ -60,7 +57,8 @@ pub fn plan(
         }
     }
     weaken(engine, &mut plan)?;
-    Ok(Planned { plan, lock, image: image.map(|found| found.hold), given: given(typed) })
+    let image = image.map(|found| found.hold);
+    Ok(Planned { plan, lock, image, typed: super::again::keep(typed)?, given: given(typed) })
 }
 
 /// What is remembered of what was typed.
@@ -189,19 +187,25 @@ pub fn launch(
     super::secret::with_environment(&mut handed, |name| std::env::var(name).ok());
     let hold = plan.image_digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
     let hold = hold.map(|hex| engine.layout.locks_dir().join(format!("image-{hex}")));
-    let launch = Launch { plan: handed, hold, record: record(planned), mines, socket, attached, enter_again };
-    hand_over(&waiting.face, mask, &fds, launch)
+    let launch = Launch {
+        plan: handed,
+        hold,
+        record: record(planned),
+        typed: planned.typed.clone(),
+        mines,
+        socket,
+        attached,
+        enter_again,
+    };
+    hand_over(&waiting.face, mask, &fds, &launch)
         .map_err(|error| Failure::failed("the cube's keeper died before it took over").because(&error))?;
     Ok(Client::over(waiting.face))
 }
 
-fn hand_over(face: &UnixStream, mask: u8, fds: &[BorrowedFd<'_>], launch: Launch) -> std::io::Result<()> {
-    use std::io::Write;
-    fdpass::send(face, &protocol::preamble(mask), fds)?;
-    let body = serde_json::to_vec(&launch)?;
-    let mut message = protocol::head(Kind::Launch, body.len()).to_vec();
-    message.extend_from_slice(&body);
-    (&*face).write_all(&message)
+fn hand_over(face: &UnixStream, mask: u8, direct: &[BorrowedFd<'_>], launch: &Launch) -> std::io::Result<()> {
+    let body = fdpass::memory(&serde_json::to_vec(launch)?)?;
+    let fds: Vec<_> = std::iter::once(body.as_fd()).chain(direct.iter().copied()).collect();
+    fdpass::send(face, &protocol::preamble(mask), &fds)
 }
 
 fn null_device() -> Result<OwnedFd, Failure> {
@@ -294,89 +298,5 @@ fn record(planned: &Planned) -> CubeRecord {
         given: Some(planned.given.clone()),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
-    }
-}
-
-/// The launch of `spec` once more. `root` is the projects root, canonical; `shell` the cube's. Variables that were given
-/// only then are in no record, and are not given again.
-///
-/// # Errors
-/// The folder that was mounted cannot be typed.
-pub fn again(spec: &CubeSpec, keep: Option<Name>, root: &Path, shell: &str) -> Result<Typed, Failure> {
-    let what = match spec.argv.as_slice() {
-        [only] if only == shell => What::Shell,
-        argv => What::Command(argv.to_vec()),
-    };
-    let mut typed = Typed {
-        machine: Some(spec.machine.clone()),
-        keep,
-        settings: Settings {
-            jail: Some(spec.jail),
-            user: Some(spec.user),
-            seccomp: Some(spec.seccomp),
-            net: Some(spec.net),
-            ports: spec.publish.clone(),
-            ..spec.given.settings.clone()
-        },
-        workdir: spec.given.workdir.clone(),
-        ephemeral: spec.ephemeral,
-        what,
-        ..Typed::default()
-    };
-    match (&spec.project, &spec.project_path) {
-        (Some(project), Some(path)) if *project == "." && path == root => {
-            typed.project = Some(ProjectRef::Root)
-        }
-        (Some(project), Some(path)) if *path == root.join(project) => {
-            let name = Name::parse(project).map_err(|error| Failure::usage(error.to_string()))?;
-            typed.project = Some(ProjectRef::Named(name));
-        }
-        (_, Some(path)) => {
-            if path.to_str().is_none() {
-                let shown = printable(&path.to_string_lossy());
-                return Err(Failure::new(
-                    FailureKind::Unsupported,
-                    format!("the folder is not UTF-8: `{shown}`"),
-                ));
-            }
-            typed.mount = Some(path.clone());
-        }
-        _ => {}
-    }
-    Ok(typed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::cubes::tests::durable as kept;
-
-    #[test]
-    fn a_kept_cube_is_launched_as_it_was() {
-        let root = Path::new("/home/ann/projects");
-        let mut record = kept(1, "box");
-        let site = || Name::parse("site").ok().map(ProjectRef::Named);
-        for (project, path, argv, target, mount, what) in [
-            (Some("site"), Some("/home/ann/projects/site"), "/bin/bash", site(), None, What::Shell),
-            (
-                Some("."),
-                Some("/home/ann/projects"),
-                "make",
-                Some(ProjectRef::Root),
-                None,
-                What::Command(vec!["make".into()]),
-            ),
-            (Some("x"), Some("/srv/x"), "/bin/bash", None, Some("/srv/x"), What::Shell),
-            (None, None, "/bin/bash", None, None, What::Shell),
-        ] {
-            record.project = project.map(str::to_owned);
-            record.project_path = path.map(Into::into);
-            record.argv = vec![argv.to_owned()];
-            let spec = CubeSpec::of(&record);
-            let typed = again(&spec, record.name.clone(), root, "/bin/bash").expect("good");
-            assert_eq!((typed.project, typed.what), (target, what), "{project:?}");
-            assert_eq!(typed.mount.as_deref(), mount.map(Path::new));
-            assert_eq!(typed.keep.map(String::from).as_deref(), Some("box"));
-        }
     }
 }

@@ -154,6 +154,8 @@ pub enum Request {
     },
     /// Delete an image, by name with its history.
     ImageRemove(String),
+    /// Delete for good what is left over: the trash, old records, what no image needs.
+    Prune,
 }
 
 /// What a snapshot is for.
@@ -214,6 +216,7 @@ impl Request {
         "image export",
         "image tag",
         "image rm",
+        "prune",
     ];
 
     /// Which of [`Request::KINDS`].
@@ -246,7 +249,14 @@ impl Request {
             Self::ImageExport { .. } => "image export",
             Self::ImageTag { .. } => "image tag",
             Self::ImageRemove(_) => "image rm",
+            Self::Prune => "prune",
         }
+    }
+
+    /// It may take minutes: whoever asks can be offered to break it off.
+    #[must_use]
+    pub const fn may_take_long(&self) -> bool {
+        matches!(self, Self::ImagePull { .. } | Self::ImageImport { .. } | Self::ImageExport { .. })
     }
 
     /// The words of the command line that does the same, without the program's name.
@@ -340,6 +350,7 @@ impl Request {
             Self::ImageExport { image, target } => add(&[image, target]),
             Self::ImageTag { image, name } => add(&[image, name]),
             Self::ImageRemove(image) => add(&["--yes", image]),
+            Self::Prune => add(&["--yes"]),
         }
         words
     }
@@ -486,6 +497,7 @@ pub(crate) mod tests {
             Request::ImageExport { image: "dev".into(), target: "oci:/srv/out".into() },
             Request::ImageTag { image: "dev".into(), name: "dev2".into() },
             Request::ImageRemove("dev".into()),
+            Request::Prune,
         ]
     }
 

@@ -3,7 +3,7 @@
 //! What an image says of a launch is obeyed only when this store made the image of a cube of its own. One that was pulled
 //! or imported is a stranger's, and a stranger does not choose mounts, rules and forwards: it is run as any other image.
 
-use super::launch::again;
+use super::again::of_spec;
 use super::snapshot::{SOURCE, SPEC};
 use super::{Engine, facts};
 use crate::image::Store;
@@ -48,7 +48,7 @@ pub fn typed(engine: &Engine, image: &str, keep: Option<Name>) -> Result<(Typed,
         failure.hint(format!("the cube ran on that machine: without it, `tripmine run {name}`"))
     })?;
     let root = projects::root(Some(&machine), &engine.config, &engine.home);
-    let mut typed = again(&spec, keep, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+    let mut typed = of_spec(&spec, keep, &root.canonicalize().unwrap_or(root), &facts::shell())?;
     // With its generation: the name may be given to another image while this is read.
     typed.settings.image = Some(ImageRef::Stored(match &entry.name {
         Some(name) => format!("{name}@{}", entry.generation),

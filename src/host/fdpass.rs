@@ -1,9 +1,12 @@
 //! Bytes with descriptors over a unix stream socket.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create};
+use rustix::io::pread;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -24,6 +27,41 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     }
     let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+}
+
+/// A file in memory that holds `bytes` and can be changed by nobody any more, close-on-exec.
+///
+/// # Errors
+/// As memfd_create(2) or write(2).
+pub fn memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"tripmine", flags)?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// Can nobody change this file in memory any more? Two readers then read the same.
+#[must_use]
+pub fn is_sealed(fd: &OwnedFd) -> bool {
+    fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::WRITE))
+}
+
+/// What is in a file in memory, wherever its position is.
+///
+/// # Errors
+/// As pread(2).
+pub fn read_memory(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(fstat(fd)?.st_size).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match pread(fd, &mut bytes[filled..], filled as u64)? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
 }
 
 /// Receives up to `bytes.len()` bytes and the descriptors that ride on them, close-on-exec.

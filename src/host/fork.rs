@@ -7,6 +7,7 @@
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,23 @@ fn take_descriptors(connection: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Where [`wipe_words`] has put the name, and how much room there is.
+static WORDS: (AtomicPtr<u8>, AtomicUsize) = (AtomicPtr::new(std::ptr::null_mut()), AtomicUsize::new(0));
+
+/// Another name in the place of the one of [`wipe_words`]; nothing where that has found no place.
+pub fn rename_words(name: &CStr) {
+    let (start, room) = (WORDS.0.load(Ordering::Relaxed), WORDS.1.load(Ordering::Relaxed));
+    let name = name.to_bytes();
+    if start.is_null() || name.len() >= room {
+        return;
+    }
+    // SAFETY: `wipe_words` has found that many writable bytes there, which nobody uses since.
+    unsafe {
+        std::ptr::write_bytes(start, 0, room);
+        std::ptr::copy_nonoverlapping(name.as_ptr(), start, name.len());
+    }
+}
+
 /// Third step: overwrites the arguments and the environment that the kernel laid out at execve(2), which `/proc/PID/cmdline` and
 /// `environ` show, with `name` and zeros.
 pub fn wipe_words(name: &CStr) {
@@ -96,6 +114,8 @@ pub fn wipe_words(name: &CStr) {
         if name.len() < room {
             std::ptr::copy_nonoverlapping(name.as_ptr().cast(), start, name.len());
         }
+        WORDS.0.store(start.cast(), Ordering::Relaxed);
+        WORDS.1.store(room, Ordering::Relaxed);
         *words = std::ptr::null_mut();
     }
 }

@@ -61,6 +61,14 @@ fn setting(name: &str) -> Option<u64> {
     std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().parse().ok()
 }
 
+/// Can a container jail be made here? What it needs is tried, one after the other, until one is refused.
+#[must_use]
+pub fn container_jail() -> Tried {
+    let parts = [children::user_namespace, overlay, fresh_proc, network_namespace];
+    let failed = parts.into_iter().map(|part| part()).find(|tried| *tried != Tried::Works);
+    failed.unwrap_or(Tried::Works)
+}
+
 /// Release and version of the kernel.
 #[must_use]
 pub fn kernel() -> KernelFacts {

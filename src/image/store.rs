@@ -60,7 +60,7 @@ impl Ownership {
         let (user, _) = idmap::user(RunAs::Root, &caller, ids, helpers);
         match user.map_writer {
             MapWriter::Helper => Self::Mapped { uid_map: user.uid_map, gid_map: user.gid_map },
-            MapWriter::Keeper | MapWriter::Own => Self::One,
+            MapWriter::Keeper | MapWriter::Own | MapWriter::Nobody => Self::One,
         }
     }
 

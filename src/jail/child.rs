@@ -39,10 +39,25 @@ pub fn namespaces() -> u64 {
     all.iter().filter(|(part, _)| taken_out(*part)).fold(NAMESPACES, |left, (_, flag)| left & !flag)
 }
 
-/// Waits for the plan on `control`, builds the jail and serves as PID 1; returns the process's exit code.
+/// For a process that was born into [`namespaces`]: does what needs no plan, waits for the plan on `control`, builds the jail and
+/// serves as PID 1; returns the process's exit code.
 #[must_use]
-pub fn run(control: &OwnedFd) -> i32 {
-    match build(control.as_fd()) {
+pub fn run_in_namespaces(control: &OwnedFd) -> i32 {
+    // Beside the keeper, which still waits for the plan or reads it. The first guard comes first.
+    let host = death_signal().at(Step::DeathSignal).and_then(|()| mounts::open_host());
+    finish(control, host.and_then(|host| build(control.as_fd(), host)))
+}
+
+/// For a process among the host's: the same in place.
+#[must_use]
+pub fn run_in_place(control: &OwnedFd) -> i32 {
+    let guarded = death_signal().at(Step::DeathSignal);
+    finish(control, guarded.and_then(|()| in_place(control.as_fd())))
+}
+
+/// Serves in a jail that is built, or tells why there is none.
+fn finish(control: &OwnedFd, built: Result<Built, Failed>) -> i32 {
+    match built {
         Ok(jail) => i32::from(serve(control, jail).is_err()),
         Err(failed) => {
             let message = Message::Failed {
@@ -62,12 +77,11 @@ struct Built {
     prepared: Prepared,
     signals: OwnedFd,
     pipes: Option<[OwnedFd; 3]>,
+    place: init::Place,
 }
 
 /// Everything up to "confined"; from here on this process holds nothing of the host.
-fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
-    // A first guard while there is no plan yet.
-    death_signal().at(Step::DeathSignal)?;
+fn build(control: BorrowedFd<'_>, host: mounts::Host) -> Result<Built, Failed> {
     let (prepared, pipes) = plan(control).at(Step::Plan)?;
     // The keeper's own files are private; the cube's folders are not.
     rustix::process::umask(Mode::from(0o022));
@@ -89,7 +103,7 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     if !taken_out(Part::NetNs) {
         crate::host::net::loopback_up().at(Step::Loopback)?;
     }
-    let mounts::Entered { canary, store } = mounts::enter_root(&prepared)?;
+    let mounts::Entered { canary, store } = mounts::enter_root(&prepared, host)?;
     // From here on the keeper reads back what stands, beside us. With the uppers: soon nobody inside can open them.
     wire::send(control, Message::Mounted, &[store.as_fd()]).at(Step::KeeperSync)?;
     drop(store);
@@ -97,6 +111,39 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     let filters = filters(control).at(Step::Seccomp)?;
     confine::confine(&prepared, &filters, canary)?;
     init::default_signals();
+    seal(control)?;
+    Ok(Built { prepared, signals, pipes, place: init::Place::OwnRoot })
+}
+
+/// The same without namespaces: what a cube may reach is all Landlock's and the filter's matter, from the host's own root.
+fn in_place(control: BorrowedFd<'_>) -> Result<Built, Failed> {
+    let (prepared, pipes) = plan(control).at(Step::Plan)?;
+    rustix::process::umask(Mode::from(0o022));
+    // Orphans are then ours, as a process namespace would have it.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).at(Step::Subreaper)?;
+    // The one folder that nobody may read but by a rule: the root itself.
+    let root = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let canary = openat(rustix::fs::CWD, c"/", root, Mode::empty()).at(Step::Canary)?;
+    let terminal = match prepared.terminal {
+        Some((rows, cols)) => Some(init::terminal(c"/dev/ptmx", rows, cols).at(Step::Terminal)?),
+        None => None,
+    };
+    wire::send(control, Message::Mounted, &[]).at(Step::KeeperSync)?;
+    let signals = init::signals()?;
+    let filters = filters(control).at(Step::Seccomp)?;
+    confine::confine_in_place(
+        &prepared,
+        &filters,
+        canary,
+        terminal.as_ref().map(|(_, slave)| slave.as_fd()),
+    )?;
+    init::default_signals();
+    seal(control)?;
+    Ok(Built { prepared, signals, pipes, place: init::Place::InPlace { terminal } })
+}
+
+/// Waits until the keeper has read what a sealed process would not show, and closes itself to inspection.
+fn seal(control: BorrowedFd<'_>) -> Result<(), Failed> {
     match wire::receive(control, RecvFlags::empty()).at(Step::KeeperSync)?.map(|received| received.message) {
         Some(Message::Seen) => {}
         _ => return Err(Errno::PROTO).at(Step::KeeperSync),
@@ -105,30 +152,38 @@ fn build(control: BorrowedFd<'_>) -> Result<Built, Failed> {
     // Taking other ids has sealed it too (prctl(2)), so leaving the seal out means breaking it.
     let sealed =
         if taken_out(Part::Seal) { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
-    rustix::process::set_dumpable_behavior(sealed).at(Step::Seal)?;
-    Ok(Built { prepared, signals, pipes })
+    rustix::process::set_dumpable_behavior(sealed).at(Step::Seal)
 }
 
 fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
     wire::send(control.as_fd(), Message::Confined, &[])?;
-    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes)
+    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes, jail.place)
 }
 
 fn death_signal() -> Result<(), Errno> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
 }
 
-/// Waits for the plan, and makes it ready to be applied. The keeper has written the id maps, if that is its task, before
-/// it sends it.
+/// The part of a launch that is for the child.
+#[derive(serde::Deserialize)]
+struct Launch {
+    plan: LaunchPlan,
+}
+
+/// Waits for the plan, and makes it ready to be applied. The keeper reads it at the same time; it has written the id maps, if
+/// that is its task, before it says so.
 fn plan(control: BorrowedFd<'_>) -> Result<(Prepared, Option<[OwnedFd; 3]>), Errno> {
-    let Some(Received { message: Message::Plan { pipes }, fds }) =
+    let Some(Received { message: Message::Plan, fds }) = wire::receive(control, RecvFlags::empty())? else {
+        return Err(Errno::PIPE);
+    };
+    let bytes = fds.first().and_then(init::read_all).ok_or(Errno::BADMSG)?;
+    let Launch { plan } = serde_json::from_slice(&bytes).map_err(|_| Errno::BADMSG)?;
+    let Some(Received { message: Message::Ready { pipes }, fds }) =
         wire::receive(control, RecvFlags::empty())?
     else {
         return Err(Errno::PIPE);
     };
     let mut fds = fds.into_iter();
-    let bytes = fds.next().and_then(|memfd| init::read_all(&memfd)).ok_or(Errno::BADMSG)?;
-    let plan: LaunchPlan = serde_json::from_slice(&bytes).map_err(|_| Errno::BADMSG)?;
     let pipes = if pipes {
         let three: Vec<_> = fds.by_ref().take(3).collect();
         Some(<[OwnedFd; 3]>::try_from(three).map_err(|_| Errno::BADMSG)?)

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags, openat};
@@ -14,7 +14,7 @@ use super::prepare::Prepared;
 use super::step::{At, Failed, Step};
 use super::taken_out::{Part, blind, taken_out};
 use crate::host::sys::install_filter;
-use crate::plan::launch::LandlockAccess;
+use crate::plan::launch::{FileIdentity, LandlockAccess};
 
 /// Applies all of it to the calling process. `canary` is a folder of the host that must be out of reach
 /// afterwards.
@@ -33,7 +33,7 @@ pub(super) fn confine(
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
     }
     if !taken_out(Part::Landlock) {
-        landlock(prepared).at(Step::Landlock)?;
+        landlock(prepared, open_rules(prepared)?, None).at(Step::Landlock)?;
     }
     if !blind("landlock") {
         still_closed(canary.as_fd()).at(Step::Canary)?;
@@ -48,6 +48,70 @@ pub(super) fn confine(
         capabilities(prepared.capabilities).at(Step::Capabilities)?;
     }
     Ok(())
+}
+
+/// The same in the host's own root; the entry's `terminal` may be opened by its name.
+pub(super) fn confine_in_place(
+    prepared: &Prepared,
+    filters: &[Vec<libc::sock_filter>],
+    canary: OwnedFd,
+    terminal: Option<BorrowedFd<'_>>,
+) -> Result<(), Failed> {
+    if !taken_out(Part::Rlimits) {
+        limits(prepared).at(Step::Rlimit)?;
+    }
+    let keep_for_now = taken_out(Part::NoNewPrivs);
+    if !keep_for_now {
+        no_capabilities().at(Step::Capabilities)?;
+        rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivs)?;
+    }
+    if !taken_out(Part::Landlock) {
+        landlock(prepared, open_rules(prepared)?, terminal).at(Step::Landlock)?;
+    }
+    if !blind("landlock") {
+        still_closed(canary.as_fd()).at(Step::Canary)?;
+    }
+    drop(canary);
+    if prepared.landlock.scope_signal && !blind("scopes") {
+        unreachable_warden().at(Step::ScopeCanary)?;
+    }
+    if !taken_out(Part::Seccomp) {
+        for (index, filter) in filters.iter().enumerate() {
+            install_filter(filter).at_index(Step::Seccomp, index)?;
+        }
+    }
+    if keep_for_now {
+        no_capabilities().at(Step::Capabilities)?;
+    }
+    Ok(())
+}
+
+/// Drops every capability, and those that root could regain as far as that is permitted: without a user namespace an
+/// ordinary user may not lower the bounding set, and `no_new_privs` keeps it from mattering.
+pub(super) fn no_capabilities() -> Result<(), Errno> {
+    if taken_out(Part::Capabilities) {
+        return Ok(());
+    }
+    let held = rustix::thread::capabilities(None)?;
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        return capabilities(CapabilitySet::empty());
+    }
+    let none = CapabilitySet::empty();
+    rustix::thread::clear_ambient_capability_set()?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: none, permitted: none, inheritable: none },
+    )
+}
+
+/// Scopes show themselves nowhere either: the parent, which is outside, must be out of reach.
+fn unreachable_warden() -> Result<(), Errno> {
+    let parent = rustix::process::getppid().ok_or(Errno::SRCH)?;
+    match rustix::process::test_kill_process(parent) {
+        Err(Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno),
+        Ok(()) => Err(Errno::ISCONN),
+    }
 }
 
 fn limits(prepared: &Prepared) -> Result<(), Errno> {
@@ -88,13 +152,45 @@ fn capabilities(keep: CapabilitySet) -> Result<(), Errno> {
     )
 }
 
-fn landlock(prepared: &Prepared) -> Result<(), Errno> {
+/// What the rules are for, open, with their rights. A planned folder is compared by what was opened, so that nothing can be
+/// put in its place in between.
+fn open_rules(prepared: &Prepared) -> Result<Vec<(OwnedFd, BitFlags<AccessFs>)>, Failed> {
+    let abi = abi(prepared.landlock.abi);
+    let mut opened = Vec::with_capacity(prepared.landlock_paths.len());
+    for rule in &prepared.landlock_paths {
+        let index = rule.planned.map_or(0, |(index, _)| index);
+        let step = if rule.planned.is_some() { Step::Source } else { Step::Landlock };
+        match openat(rustix::fs::CWD, rule.path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).at_index(step, index)?;
+                let there = FileIdentity { dev: stat.st_dev, ino: stat.st_ino };
+                if rule.planned.is_some_and(|(_, planned)| planned != there) && !taken_out(Part::Identity) {
+                    return Err(Errno::STALE).at_index(Step::Identity, index);
+                }
+                let folder = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+                opened.push((fd, rights(rule.access, folder, abi)));
+            }
+            Err(_) if rule.optional => {}
+            Err(errno) => return Err(errno).at_index(step, index),
+        }
+    }
+    Ok(opened)
+}
+
+fn landlock(
+    prepared: &Prepared,
+    rules: Vec<(OwnedFd, BitFlags<AccessFs>)>,
+    terminal: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let abi = abi(prepared.landlock.abi);
     // Hard requirement: a right or scope that the kernel lacks is an error, never less in silence.
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))
         .map_err(code)?;
+    if prepared.landlock.no_tcp && !taken_out(Part::LandlockTcp) {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(code)?;
+    }
     let mut scopes = BitFlags::<Scope>::empty();
     if prepared.landlock.scope_abstract {
         scopes |= Scope::AbstractUnixSocket;
@@ -106,12 +202,12 @@ fn landlock(prepared: &Prepared) -> Result<(), Errno> {
         ruleset = ruleset.scope(scopes).map_err(code)?;
     }
     let mut ruleset = ruleset.create().map_err(code)?.no_new_privs(!taken_out(Part::NoNewPrivs));
-    for (path, access, optional) in &prepared.landlock_paths {
-        match openat(rustix::fs::CWD, path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => ruleset = ruleset.add_rule(PathBeneath::new(fd, rights(*access, abi))).map_err(code)?,
-            Err(_) if *optional => {}
-            Err(errno) => return Err(errno),
-        }
+    for (fd, rights) in rules {
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, rights)).map_err(code)?;
+    }
+    if let Some(terminal) = terminal {
+        let rights = rights(LandlockAccess::Devices, false, abi);
+        ruleset = ruleset.add_rule(PathBeneath::new(terminal, rights)).map_err(code)?;
     }
     let status = ruleset.restrict_self().map_err(code)?;
     if status.ruleset == RulesetStatus::FullyEnforced { Ok(()) } else { Err(Errno::OPNOTSUPP) }
@@ -129,9 +225,9 @@ fn code(error: impl std::error::Error + 'static) -> Errno {
     Errno::OPNOTSUPP
 }
 
-/// The rights of one rule, among those that `abi` knows.
-fn rights(access: LandlockAccess, abi: ABI) -> BitFlags<AccessFs> {
-    let all = AccessFs::from_all(abi);
+/// The rights of one rule, among those that `abi` knows; a file has none of a folder's.
+fn rights(access: LandlockAccess, folder: bool, abi: ABI) -> BitFlags<AccessFs> {
+    let all = if folder { AccessFs::from_all(abi) } else { AccessFs::from_file(abi) };
     let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     all & match access {
         LandlockAccess::ReadExecute => AccessFs::from_read(abi),

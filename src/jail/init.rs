@@ -20,6 +20,37 @@ use super::step::{At, Failed, Step};
 use super::taken_out::{Part, taken_out};
 use super::wire::{self, ALL_SESSIONS, Message};
 
+/// Where init stands.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// PID 1 of a root of its own.
+    OwnRoot,
+    /// A process among the host's, in the host's root.
+    InPlace {
+        /// The entry's terminal, master and slave: made before the rules, one of which is for it.
+        terminal: Option<(OwnedFd, OwnedFd)>,
+    },
+}
+
+impl Place {
+    const fn is_own(&self) -> bool {
+        matches!(self, Self::OwnRoot)
+    }
+
+    /// A terminal for session `number`.
+    fn terminal(&mut self, number: u32, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+        match self {
+            Self::InPlace { terminal } => match terminal.take_if(|_| number == 0) {
+                Some(made) => Ok(made),
+                None => self::terminal(c"/dev/ptmx", rows, cols),
+            },
+            // The host's own, where it stands in for ours, gives its masters out elsewhere.
+            Self::OwnRoot if taken_out(Part::Dev) => self::terminal(c"/dev/ptmx", rows, cols),
+            Self::OwnRoot => self::terminal(c"/dev/pts/ptmx", rows, cols),
+        }
+    }
+}
+
 /// Most processes that the keeper may start at once.
 const MAX_SESSIONS: usize = 256;
 
@@ -31,7 +62,10 @@ struct Session {
 }
 
 /// Blocks every signal and returns a descriptor that tells of dead children. Before the seal.
-pub(super) fn signals() -> Result<OwnedFd, Failed> {
+///
+/// # Errors
+/// As signalfd(2).
+pub fn signals() -> Result<OwnedFd, Failed> {
     // SAFETY: the set is initialised by sigfillset before use, and all calls take valid pointers.
     let fd = unsafe {
         let mut all: libc::sigset_t = MaybeUninit::zeroed().assume_init();
@@ -51,7 +85,7 @@ pub(super) fn signals() -> Result<OwnedFd, Failed> {
 
 /// Gives every signal its default, for all that is started from here: execve(2) keeps what is ignored, and whoever
 /// launched the cube may have ignored some. Done while the keeper reads the layers back.
-pub(super) fn default_signals() {
+pub fn default_signals() {
     for signal in 1..65 {
         // SAFETY: no handler is installed; KILL and STOP answer an error that does not matter.
         unsafe {
@@ -66,6 +100,7 @@ pub(super) fn serve(
     signals: &OwnedFd,
     entry: &SpawnSpec,
     mut pipes: Option<[OwnedFd; 3]>,
+    mut place: Place,
 ) -> Result<(), Errno> {
     let mut sessions: Vec<Session> = Vec::with_capacity(4);
     loop {
@@ -90,18 +125,20 @@ pub(super) fn serve(
         match received.message {
             Message::Spawn { session: 0, rows, cols } => {
                 let streams = pipes.take();
-                start(control, &mut sessions, 0, entry, rows, cols, streams)?;
+                start(control, &mut sessions, &mut place, 0, entry, (rows, cols), streams)?;
             }
             Message::Spawn { session, rows, cols } => {
                 let mut fds = received.fds.into_iter();
                 let spec = fds.next();
                 let streams = <[OwnedFd; 3]>::try_from(fds.collect::<Vec<_>>()).ok();
                 match spec.and_then(|fd| read_all(&fd)).and_then(|bytes| SpawnSpec::decode(&bytes)) {
-                    Some(spec) => start(control, &mut sessions, session, &spec, rows, cols, streams)?,
+                    Some(spec) => {
+                        start(control, &mut sessions, &mut place, session, &spec, (rows, cols), streams)?;
+                    }
                     None => not_started(control, session, Errno::INVAL, false)?,
                 }
             }
-            Message::Signal { session, signal } => deliver(&sessions, session, signal),
+            Message::Signal { session, signal } => deliver(&sessions, &place, session, signal),
             Message::Sockets { number, six, count } => connect::tcp(control, number, six, count)?,
             Message::ConnectUnix { number } => connect::unix(control, number, received.fds)?,
             // Nothing else is for init; a keeper that says it has lost its mind.
@@ -113,22 +150,22 @@ pub(super) fn serve(
 fn start(
     control: BorrowedFd<'_>,
     sessions: &mut Vec<Session>,
+    place: &mut Place,
     number: u32,
     spec: &SpawnSpec,
-    rows: u16,
-    cols: u16,
+    (rows, cols): (u16, u16),
     pipes: Option<[OwnedFd; 3]>,
 ) -> Result<(), Errno> {
     if sessions.len() >= MAX_SESSIONS {
         return not_started(control, number, Errno::AGAIN, false);
     }
     let (result, master) = if rows > 0 {
-        match terminal(rows, cols) {
-            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd())), Some(master)),
+        match place.terminal(number, rows, cols) {
+            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd()), None), Some(master)),
             Err(errno) => return not_started(control, number, errno, false),
         }
     } else if let Some(pipes) = &pipes {
-        (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()])), None)
+        (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()]), None), None)
     } else {
         return not_started(control, number, Errno::BADF, false);
     };
@@ -149,12 +186,13 @@ fn not_started(control: BorrowedFd<'_>, session: u32, errno: Errno, folder: bool
     wire::send(control, Message::NotStarted { session, errno: errno.raw_os_error(), folder }, &[])
 }
 
-/// A terminal of the cube's own devpts: master and slave.
-fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+/// A new terminal of the devpts behind `multiplexer`: master and slave.
+///
+/// # Errors
+/// There are no more, or no devpts.
+pub fn terminal(multiplexer: &std::ffi::CStr, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // The host's own, where it stands in for ours, gives its masters out elsewhere.
-    let multiplexer = if taken_out(Part::Dev) { c"/dev/ptmx" } else { c"/dev/pts/ptmx" };
     let master = openat(rustix::fs::CWD, multiplexer, flags, Mode::empty())?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -165,14 +203,9 @@ fn terminal(rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((master, slave))
 }
 
-/// What a memfd holds.
+/// What a memfd of the keeper's holds.
 pub(super) fn read_all(fd: &OwnedFd) -> Option<Vec<u8>> {
-    use std::io::{Read, Seek};
-    let mut file = std::fs::File::from(fd.try_clone().ok()?);
-    let mut bytes = Vec::new();
-    file.rewind().ok()?;
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    crate::host::fdpass::read_memory(fd).ok()
 }
 
 fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errno> {
@@ -200,7 +233,15 @@ fn reap(control: BorrowedFd<'_>, sessions: &mut Vec<Session>) -> Result<(), Errn
 /// How long stopping everything may keep to its order.
 const STOP_IN_ORDER: std::time::Duration = std::time::Duration::from_millis(100);
 
-fn deliver(sessions: &[Session], number: u32, signal: i32) {
+fn deliver(sessions: &[Session], place: &Place, number: u32, signal: i32) {
+    if number == ALL_SESSIONS && !place.is_own() {
+        // -1 would be everything of the user's, where no scope holds it back.
+        if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            crate::host::descendants::signal_beneath(own, signal);
+        }
+        return;
+    }
     // SAFETY: plain kill(2) with numbers; a wrong signal answers EINVAL, a vanished target ESRCH, and neither matters.
     unsafe {
         if number == ALL_SESSIONS && taken_out(Part::PidNs) {
@@ -234,7 +275,7 @@ fn everybody() -> Vec<i32> {
 
 /// Stops everything, the oldest first, and each only when those before it stand: a shell that
 /// still waits when its child stops takes the child for suspended, and says so at the next prompt.
-fn stop_all() {
+pub fn stop_all() {
     let begun = std::time::Instant::now();
     let mut pids = everybody();
     pids.sort_unstable();
@@ -254,15 +295,19 @@ fn stop_all() {
     }
 }
 
-/// True when that process is stopped, traced or gone (proc_pid_stat(5), field 3).
+/// True when that process is stopped, traced or gone (proc_pid_stat(5), field 3), or the kernel's own, which no signal stops
+/// (field 9, `PF_KTHREAD`): a guest's init sees those.
 fn stands(pid: i32) -> bool {
+    const KERNEL: u32 = 0x0020_0000;
     let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
-    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
-    matches!(state, Some(b'T' | b't' | b'Z' | b'X') | None)
+    let stat = String::from_utf8_lossy(&stat);
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return true };
+    let flags = fields.split(' ').nth(6).and_then(|flags| flags.parse::<u32>().ok()).unwrap_or(0);
+    flags & KERNEL != 0 || !fields.starts_with(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
 /// Wakes everything, the youngest first: a shell that wakes before its child takes it for stopped.
-fn continue_all() {
+pub fn continue_all() {
     let mut pids = everybody();
     pids.sort_unstable_by(|a, b| b.cmp(a));
     for pid in pids {

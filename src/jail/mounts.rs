@@ -264,13 +264,34 @@ pub(super) struct Entered {
     pub(super) store: OwnedFd,
 }
 
-/// Builds the root and enters it.
-pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
-    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Step::Propagation)?;
+/// What is taken of every host, whatever the plan: done while the plan is still being made.
+pub(super) struct Host {
+    root: OwnedFd,
+    devices: [Option<OwnedFd>; DEVICES.len()],
+}
 
-    // Everything of the host is opened before the first mount covers it.
-    let host_root =
+/// Cuts propagation and opens what every cube needs of the host. Before the first mount covers it.
+pub(super) fn open_host() -> Result<Host, Failed> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).at(Step::Propagation)?;
+    let root =
         openat2(rustix::fs::CWD, c"/", DIRECTORY, Mode::empty(), ResolveFlags::empty()).at(Step::Scratch)?;
+    let mut devices = [const { None }; DEVICES.len()];
+    for (index, (host, _)) in DEVICES.iter().enumerate() {
+        let fd = open_source(host, None).at_index(Step::Dev, index)?;
+        if FileType::from_raw_mode(fstat(&fd).at_index(Step::Dev, index)?.st_mode)
+            != FileType::CharacterDevice
+        {
+            return Err(Errno::NODEV).at_index(Step::Dev, index);
+        }
+        devices[index] = Some(clone_tree(fd.as_fd()).at_index(Step::Dev, index)?);
+    }
+    Ok(Host { root, devices })
+}
+
+/// Builds the root and enters it.
+pub(super) fn enter_root(prepared: &Prepared, host: Host) -> Result<Entered, Failed> {
+    let Host { root: host_root, devices } = host;
+    // Everything of the host is opened before the first mount covers it.
     let mut lower_trees: [Option<OwnedFd>; MAX_TREES] = [const { None }; MAX_TREES];
     for (index, lower) in prepared.lowers.iter().enumerate() {
         *lower_trees.get_mut(index).ok_or(Errno::TOOBIG).at(Step::Lower)? =
@@ -300,16 +321,6 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
         Upper::Scratch => None,
         Upper::Disk(source) => Some(source_tree(source, Step::Overlay, 0)?),
     };
-    let mut devices = [const { None }; DEVICES.len()];
-    for (index, (host, _)) in DEVICES.iter().enumerate() {
-        let fd = open_source(host, None).at_index(Step::Dev, index)?;
-        if FileType::from_raw_mode(fstat(&fd).at_index(Step::Dev, index)?.st_mode)
-            != FileType::CharacterDevice
-        {
-            return Err(Errno::NODEV).at_index(Step::Dev, index);
-        }
-        devices[index] = Some(clone_tree(fd.as_fd()).at_index(Step::Dev, index)?);
-    }
 
     // One tmpfs holds all that lives in memory; its size is the cube's disk limit.
     let scratch = scratch(&prepared.scratch_size, &prepared.scratch_inodes).at(Step::Scratch)?;
@@ -334,11 +345,14 @@ pub(super) fn enter_root(prepared: &Prepared) -> Result<Entered, Failed> {
             (FdPath::new(disk.as_fd(), c"/upper"), FdPath::new(disk.as_fd(), c"/work"))
         }
     };
-    let root = overlay(
-        lower_trees.iter().flatten(),
-        Some((upper_path.as_c_str(), work_path.as_c_str())),
-        nosuid_nodev(),
-    )
+    let root = match lower_trees.iter().flatten().last() {
+        Some(shared) if taken_out(Part::Upper) => clone_tree(shared.as_fd()),
+        _ => overlay(
+            lower_trees.iter().flatten(),
+            Some((upper_path.as_c_str(), work_path.as_c_str())),
+            nosuid_nodev(),
+        ),
+    }
     .at(Step::Overlay)?;
     attach(root.as_fd(), make_and_open(scratch.as_fd(), c"root").at(Step::Overlay)?.as_fd())
         .at(Step::Overlay)?;

@@ -9,9 +9,12 @@ use std::path::Path;
 use rustix::thread::CapabilitySet;
 
 use super::spawn::SpawnSpec;
+use crate::model::EnvVar;
 use crate::model::sanitize::printable;
 use crate::plan::LaunchPlan;
-use crate::plan::launch::{FileIdentity, IdMap, LandlockAccess, LandlockPlan, MapWriter, UpperPlan};
+use crate::plan::launch::{
+    FileIdentity, IdMap, InPlace, LandlockAccess, LandlockPlan, MapWriter, StdioPlan, UpperPlan,
+};
 
 /// Everything that the child applies.
 #[derive(Debug)]
@@ -45,9 +48,26 @@ pub struct Prepared {
     /// Landlock: the ABI and (path, access, optional).
     pub landlock: LandlockPlan,
     /// Its paths, as C strings.
-    pub landlock_paths: Vec<(CString, LandlockAccess, bool)>,
+    pub landlock_paths: Vec<Ruled>,
+    /// In the host's own root.
+    pub in_place: Option<InPlace>,
+    /// Rows and columns of the entry's terminal, if it has one.
+    pub terminal: Option<(u16, u16)>,
     /// The entry.
     pub entry: SpawnSpec,
+}
+
+/// One rule of Landlock's, ready to be made.
+#[derive(Debug)]
+pub struct Ruled {
+    /// The path.
+    pub path: CString,
+    /// What may be done beneath it.
+    pub access: LandlockAccess,
+    /// It need not exist.
+    pub optional: bool,
+    /// What must be there, in place: which mount of the plan, and its identity.
+    pub planned: Option<(usize, FileIdentity)>,
 }
 
 /// A folder or file of the host: a path that the child opens itself, or a detached mount with an
@@ -115,6 +135,38 @@ pub enum PrepareError {
     Mapped,
 }
 
+/// PATH where the environment has none (execvp(3) of the C library has the same idea).
+const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+impl SpawnSpec {
+    /// Prepares a command.
+    ///
+    /// # Errors
+    /// A NUL byte in any of the texts.
+    pub fn new(argv: &[String], env: &[EnvVar], cwd: &str) -> Result<Self, PrepareError> {
+        let text = |value: String| {
+            CString::new(value)
+                .map_err(|error| PrepareError::Nul(printable(&String::from_utf8_lossy(&error.into_vec()))))
+        };
+        let program = argv.first().cloned().unwrap_or_default();
+        let candidates = if program.contains('/') {
+            vec![text(program)?]
+        } else {
+            let path = env.iter().find(|v| v.key == "PATH").map_or(FALLBACK_PATH, |v| v.value.as_str());
+            path.split(':')
+                .filter(|part| !part.is_empty())
+                .map(|part| text(format!("{part}/{program}")))
+                .collect::<Result<_, _>>()?
+        };
+        Ok(Self {
+            argv: argv.iter().cloned().map(text).collect::<Result<_, _>>()?,
+            env: env.iter().map(|v| text(format!("{}={}", v.key, v.value))).collect::<Result<_, _>>()?,
+            cwd: text(cwd.to_owned())?,
+            candidates,
+        })
+    }
+}
+
 fn text(value: &str) -> Result<CString, PrepareError> {
     CString::new(value).map_err(|_| PrepareError::Nul(value.to_owned()))
 }
@@ -139,7 +191,7 @@ pub fn map_text(map: &[IdMap]) -> String {
 #[must_use]
 pub fn mapped_folders(plan: &LaunchPlan) -> Vec<(&Path, Option<FileIdentity>)> {
     let upper = match &plan.root.upper {
-        UpperPlan::Tmpfs { .. } => None,
+        UpperPlan::Tmpfs { .. } | UpperPlan::Nothing => None,
         UpperPlan::Disk { dir } => Some((dir.as_path(), None)),
     };
     upper
@@ -171,6 +223,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
     let own = plan.user.map_writer == MapWriter::Own;
     let (upper, size) = match &plan.root.upper {
         UpperPlan::Tmpfs { size } => (Upper::Scratch, size.get()),
+        UpperPlan::Nothing => (Upper::Scratch, 0),
         UpperPlan::Disk { dir } => {
             (Upper::Disk(source(dir, None)?), plan.limits.memory.map_or(1 << 30, |(size, _)| size.get()))
         }
@@ -205,7 +258,15 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
     }
     let mut landlock_paths = Vec::with_capacity(plan.landlock.rules.len());
     for rule in &plan.landlock.rules {
-        landlock_paths.push((text(&rule.path)?, rule.access, rule.optional));
+        // In a root of its own a rule is for what was mounted, which has been compared before.
+        let planned = plan.mounts.iter().position(|mount| mount.target == rule.path);
+        let planned = planned.filter(|_| plan.in_place.is_some());
+        landlock_paths.push(Ruled {
+            path: text(&rule.path)?,
+            access: rule.access,
+            optional: rule.optional,
+            planned: planned.and_then(|at| Some((at, plan.mounts.get(at)?.identity))),
+        });
     }
     Ok(Prepared {
         own_maps: own
@@ -224,6 +285,11 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         capabilities,
         landlock: plan.landlock.clone(),
         landlock_paths,
+        in_place: plan.in_place.clone(),
+        terminal: match plan.stdio {
+            StdioPlan::Pty { rows, cols } => Some((rows, cols)),
+            StdioPlan::Pipes { .. } => None,
+        },
         entry: SpawnSpec::new(&plan.entry.argv, &plan.env, &plan.entry.cwd)?,
     })
 }
@@ -237,8 +303,10 @@ fn rlimits(plan: &LaunchPlan) -> Vec<(rustix::process::Resource, u64)> {
     use rustix::process::Resource;
     let mut limits = vec![(Resource::Nofile, plan.limits.open_files), (Resource::Core, 0)];
     if let Some((pids, _)) = plan.limits.pids {
-        // Counted per user namespace since Linux 5.14, so a second wall even beside a cgroup.
-        limits.push((Resource::Nproc, u64::from(pids)));
+        // Counted per user namespace since Linux 5.14, so a second wall even beside a cgroup. In place all that the user runs
+        // counts, which is no more than all that runs here.
+        let others = if plan.in_place.is_some() { u64::from(rustix::system::sysinfo().procs) } else { 0 };
+        limits.push((Resource::Nproc, u64::from(pids) + others));
     }
     limits
 }

@@ -5,6 +5,7 @@
 mod calls;
 mod files;
 mod floods;
+mod in_place;
 mod mounts;
 mod net;
 mod process;
@@ -12,7 +13,8 @@ mod raw;
 
 use std::io::{self, Write};
 
-use crate::plan::battery::{Canaries, Observation, ROWS, Row};
+use crate::model::Jail;
+use crate::plan::battery::{Canaries, Observation, Row, rows};
 use crate::plan::diagnose::Verdict;
 
 /// Verdict and what was seen.
@@ -23,9 +25,9 @@ type Seen = (Verdict, String);
 /// # Errors
 /// When `out` cannot be written to.
 pub fn run(canaries: &Canaries, out: &mut dyn Write) -> io::Result<()> {
-    for row in ROWS {
-        let (verdict, detail) = try_row(*row, canaries);
-        let line = serde_json::to_string(&Observation::new(*row, verdict, detail))?;
+    for row in rows(canaries.jail) {
+        let (verdict, detail) = try_row(row, canaries);
+        let line = serde_json::to_string(&Observation::new(row, verdict, detail))?;
         writeln!(out, "{line}")?;
         // A row may end this process where the jail is broken; what came before is told by then.
         out.flush()?;
@@ -34,13 +36,21 @@ pub fn run(canaries: &Canaries, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn try_row(row: Row, canaries: &Canaries) -> Seen {
+    let in_place = canaries.jail == Jail::Landlock;
     match row.id {
-        "P01" => process::privileges(canaries.run_as),
+        "L01" => in_place::reading(&canaries.absent),
+        "L02" => in_place::writing(canaries.victim.as_deref()),
+        "L03" => in_place::unix_sockets(),
+        "L04" => in_place::settings_of_others(canaries.host_pid),
+        "L05" => in_place::shared_objects(),
+        "L06" => in_place::modes(canaries.victim.as_deref()),
+        "L07" => in_place::inspecting(canaries.host_pid),
+        "P01" => process::privileges(canaries.run_as, canaries.jail),
         "P02" => process::descriptors(),
-        "P03" => process::environment(&canaries.env),
+        "P03" => process::environment(&canaries.env, canaries.host_pid.filter(|_| in_place)),
         "P04" => process::visible_processes(),
         "P08" => process::own_program(),
-        "P09" => process::host_process(canaries.host_pid),
+        "P09" => process::host_process(canaries.host_pid, in_place),
         "P20" => process::namespaces(&canaries.namespaces),
         "P21" => process::sealed(),
         "P13" => process::setuid_programs(),
@@ -61,12 +71,12 @@ fn try_row(row: Row, canaries: &Canaries) -> Seen {
         "N12" => net::named(canaries.token.as_deref()),
         "N13" => net::proxy_gone(canaries.token.as_deref()),
         "N07" => process::abstract_socket(canaries.abstract_socket.as_deref()),
-        "R01" => process::limits(canaries.pids, canaries.open_files),
+        "R01" => process::limits(canaries.pids.filter(|_| !in_place), canaries.open_files),
         "R02" => floods::processes(canaries.pids),
         "R03" => floods::memory(canaries.memory),
         "R04" => floods::data(canaries.disk),
         "S14" => calls::foreign(),
-        id => calls::answers(id, canaries.profile),
+        id => calls::answers(id, canaries.profile, in_place),
     }
 }
 
@@ -91,7 +101,7 @@ fn none_of(found: &[String], otherwise: &str) -> Seen {
 mod tests {
     use super::*;
     use crate::model::{RunAs, SeccompProfile};
-    use crate::plan::battery::read;
+    use crate::plan::battery::{LAUNCHES, read};
 
     /// Outside a jail the battery must notice: it ends, answers every row and finds failures.
     #[test]
@@ -102,12 +112,13 @@ mod tests {
         canaries.env = vec!["PATH".to_owned()];
         canaries.absent = vec!["/proc".to_owned()];
         run(&canaries, &mut out).unwrap();
-        let rows = read(&String::from_utf8(out).unwrap());
+        let rows = read(&String::from_utf8(out).unwrap(), Jail::Container, &[]);
         let verdict = |id: &str| rows.iter().find(|row| row.id == id).unwrap().verdict;
         for id in ["P01", "P03", "P09", "S14", "S15", "S18", "F01"] {
             assert_eq!(verdict(id), Verdict::Fail, "{id}: {rows:#?}");
         }
         assert_eq!(verdict("S16"), Verdict::Pass, "{rows:#?}");
-        assert!(rows.iter().all(|row| row.detail != "the probe said nothing"), "{rows:#?}");
+        let mut inside = rows.iter().filter(|row| LAUNCHES.iter().all(|other| other.id != row.id));
+        assert!(inside.all(|row| row.detail != "the probe said nothing"), "{rows:#?}");
     }
 }

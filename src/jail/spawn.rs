@@ -6,10 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 
-use super::prepare::PrepareError;
 use super::taken_out::{Part, taken_out};
-use crate::model::EnvVar;
-use crate::model::sanitize::printable;
 
 /// A command with all its strings ready for execve(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,37 +21,7 @@ pub struct SpawnSpec {
     pub candidates: Vec<CString>,
 }
 
-/// PATH where the environment has none (execvp(3) of the C library has the same idea).
-const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
 impl SpawnSpec {
-    /// Prepares a command.
-    ///
-    /// # Errors
-    /// A NUL byte in any of the texts.
-    pub fn new(argv: &[String], env: &[EnvVar], cwd: &str) -> Result<Self, PrepareError> {
-        let text = |value: String| {
-            CString::new(value)
-                .map_err(|error| PrepareError::Nul(printable(&String::from_utf8_lossy(&error.into_vec()))))
-        };
-        let program = argv.first().cloned().unwrap_or_default();
-        let candidates = if program.contains('/') {
-            vec![text(program)?]
-        } else {
-            let path = env.iter().find(|v| v.key == "PATH").map_or(FALLBACK_PATH, |v| v.value.as_str());
-            path.split(':')
-                .filter(|part| !part.is_empty())
-                .map(|part| text(format!("{part}/{program}")))
-                .collect::<Result<_, _>>()?
-        };
-        Ok(Self {
-            argv: argv.iter().cloned().map(text).collect::<Result<_, _>>()?,
-            env: env.iter().map(|v| text(format!("{}={}", v.key, v.value))).collect::<Result<_, _>>()?,
-            cwd: text(cwd.to_owned())?,
-            candidates,
-        })
-    }
-
     /// As bytes, for a memfd: counts, then NUL-terminated strings.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -90,7 +57,7 @@ impl SpawnSpec {
 
 /// Where the three standard streams of a new process come from.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Streams<'a> {
+pub enum Streams<'a> {
     /// The slave of its own terminal.
     Terminal(BorrowedFd<'a>),
     /// Three descriptors.
@@ -99,6 +66,7 @@ pub(super) enum Streams<'a> {
 
 /// What the new process needs, and where it leaves its error: it shares our memory until it executes.
 struct Shared {
+    identity: Option<Identity>,
     argv: *const *const c_char,
     env: *const *const c_char,
     candidates: *const *const c_char,
@@ -109,25 +77,36 @@ struct Shared {
     folder: bool,
 }
 
+/// Who a process becomes before it executes. It never gains anything afterwards (`no_new_privs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Group; there are no others.
+    pub gid: u32,
+    /// Capabilities that stay in the bounding set, by their bits; of use to uid 0 alone.
+    pub capabilities: u64,
+}
+
 /// Why a process was not started.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NotSpawned {
+pub struct NotSpawned {
     /// The error number.
-    pub(super) errno: Errno,
+    pub errno: Errno,
     /// It is the working directory that is not there.
-    pub(super) folder: bool,
+    pub folder: bool,
 }
 
 const STACK: usize = 64 * 1024;
 
-/// Starts `spec`. Returns its process id inside.
+/// Starts `spec`, as the caller or as `identity`. Returns its process id inside.
 ///
 /// The child is made as posix_spawn(3) does it: clone with `CLONE_VM | CLONE_VFORK` on a stack of its own, so that no page
 /// table is copied and an error of execve(2) is simply left in shared memory.
 ///
 /// # Errors
 /// No process could be made, its folder is not there, or the program could not be executed.
-pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, NotSpawned> {
+pub fn spawn(spec: &SpawnSpec, streams: Streams<'_>, identity: Option<Identity>) -> Result<i32, NotSpawned> {
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
     };
@@ -137,6 +116,7 @@ pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, NotSp
         Streams::Pipes(pipes) => (pipes.map(|fd| fd.as_raw_fd()), false),
     };
     let mut shared = Shared {
+        identity,
         argv: argv.as_ptr(),
         env: env.as_ptr(),
         candidates: candidates.as_ptr(),
@@ -151,7 +131,7 @@ pub(super) fn spawn(spec: &SpawnSpec, streams: Streams<'_>) -> Result<i32, NotSp
     // SAFETY: the stack's end is within the allocation and aligned down to 16 bytes.
     let top = unsafe { stack.as_mut_ptr().add(STACK) };
     let top = top.wrapping_sub(top as usize % 16);
-    // SAFETY: CLONE_VFORK stops this (only) thread until the child has executed or ended, so `shared`, the vectors and the
+    // SAFETY: CLONE_VFORK stops this thread (init's only one) until the child has executed or ended, so `shared`, the vectors and the
     // stack outlive its use of them; `run` makes only system calls on raw data, allocates nothing and never returns
     // into Rust frames of ours. All signals are blocked in init, so no handler runs in the child.
     let pid = unsafe {
@@ -220,6 +200,11 @@ unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
         if !taken_out(Part::CloseSpawn) {
             libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
         }
+        if let Some(identity) = shared.identity
+            && become_one(identity) < 0
+        {
+            return errno();
+        }
         if libc::chdir(shared.cwd) < 0 {
             std::ptr::write_volatile(&raw mut shared.folder, true);
             return errno();
@@ -244,9 +229,42 @@ unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
     }
 }
 
+/// Takes the ids and gives up all else; below 0 with errno set when that fails. The calls are made directly: the C library's
+/// own would ask every thread of the parent, whose memory this is.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn become_one(identity: Identity) -> libc::c_long {
+    // SAFETY: see `run`.
+    unsafe {
+        for number in 0..64 {
+            if identity.capabilities & (1 << number) == 0
+                && libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, number, 0, 0, 0) < 0
+            {
+                // The first number that this kernel does not know ends the list (capabilities(7)).
+                if *libc::__errno_location() == libc::EINVAL {
+                    break;
+                }
+                return -1;
+            }
+        }
+        let (uid, gid) = (identity.uid, identity.gid);
+        if libc::syscall(libc::SYS_setgroups, 0, 0) < 0
+            || libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0
+        {
+            return -1;
+        }
+        if libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0 {
+            return -1;
+        }
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::EnvVar;
 
     #[test]
     fn specs_round_trip() {

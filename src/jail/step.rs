@@ -95,6 +95,12 @@ steps! {
     Signals => "preparing signals", "";
     /// ptmx.
     Terminal => "making the cube's terminal", "";
+    /// mkdir.
+    Temporary => "making the cube's folder for temporary files", "";
+    /// prctl(2).
+    Subreaper => "taking in what loses its parent", "";
+    /// kill(2).
+    ScopeCanary => "checking Landlock: a process outside the cube could still be signalled", "this is a fault; the cube was not started";
     /// vfork.
     Spawn => "starting a process inside", "the limit of processes may be reached";
 }

@@ -48,6 +48,10 @@ parts! {
     Landlock "landlock",
     /// Its scopes only: abstract sockets and signals.
     LandlockScopes "landlock-scopes",
+    /// Its rules for TCP, in place.
+    LandlockTcp "landlock-tcp",
+    /// The process that ends what a cube in place leaves running.
+    Warden "warden",
     /// The filter. The word `seccomp-NAME` takes one call's rule out instead.
     Seccomp "seccomp",
     /// Entering the cgroup.
@@ -60,6 +64,8 @@ parts! {
     ProcCovers "proc-covers",
     /// Read-only system folders.
     SystemReadOnly "system-read-only",
+    /// The throwaway layer over the root: the lowest, which all cubes share, is there itself.
+    Upper "upper",
     /// `nosuid` of every mount.
     NoSuid "nosuid",
     /// `nodev` of every mount.

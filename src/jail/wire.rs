@@ -23,10 +23,12 @@ pub const MAX_SOCKETS: u16 = 32;
 /// A message, either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// Keeper → child: this is the plan. With a memfd that holds it as JSON, the entry's three pipes if `pipes`, and the
-    /// id-mapped folders in the plan's order. Id maps are written and cgroups entered by then.
-    Plan {
-        /// Three pipes follow the memfd.
+    /// Keeper → child: this is the plan. With a memfd that holds a launch as JSON, the plan in it.
+    Plan,
+    /// Keeper → child: id maps are written and cgroups entered; apply the plan. With the entry's three pipes if `pipes`, and
+    /// the id-mapped folders in the plan's order.
+    Ready {
+        /// Three pipes come first.
         pipes: bool,
     },
     /// Keeper → child: the seccomp programs, in a memfd.
@@ -120,7 +122,8 @@ pub const ALL_SESSIONS: u32 = u32::MAX;
 impl Message {
     fn encode(self) -> [u8; MESSAGE_SIZE] {
         let words: [u32; 4] = match self {
-            Self::Plan { pipes } => [1, u32::from(pipes), 0, 0],
+            Self::Plan => [1, 0, 0, 0],
+            Self::Ready { pipes } => [15, u32::from(pipes), 0, 0],
             Self::Filters => [11, 0, 0, 0],
             Self::Mounted => [2, 0, 0, 0],
             Self::Seen => [3, 0, 0, 0],
@@ -156,7 +159,8 @@ impl Message {
         };
         let short = |i: usize| u16::try_from(word(i)).ok();
         Some(match word(0) {
-            1 => Self::Plan { pipes: word(1) == 1 },
+            1 => Self::Plan,
+            15 => Self::Ready { pipes: word(1) == 1 },
             11 => Self::Filters,
             2 => Self::Mounted,
             3 => Self::Seen,
@@ -256,7 +260,8 @@ mod tests {
     #[test]
     fn messages_round_trip_and_lies_are_refused() {
         for message in [
-            Message::Plan { pipes: true },
+            Message::Plan,
+            Message::Ready { pipes: true },
             Message::Filters,
             Message::Failed { step: 3, index: 2, errno: -7 },
             Message::Spawn { session: 9, rows: 24, cols: 80 },

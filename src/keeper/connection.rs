@@ -95,6 +95,21 @@ fn refused(message: String) -> Answer {
     Answer::Refused { message, hints: Vec::new() }
 }
 
+/// The refusal of what a cube in place cannot give, whoever asks.
+fn not_in_place(keeper: &Keeper, ask: &Ask) -> Option<Answer> {
+    keeper.plan.in_place.as_ref()?;
+    let (what, why) = match ask {
+        Ask::Ground | Ask::Freeze => {
+            ("changes or a snapshot", "it has no layer of its own above the system, which it never writes")
+        }
+        Ask::Forward { .. } => ("a forward", "it has no network of its own to lead into"),
+        _ => return None,
+    };
+    let message = format!("the jail `landlock` cannot give {what}: {why}");
+    let hints = vec!["launch it with `--jail container`, where this host allows user namespaces".to_owned()];
+    Some(Answer::Refused { message, hints })
+}
+
 async fn say(queue: &Queue, answer: Answer) {
     // The client is gone: nobody to tell.
     let _told = queue.send(Piece::Answer(Rc::new(answer))).await;
@@ -198,10 +213,15 @@ impl Connection {
 
     /// True when the connection has nothing more to do.
     async fn carry_out(&mut self, ask: Ask) -> bool {
+        if let Some(answer) = not_in_place(&self.keeper, &ask) {
+            say(&self.queue, answer).await;
+            return false;
+        }
         match ask {
             // Only the first message on the keeper's standard input may be one.
             Ask::Attach { rows, cols, write, take_over } => {
                 let writer = self.view(write, take_over);
+                self.keeper.event("attached", serde_json::json!({ "writes": writer }));
                 if writer {
                     self.resize(rows, cols);
                 }
@@ -251,13 +271,12 @@ impl Connection {
                 return true;
             }
             Ask::Ground => {
-                let answer = match self.direct[0]
-                    .take()
-                    .map(|socket| ground::hand_out(&self.keeper.opened, &socket))
-                {
-                    Some(Ok(())) => Answer::Ground(Box::new(Ground::of(&self.keeper.plan))),
-                    Some(Err(error)) => refused(format!("cannot pass the cube's upper layer: {error}")),
-                    None => refused("no socket came along".into()),
+                let answer = match (self.direct[0].take(), &self.keeper.opened) {
+                    (Some(socket), Some(opened)) => match ground::hand_out(opened, &socket) {
+                        Ok(()) => Answer::Ground(Box::new(Ground::of(&self.keeper.plan))),
+                        Err(error) => refused(format!("cannot pass the cube's upper layer: {error}")),
+                    },
+                    _ => refused("no socket came along".into()),
                 };
                 say(&self.queue, answer).await;
             }
@@ -271,6 +290,7 @@ impl Connection {
             }
             Ask::Rename { name } => {
                 let answer = if self.keeper.plan.keep == Keep::Durable {
+                    self.keeper.event("renamed", name.to_string());
                     self.keeper.record.borrow_mut().name = Some(name);
                     self.keeper.save();
                     Answer::Done
@@ -337,6 +357,9 @@ impl Connection {
                 self.keeper.writer.set(None);
             }
             self.keeper.room.notify_waiters();
+            if !*self.keeper.over.borrow() {
+                self.keeper.event("left", serde_json::Value::Null);
+            }
         }
     }
 
@@ -414,6 +437,7 @@ impl Connection {
         let master = match started.await {
             Ok(Start::Running(pid, master)) => {
                 say(&self.queue, Answer::Started { pid, layers: Vec::new(), forwards: Vec::new() }).await;
+                keeper.event("exec", serde_json::json!({ "session": session, "command": argv }));
                 master
             }
             Ok(Start::Refused { errno, folder }) => {
@@ -434,6 +458,7 @@ impl Connection {
         let reason = if status.is_some() { ExitReason::Ended } else { ExitReason::Stopped };
         let exit = ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran: begun.elapsed() };
         say(&self.queue, Answer::Exited(exit)).await;
+        keeper.event("exec-ended", serde_json::json!({ "session": session, "code": code }));
     }
 
     /// Moves bytes between this connection and a session until the session ends. A client that goes takes its
@@ -538,9 +563,7 @@ fn start(
     rows: u16,
     cols: u16,
 ) -> io::Result<Started> {
-    let memory = rustix::fs::memfd_create(c"spawn", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(memory);
-    io::Write::write_all(&mut file, &spec.encode())?;
+    let spec = fdpass::memory(&spec.encode())?;
     let mut ours = [None, None, None];
     let mut theirs = Vec::new();
     if rows == 0 {
@@ -555,7 +578,7 @@ fn start(
             theirs.push(their);
         }
     }
-    let mut fds = vec![file.as_fd()];
+    let mut fds = vec![spec.as_fd()];
     fds.extend(theirs.iter().map(AsFd::as_fd));
     let (started_out, started) = oneshot::channel();
     let (ended_out, ended) = oneshot::channel();

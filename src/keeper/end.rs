@@ -7,7 +7,7 @@ use super::state::{Keeper, now_ms};
 use crate::host::cgroup;
 use crate::jail::wire::{self, ALL_SESSIONS, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
-use crate::store::sweep::{self, SweepHooks};
+use crate::store::sweep;
 use std::os::fd::AsFd;
 
 /// Time between TERM and HUP for a cube with a terminal.
@@ -142,9 +142,6 @@ pub fn clean(keeper: &Keeper) {
     if let Some(mines) = keeper.dir.path.parent()
         && sweep::worth_it(mines, &keeper.socket_dir)
     {
-        let mut hooks =
-            SweepHooks { now_unix_ms: now_ms(), keep_ended: sweep::KEEP_ENDED, on_lost: &mut |_| {} };
-        // What it could not do, the next one tries again.
-        let _swept = sweep::sweep(mines, &keeper.socket_dir, &mut hooks);
+        sweep::told::quietly(mines, &keeper.socket_dir, now_ms());
     }
 }

@@ -84,6 +84,8 @@ pub enum Start {
     Now(Box<Ready>),
     /// Empty, to be captured in a moment.
     Later(Namespaces),
+    /// The host's own, or none at all by the filter: there is nothing to capture.
+    Absent,
 }
 
 /// A captured network and the policy for it.
@@ -199,7 +201,7 @@ pub async fn open_later(keeper: Rc<Keeper>, namespaces: Namespaces) {
         Ok(capturing) => capturing,
         Err(error) => return keeper.event("net-not-captured", error.to_string()),
     };
-    let answered = match capturing.watch() {
+    let answered = match capturing.ear().and_then(crate::host::aio::watched) {
         Ok(socket) => socket.readable().await.map(|mut guard| guard.retain_ready()),
         Err(error) => Err(error),
     };
@@ -252,6 +254,12 @@ pub fn close(keeper: &Keeper) {
 /// Carries out what a client asks.
 pub fn answer(keeper: &Keeper, ask: NetAsk) -> Answer {
     let handle = keeper.net.handle.borrow();
+    if keeper.plan.in_place.is_some() && !matches!(ask, NetAsk::Status) {
+        let message =
+            "the jail `landlock` has no network of its own: its policy is decided once, before it starts";
+        let hints = vec!["launch it again with `--net open`, or with `--jail container`".to_owned()];
+        return Answer::Refused { message: message.to_owned(), hints };
+    }
     if let NetAsk::Status = ask {
         return Answer::Net(NetAnswer::Status(Box::new(status(keeper, handle.as_ref()))));
     }
@@ -282,7 +290,12 @@ fn status(keeper: &Keeper, handle: Option<&Handle>) -> NetStatus {
     let kept = keeper.net.captured.borrow();
     let (capture, ports) = match &*kept {
         None => {
-            (Enforcement::None("not captured: there is nothing but an empty loopback".to_owned()), Vec::new())
+            let why = match &keeper.plan.in_place {
+                None => "not captured: there is nothing but an empty loopback",
+                Some(place) if place.network => "not captured: in place, it is the host's own network",
+                Some(_) => "not captured: in place, no socket can be made",
+            };
+            (Enforcement::None(why.to_owned()), Vec::new())
         }
         Some(kept) => {
             let enforcement = match capture::verify(&kept.rules, kept.v4, kept.v6) {

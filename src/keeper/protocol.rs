@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use super::net::{NetAnswer, NetAsk};
 use crate::model::{CubeRecord, EnvVar, ExitRecord, ForwardStatus, LayerStatus, Name, PortMap, TripId};
-use crate::plan::LaunchPlan;
 use crate::plan::changes::Ground;
+use crate::plan::{LaunchPlan, Typed};
 
 /// The version of this protocol. Another one is refused with a sentence that names both.
 pub const VERSION: u8 = 1;
@@ -45,8 +45,6 @@ pub enum Kind {
     Input = 2,
     /// Client: standard input has ended.
     InputEnd = 3,
-    /// A face to the keeper that it started, once: [`Launch`] as JSON.
-    Launch = 4,
     /// Keeper: [`Answer`] as JSON.
     Answer = 16,
     /// Keeper: bytes of the terminal or of standard output.
@@ -61,7 +59,6 @@ impl Kind {
             1 => Self::Ask,
             2 => Self::Input,
             3 => Self::InputEnd,
-            4 => Self::Launch,
             16 => Self::Answer,
             17 => Self::Output,
             18 => Self::ErrorOutput,
@@ -165,13 +162,17 @@ pub enum Ask {
     },
 }
 
-/// All that a keeper needs.
+/// All that a keeper needs, as JSON in a sealed file in memory: the first descriptor that the face passes to the keeper that
+/// it started. The child reads the plan from it too.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Launch {
     /// What to do.
     pub plan: LaunchPlan,
     /// The record as it is to be written first.
     pub record: CubeRecord,
+    /// Of a cube that is kept: what was typed, to be launched again.
+    #[serde(default)]
+    pub typed: Option<Typed>,
     /// The folder of all cubes.
     pub mines: PathBuf,
     /// The lock that keeps the image from being collected.
@@ -281,6 +282,9 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// Wall time since it started, in milliseconds.
     pub age_ms: u64,
+    /// Bytes sent over its own network, to itself and through the gateway; `None` when it has none of its own.
+    #[serde(default)]
+    pub net: Option<u64>,
 }
 
 #[cfg(test)]

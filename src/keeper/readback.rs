@@ -70,9 +70,23 @@ pub fn read(
 
 fn late(plan: &LaunchPlan, layer: Layer, filters: usize, status: &proc::Status, sealed: bool) -> Enforcement {
     match layer {
+        Layer::Capabilities => capabilities(plan, status),
+        Layer::InitSealed if sealed => Enforcement::Full("before the entry".into()),
+        Layer::InitSealed => Enforcement::None("PID 1 could be inspected from inside".into()),
+        layer => of_status(plan, layer, filters, status),
+    }
+}
+
+/// What a status file tells of a layer, whatever the kind of jail.
+pub(super) fn of_status(
+    plan: &LaunchPlan,
+    layer: Layer,
+    filters: usize,
+    status: &proc::Status,
+) -> Enforcement {
+    match layer {
         Layer::NoNewPrivs if status.no_new_privs => Enforcement::Full("set".into()),
         Layer::NoNewPrivs => Enforcement::None("the kernel says it is not set".into()),
-        Layer::Capabilities => capabilities(plan, status),
         // Landlock is in no file of /proc: the child has tried a forbidden folder and would not
         // have said "confined" had it opened.
         Layer::Landlock => Enforcement::Full(format!("ABI {}, tried", plan.landlock.abi)),
@@ -85,8 +99,6 @@ fn late(plan: &LaunchPlan, layer: Layer, filters: usize, status: &proc::Status, 
             "mode {} with {} filters, expected {filters}",
             status.seccomp, status.seccomp_filters
         )),
-        Layer::InitSealed if sealed => Enforcement::Full("before the entry".into()),
-        Layer::InitSealed => Enforcement::None("PID 1 could be inspected from inside".into()),
         _ => Enforcement::None("it was not read".into()),
     }
 }

@@ -16,9 +16,9 @@ use tokio::task::LocalSet;
 
 use super::forward::{self, Forwards};
 use super::protocol::{self, Answer, Kind};
-use super::start::{self, Handover, Jailed, Known, NotStarted};
+use super::start::{self, Born, Handover, Jailed, Known, NotStarted};
 use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
-use super::{connection, end, net, output, watch as limits};
+use super::{connection, end, in_place, net, output, watch as limits};
 use crate::jail::wire::{self, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
 use crate::plan::launch::StdioPlan;
@@ -27,26 +27,62 @@ use crate::term::screen::{HISTORY, Screen};
 
 /// The body of `tripmine __keeper`; the process's exit code. Nobody reads it: what happened is in the record.
 #[must_use]
-pub fn main() -> i32 {
+pub fn main(expected: Expected) -> i32 {
     // A session of its own: no terminal, no signal and no closing window of a face reaches it.
     let _session = rustix::process::setsid();
     let _moved = rustix::process::chdir(c"/");
     rustix::process::umask(rustix::fs::Mode::from(0o077));
     let _named = rustix::thread::set_name(c"tripmine-keeper");
-    let born = start::birth();
-    let Ok(mut handover) = start::take_over() else {
+    crate::upper::discard::install();
+    let born = match expected {
+        Expected::InPlace => in_place::birth(),
+        Expected::OwnRoot => start::birth(),
+    };
+    let Ok(mut handover) = start::take_over(born.as_ref().ok()) else {
         if let Ok(born) = born {
-            start::kill(&born.pidfd);
+            born.life.end();
         }
         return 125;
     };
     // Descriptor 0 has been adopted and closed; the lowest free number must not become a socket.
     let _null = std::fs::File::open("/dev/null").map(OwnedFd::from).map(std::mem::forget);
     let mut known = None;
+    let born = as_planned(born, expected, &handover);
     match born.and_then(|born| start::jail(&handover.launch, &mut handover.direct, born, &mut known)) {
         Ok(jailed) => run(handover, jailed, known),
         Err(not_started) => fail(handover, known, not_started),
     }
+}
+
+/// What the caller's words let expect. A wrong guess costs a child that is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// A cube with namespaces.
+    OwnRoot,
+    /// A cube in place.
+    InPlace,
+}
+
+/// The child that the plan needs: the one that was born early, if it is of that kind.
+fn as_planned(
+    born: Result<Born, NotStarted>,
+    expected: Expected,
+    handover: &Handover,
+) -> Result<Born, NotStarted> {
+    let planned = if handover.launch.plan.in_place.is_some() { Expected::InPlace } else { Expected::OwnRoot };
+    if expected == planned {
+        return born;
+    }
+    // Why the other kind could not be born does not matter to this one.
+    if let Ok(other) = born {
+        other.life.end();
+    }
+    let born = match planned {
+        Expected::InPlace => in_place::birth(),
+        Expected::OwnRoot => start::birth(),
+    }?;
+    start::tell(&born, &handover.body);
+    Ok(born)
 }
 
 /// Tells the face, writes the end down if there is a record, and leaves nothing. The exit code.
@@ -87,7 +123,7 @@ fn say(face: &mut StdStream, answer: &Answer) -> std::io::Result<()> {
 }
 
 fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
-    let Handover { mut face, launch, .. } = handover;
+    let Handover { mut face, launch, body, .. } = handover;
     let Some(Known { dir, mut record }) = known else { return 125 };
     let tty = match launch.plan.stdio {
         StdioPlan::Pty { rows, cols } => Some((rows, cols)),
@@ -97,25 +133,26 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     let bound = match forward::bind_all(&launch.plan.forwards) {
         Ok(bound) => bound,
         Err(failure) => {
-            start::kill(&jailed.born.pidfd);
+            jailed.born.life.end();
             let message = failure.to_string();
             let not_started = NotStarted { message, hints: failure.hints, layer: None };
-            let handover = Handover { face, launch, direct: [None, None, None] };
+            let handover = Handover { face, launch, direct: [None, None, None], body };
             return fail(handover, Some(Known { dir, record }), not_started);
         }
     };
     // The layers are in force: the entry may run. What follows happens beside it.
     let go = wire::send(jailed.born.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
     if go.is_err() {
-        start::kill(&jailed.born.pidfd);
+        jailed.born.life.end();
         let not_started = NotStarted {
             message: "the cube's first process died before the entry ran".into(),
             hints: Vec::new(),
             layer: None,
         };
-        let handover = Handover { face, launch, direct: [None, None, None] };
+        let handover = Handover { face, launch, direct: [None, None, None], body };
         return fail(handover, Some(Known { dir, record }), not_started);
     }
+    drop(body);
     record.layers.clone_from(&jailed.layers);
     record.state = CubeState::Running;
     let attached = launch.attached;
@@ -123,7 +160,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         .map(|init| Forwards::new(init, jailed.born.pid))
         .and_then(|forwards| forwards.adopt_all(bound).map(|()| forwards).map_err(|_| Errno::AGAIN));
     let Ok(forwards) = forwards else {
-        start::kill(&jailed.born.pidfd);
+        jailed.born.life.end();
         return 125;
     };
     record.forwards = forwards.maps();
@@ -140,7 +177,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         record: RefCell::new(record),
         dir,
         init: jailed.born.init,
-        pidfd: jailed.born.pidfd,
+        life: jailed.born.life,
         pid: jailed.born.pid,
         log: RefCell::new(LogWriter::new(log_dir, MAX_BYTES, KEEP_FILES)),
         screen: RefCell::new(tty.map(|(rows, cols)| Screen::new(rows, cols, HISTORY))),
@@ -163,7 +200,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         plan: launch.plan,
     });
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        start::kill(&keeper.pidfd);
+        keeper.end_all();
         return 125;
     };
     let local = LocalSet::new();
@@ -171,7 +208,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     let net = jailed.net;
     let living = life(Rc::clone(&keeper), jailed.listener, jailed.pipes, face, net);
     let result = local.block_on(&runtime, living);
-    start::kill(&keeper.pidfd);
+    keeper.end_all();
     end::clean(&keeper);
     i32::from(result.is_err())
 }
@@ -192,6 +229,7 @@ async fn life(
             net::open(&keeper, *ready)?;
             None
         }
+        net::Start::Absent => None,
         net::Start::Later(namespaces) => {
             Some(tokio::task::spawn_local(net::open_later(Rc::clone(&keeper), namespaces)))
         }
@@ -238,13 +276,13 @@ async fn life(
             }
             let ended = until_end(&keeper, ended).await;
             if !ended.is_some_and(|ended| ended.alone) {
-                start::kill(&keeper.pidfd);
+                keeper.end_all();
             }
             // Otherwise nothing untrusted is left: init itself may end when the face has been told.
             end::record_of(&keeper, ended.map(|ended| ended.status))
         }
         Ok(Start::Refused { errno, folder }) => {
-            start::kill(&keeper.pidfd);
+            keeper.end_all();
             let program = keeper.plan.entry.argv.first().map_or("", String::as_str);
             let cwd = keeper.plan.entry.cwd.as_str();
             ExitRecord {
@@ -256,7 +294,7 @@ async fn life(
             }
         }
         Err(_) => {
-            start::kill(&keeper.pidfd);
+            keeper.end_all();
             end::record_of(&keeper, None)
         }
     };
@@ -291,7 +329,7 @@ async fn life(
         }
         None => None,
     };
-    start::kill(&keeper.pidfd);
+    keeper.end_all();
     keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
     if let Some(launcher) = left {
         let _left = launcher.await;

@@ -1,7 +1,6 @@
 //! From a keeper's birth to the moment the entry may run. Synchronous and single-threaded: the runtime is
 //! made while the child builds the jail.
 
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -9,8 +8,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use super::ground::{self, Opened};
-use super::protocol::{self, Kind, Launch};
-use super::{net, readback};
+use super::life::Life;
+use super::protocol::{self, Launch};
+use super::{in_place, net, readback};
 use crate::host::{cgroup, fdpass, fork, sys, userns};
 use crate::jail::child;
 use crate::jail::prepare::{map_text, mapped_folders};
@@ -57,16 +57,18 @@ pub struct Handover {
     pub launch: Launch,
     /// Streams of the caller that go straight into the cube.
     pub direct: [Option<OwnedFd>; 3],
+    /// What was handed over, sealed: the child reads it too.
+    pub(super) body: OwnedFd,
 }
 
-/// A child that waits for its plan in namespaces of its own.
+/// A child that waits for its plan, in namespaces of its own unless it is to be in place.
 #[derive(Debug)]
 pub struct Born {
     /// Init's control socket.
     pub init: OwnedFd,
-    /// Init.
-    pub pidfd: OwnedFd,
-    /// Its number on the host.
+    /// How all of it is ended.
+    pub life: Life,
+    /// Init's number on the host.
     pub pid: i32,
 }
 
@@ -83,8 +85,8 @@ pub struct Jailed {
     pub listener: UnixListener,
     /// Its network.
     pub net: net::Start,
-    /// For those who read the cube's changes.
-    pub opened: Opened,
+    /// For those who read the cube's changes; in place there are none.
+    pub opened: Option<Opened>,
 }
 
 /// The cube's folder with its lock, and the record as it stands in it.
@@ -134,9 +136,9 @@ pub fn birth() -> Result<Born, NotStarted> {
     match unsafe { sys::fork_into(child::namespaces()) } {
         Err(error) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            Err(step_failed(Step::Namespaces, errno, None))
+            Err(step_failed(Step::Namespaces, errno, None).hint(crate::plan::jails::instead_of_container()))
         }
-        Ok(sys::Forked::Parent { pid, pidfd }) => Ok(Born { init: ours, pidfd, pid }),
+        Ok(sys::Forked::Parent { pid, pidfd }) => Ok(Born { init: ours, life: Life::Namespace(pidfd), pid }),
         Ok(sys::Forked::Child) => {
             // Nothing of the keeper lives on here but the socket: not the connection to the face (descriptor 0), and no lock.
             let control = its.as_raw_fd().unsigned_abs();
@@ -146,41 +148,45 @@ pub fn birth() -> Result<Born, NotStarted> {
             }
             // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
             unsafe { libc::dup2(1, 0) };
-            let code = child::run(&its);
+            let code = child::run_in_namespaces(&its);
             // SAFETY: ends the process without running the keeper's destructors.
             unsafe { libc::_exit(code) }
         }
     }
 }
 
-/// Takes over from the face: descriptor 0 is the connection to it.
+/// Takes over from the face: descriptor 0 is the connection to it. The child in `born` gets the plan at once, so that both read
+/// it at the same time.
 ///
 /// # Errors
 /// When what comes is no launch.
 #[expect(unsafe_code, reason = "descriptor 0 is adopted as a socket")]
-pub fn take_over() -> std::io::Result<Handover> {
+pub fn take_over(born: Option<&Born>) -> std::io::Result<Handover> {
     // SAFETY: descriptor 0 is the socket that the face gave us, and nothing else in this process owns it.
     let face = unsafe { OwnedFd::from_raw_fd(0) };
     // Off number 0, so that a closed stream can never be mistaken for it.
     let face: UnixStream = rustix::io::fcntl_dupfd_cloexec(&face, 3)?.into();
     let mut preamble = [0; 8];
     let (count, fds) = fdpass::receive(&face, &mut preamble)?;
-    let (version, mask) = protocol::parse_preamble(preamble)
-        .filter(|_| count == preamble.len())
-        .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    let (version, mask) =
+        protocol::parse_preamble(preamble).filter(|_| count == preamble.len()).ok_or_else(bad)?;
     if version != protocol::VERSION {
         return Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
     }
     let mut fds = fds.into_iter();
+    let body = fds.next().filter(fdpass::is_sealed).ok_or_else(bad)?;
     let direct = [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None });
-    let mut head = [0; protocol::HEAD];
-    (&face).read_exact(&mut head)?;
-    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let (Kind::Launch, length) = protocol::parse_head(head).ok_or_else(bad)? else { return Err(bad()) };
-    let mut body = vec![0; length];
-    (&face).read_exact(&mut body)?;
-    let launch = serde_json::from_slice(&body)?;
-    Ok(Handover { face, launch, direct })
+    if let Some(born) = born {
+        tell(born, &body);
+    }
+    let launch = serde_json::from_slice(&fdpass::read_memory(&body)?)?;
+    Ok(Handover { face, launch, direct, body })
+}
+
+/// Gives the child the plan. One that is gone has said why, and is heard later.
+pub(super) fn tell(born: &Born, body: &OwnedFd) {
+    let _sent = wire::send(born.init.as_fd(), Message::Plan, &[body.as_fd()]);
 }
 
 /// Builds the jail of `launch` around `born`, and the cube's folder in `known`. When this fails nothing of it is left but that
@@ -197,6 +203,12 @@ pub fn jail(
     let mut guard = Guard(Some(born));
     let Some(born) = &guard.0 else { return Err(NotStarted::new("there is no child")) };
     let plan = &launch.plan;
+    if let Some(place) = &plan.in_place {
+        let standing = in_place::jail(launch, place, direct, born, known)?;
+        let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
+        let in_place::Standing { layers, pipes, listener } = standing;
+        return Ok(Jailed { born, layers, pipes, listener, net: net::Start::Absent, opened: None });
+    }
     // What outlives a keeper that is killed is written down before it is made: a kept cube's upper, cgroups. Anything else
     // dies with the keeper, and its folder is made while the child works.
     let outlives = ground::outlives(plan) || plan.limits.cgroup.is_some();
@@ -206,7 +218,7 @@ pub fn jail(
             .map_err(|error| NotStarted::new(format!("cannot prepare the cube's folder: {error}")))?;
     }
     let held = launch.hold.as_deref().map(ground::hold).transpose().map_err(NotStarted::new)?;
-    let pipes = send_plan(plan, born, direct)?;
+    let pipes = make_ready(plan, born, direct)?;
     let net = net::begin(plan, born)?;
     // From here on the child works; what follows happens beside it.
     let filters = filters(plan)?;
@@ -215,9 +227,7 @@ pub fn jail(
         *known = Some(folder(launch, born)?);
     }
     // After the folder: a socket without a live cube is a dead keeper's, and swept.
-    let listener = UnixListener::bind(&launch.socket).map_err(|error| {
-        NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
-    })?;
+    let listener = listen(launch)?;
     let early = readback::early(plan, born.pid);
     let store = wait_for(Message::Mounted, plan, born)?
         .into_iter()
@@ -238,7 +248,13 @@ pub fn jail(
     all_in_force(&layers)?;
     let Some(born) = guard.0.take() else { return Err(NotStarted::new("there is no child")) };
     let opened = Opened { store, userns: userns.into(), held };
-    Ok(Jailed { born, layers, pipes, listener, net, opened })
+    Ok(Jailed { born, layers, pipes, listener, net, opened: Some(opened) })
+}
+
+pub(super) fn listen(launch: &Launch) -> Result<UnixListener, NotStarted> {
+    UnixListener::bind(&launch.socket).map_err(|error| {
+        NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
+    })
 }
 
 /// Ends the child unless it has been taken out.
@@ -247,13 +263,13 @@ struct Guard(Option<Born>);
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(born) = &self.0 {
-            kill(&born.pidfd);
+            born.life.end();
         }
     }
 }
 
 /// The cube's folder, locked by us from its first moment, with its first record.
-fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
+pub(super) fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
     let mut record = launch.record.clone();
     record.keeper = ProcessRef::capture(rustix::process::getpid().as_raw_nonzero().get()).ok();
     record.init = ProcessRef::capture(born.pid).ok();
@@ -265,13 +281,22 @@ fn folder(launch: &Launch, born: &Born) -> Result<Known, NotStarted> {
         let (dir, before) = cubes::open_durable(&launch.mines, &launch.plan.id).map_err(fail)?;
         record.created_unix_ms = before.created_unix_ms;
         dir.write_record(&record).map_err(fail)?;
+        keep_launch(launch, &dir).map_err(fail)?;
         return Ok(Known { dir, record });
     }
-    Ok(Known { dir: cubes::create(&launch.mines, &record).map_err(fail)?, record })
+    let dir = cubes::create(&launch.mines, &record).map_err(fail)?;
+    keep_launch(launch, &dir).map_err(fail)?;
+    Ok(Known { dir, record })
 }
 
-/// Everything that the child cannot do itself, then the plan. Returns our ends of the pipes.
-fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
+/// Writes down what was typed, for a kept cube to be launched again.
+fn keep_launch(launch: &Launch, dir: &CubeDir) -> Result<(), CubeError> {
+    let Some(typed) = &launch.typed else { return Ok(()) };
+    dir.write_launch(&serde_json::to_vec(typed).unwrap_or_default())
+}
+
+/// Everything that the child cannot do itself, then the word to go on. Returns our ends of the pipes.
+pub(super) fn make_ready(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes, NotStarted> {
     make_upper(plan)?;
     if let Some(cgroup) = &plan.limits.cgroup {
         let enter = || if taken_out(Part::Cgroup) { Ok(()) } else { cgroup::enter(cgroup, born.pid) };
@@ -283,16 +308,11 @@ fn send_plan(plan: &LaunchPlan, born: &Born, direct: &mut Pipes) -> Result<Pipes
     let mapped = mapped_views(plan, born)?;
     let (ours, theirs) = entry_streams(plan, direct)
         .map_err(|errno| NotStarted::new(format!("cannot make the entry's pipes: {errno}")))?;
-    let body = serde_json::to_vec(plan)
-        .map_err(|error| NotStarted::new(format!("cannot write the plan: {error}")))?;
-    let body = memfd(&body)?;
-    let mut fds = vec![body.as_fd()];
-    fds.extend(theirs.iter().flatten().map(AsFd::as_fd));
-    fds.extend(mapped.iter().map(AsFd::as_fd));
+    let fds: Vec<_> = theirs.iter().flatten().chain(&mapped).map(AsFd::as_fd).collect();
     if fds.len() > wire::MAX_FDS {
-        return Err(NotStarted::new(format!("more than {} folders are mounted", wire::MAX_FDS - 4)));
+        return Err(NotStarted::new(format!("more than {} folders are mounted", wire::MAX_FDS - 3)));
     }
-    send(born, Message::Plan { pipes: theirs.is_some() }, &fds)?;
+    send(born, Message::Ready { pipes: theirs.is_some() }, &fds)?;
     Ok(ours)
 }
 
@@ -314,18 +334,12 @@ fn mapped_views(plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStart
         .collect()
 }
 
-fn memfd(bytes: &[u8]) -> Result<OwnedFd, NotStarted> {
-    use std::io::Write;
-    let make = || -> std::io::Result<OwnedFd> {
-        let fd = rustix::fs::memfd_create(c"tripmine", rustix::fs::MemfdFlags::CLOEXEC)?;
-        let mut file = std::fs::File::from(fd);
-        file.write_all(bytes)?;
-        Ok(file.into())
-    };
-    make().map_err(|error| NotStarted::new(format!("cannot hand the plan to the child: {error}")))
+pub(super) fn memfd(bytes: &[u8]) -> Result<OwnedFd, NotStarted> {
+    fdpass::memory(bytes)
+        .map_err(|error| NotStarted::new(format!("cannot hand the plan to the child: {error}")))
 }
 
-fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), NotStarted> {
+pub(super) fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), NotStarted> {
     // The child's own words, if it has said any, explain more than a closed socket.
     wire::send(born.init.as_fd(), message, fds).map_err(|errno| {
         match wire::receive(&born.init, RecvFlags::empty()) {
@@ -336,10 +350,13 @@ fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), Not
 }
 
 /// The seccomp programs for this plan.
-fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, NotStarted> {
+pub(super) fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, NotStarted> {
     let arch = seccomp::Arch::native()
         .ok_or_else(|| NotStarted::new("seccomp filters are written for x86_64 and aarch64 only"))?;
     let mut rules = seccomp::rules(plan.seccomp, plan.user.run_as, arch);
+    if let Some(place) = &plan.in_place {
+        rules = rules.in_place(place.network, place.host_root);
+    }
     rules.calls.retain(|call| !call_taken_out(call.name));
     let programs = seccomp::compile(&rules)
         .map_err(|error| NotStarted::new(format!("cannot compile the seccomp filter: {error}")))?;
@@ -393,7 +410,7 @@ fn entry_streams(plan: &LaunchPlan, direct: &mut Pipes) -> Result<(Pipes, Option
 }
 
 /// One layer that is missing ends the launch.
-fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
+pub(super) fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
     readback::missing(layers).map_or(Ok(()), |status| {
         Err(NotStarted {
             layer: Some(status.layer),
@@ -407,7 +424,11 @@ fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
 }
 
 /// The same while the child still works: one that has failed meanwhile knows better why there is nothing to read.
-fn standing_or_said(layers: &[LayerStatus], plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
+pub(super) fn standing_or_said(
+    layers: &[LayerStatus],
+    plan: &LaunchPlan,
+    born: &Born,
+) -> Result<(), NotStarted> {
     all_in_force(layers).map_err(|missing| match wire::receive(&born.init, RecvFlags::DONTWAIT) {
         Ok(Some(received)) if matches!(received.message, Message::Failed { .. }) => {
             child_failed(Some(plan), received.message)
@@ -416,18 +437,10 @@ fn standing_or_said(layers: &[LayerStatus], plan: &LaunchPlan, born: &Born) -> R
     })
 }
 
-/// Ends init, and with it everything in its pid namespace; returns when it is gone.
-pub fn kill(pidfd: &OwnedFd) {
-    use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-    // ESRCH: gone already. The wait returns when the kernel has ended every process of the namespace.
-    let _gone = pidfd_send_signal(pidfd, Signal::KILL);
-    let _reaped = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-}
-
 fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     let (uid_map, gid_map) = (map_text(&plan.user.uid_map), map_text(&plan.user.gid_map));
     let result = match plan.user.map_writer {
-        MapWriter::Own => Ok(()),
+        MapWriter::Own | MapWriter::Nobody => Ok(()),
         MapWriter::Helper => userns::write_maps_by_helper(born.pid, &uid_map, &gid_map),
         MapWriter::Keeper => userns::write_maps(born.pid, &uid_map, &gid_map),
     };
@@ -436,7 +449,7 @@ fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     })
 }
 
-fn wait_for(message: Message, plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStarted> {
+pub(super) fn wait_for(message: Message, plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStarted> {
     match wire::receive(&born.init, RecvFlags::empty()) {
         Ok(Some(received)) if received.message == message => Ok(received.fds),
         Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
@@ -463,5 +476,12 @@ fn step_failed(step: Step, errno: Errno, mount: Option<&MountPlan>) -> NotStarte
     let on = mount
         .map(|mount| format!(" (`{}` at `{}`)", mount.source.display(), mount.target))
         .unwrap_or_default();
-    NotStarted::new(format!("the cube was not started: {}{on}: {errno}", step.text())).hint(step.hint())
+    let why = match (step, errno) {
+        // What the kernel says here is of file systems (user_namespaces(7)).
+        (Step::Namespaces, Errno::NOSPC) => {
+            "no further user namespace is allowed (`user.max_user_namespaces`)".to_owned()
+        }
+        _ => errno.to_string(),
+    };
+    NotStarted::new(format!("the cube was not started: {}{on}: {why}", step.text())).hint(step.hint())
 }

@@ -78,8 +78,8 @@ pub struct Keeper {
     pub dir: CubeDir,
     /// The control socket of init.
     pub init: OwnedFd,
-    /// Init itself.
-    pub pidfd: OwnedFd,
+    /// How all of it is ended.
+    pub life: super::life::Life,
     /// Its number on the host.
     pub pid: i32,
     /// The log of the entry's output.
@@ -107,7 +107,7 @@ pub struct Keeper {
     /// When it started.
     pub started: std::time::Instant,
     /// For those who read the cube's changes.
-    pub opened: super::ground::Opened,
+    pub opened: Option<super::ground::Opened>,
     /// The connection that holds the cube still.
     pub frozen_by: Cell<Option<u32>>,
     /// The folder of the control socket.
@@ -128,10 +128,16 @@ impl Keeper {
         number
     }
 
+    /// Ends everything of the cube, now.
+    pub fn end_all(&self) {
+        self.life.end_with(self.plan.limits.cgroup.as_ref());
+    }
+
     /// Asks for the end, once; the first reason counts.
     pub fn end(&self, reason: ExitReason, grace_ms: Option<u64>) {
         let mut ending = self.ending.borrow_mut();
         if ending.is_none() {
+            self.event("stopping", serde_json::to_value(&reason).unwrap_or_default());
             *ending = Some(reason);
         }
         drop(ending);

@@ -7,7 +7,7 @@ use super::protocol::Usage;
 /// Sums over the tree of processes under `init`. Orphans are children of init, so the tree is complete.
 #[must_use]
 pub fn usage(init: i32) -> Usage {
-    let mut usage = Usage::default();
+    let mut usage = Usage { net: sent(init), ..Usage::default() };
     let mut next = vec![init];
     while let Some(pid) = next.pop() {
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
@@ -19,6 +19,23 @@ pub fn usage(init: i32) -> Usage {
         }
     }
     usage
+}
+
+/// Bytes sent in the network namespace of `pid`, if that is another than ours: both directions of what passes the gateway,
+/// whose sockets lie in it.
+fn sent(pid: i32) -> Option<u64> {
+    let space = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
+    let (its, ours) = (space(&pid.to_string())?, space("self")?);
+    (its != ours)
+        .then(|| fs::read_to_string(format!("/proc/{pid}/net/dev")).ok())
+        .flatten()
+        .map(|dev| sum(&dev))
+}
+
+/// The ninth number of each device is what it has sent (proc_pid_net(5)); two lines of headings have none.
+fn sum(dev: &str) -> u64 {
+    let device = |line: &str| line.rsplit_once(':')?.1.split_whitespace().nth(8)?.parse::<u64>().ok();
+    dev.lines().filter_map(device).fold(0, u64::saturating_add)
 }
 
 /// Every task of every process beneath `init`, but not itself, is stopped or dead.
@@ -60,6 +77,17 @@ fn add(usage: &mut Usage, stat: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_network_sent_is_summed_over_its_devices() {
+        let dev = "Inter-|   Receive                                                |  Transmit\n \
+                   face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop\n\
+                       lo: 1000 10 0 0 0 0 0 0 2500 10 0 0 0 0 0 0\n  eth0:7 1 0 0 0 0 0 0 500 1 0 0 0 0 0 0\n";
+        assert_eq!(sum(dev), 3000);
+        assert_eq!(sum("nonsense: 1 2\n"), 0);
+        // Whoever shares our network has none of its own.
+        assert_eq!(sent(i32::try_from(std::process::id()).expect("small")), None);
+    }
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {

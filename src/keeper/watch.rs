@@ -22,7 +22,11 @@ pub async fn watch(keeper: Rc<Keeper>) {
         .filter(|(_, by)| *by == Enforcer::Watch && !taken_out(Part::Watch))
         .map(|(size, _)| size);
     let disk = limits.disk.filter(|(_, by)| *by == Enforcer::Watch).map(|(size, _)| size);
-    if memory.is_none() && disk.is_none() {
+    let pids = limits
+        .pids
+        .filter(|(_, by)| *by == Enforcer::Watch && !taken_out(Part::Watch))
+        .map(|(count, _)| count);
+    if memory.is_none() && disk.is_none() && pids.is_none() {
         return;
     }
     let mut round = 0_u32;
@@ -34,6 +38,13 @@ pub async fn watch(keeper: Rc<Keeper>) {
         {
             let why = format!("more than {limit} of memory, seen by the keeper");
             return keeper.end(ExitReason::OutOfMemory(why), Some(0));
+        }
+        if let Some(limit) = pids
+            // Tasks, as a cgroup counts them; init is ours.
+            && stats::usage(keeper.pid).threads > limit.saturating_add(1)
+        {
+            keeper.event("pids-limit", format!("more than {limit} processes"));
+            return keeper.end(ExitReason::Stopped, Some(0));
         }
         // A walk over a tree: every two seconds is enough for a limit that is not exact anyway.
         if let (Some(limit), UpperPlan::Disk { dir }) = (disk, &keeper.plan.root.upper)

@@ -128,7 +128,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The other side lies: the channel must be given up.
-    pub fn next(&mut self) -> Result<Option<Message>, Lie> {
+    pub fn message(&mut self) -> Result<Option<Message>, Lie> {
         if !self.greeted {
             return Ok(self.skip());
         }

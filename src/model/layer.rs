@@ -30,12 +30,18 @@ pub enum Layer {
     Capabilities,
     /// Landlock domain.
     Landlock,
+    /// Its scopes: signals and abstract sockets end at it.
+    Scopes,
     /// seccomp filter.
     Seccomp,
     /// A cgroup that holds the limits.
     Cgroup,
     /// PID 1 cannot be inspected from inside.
     InitSealed,
+    /// Resource limits of each process.
+    Rlimits,
+    /// A process out of the cube's reach ends whatever it leaves running.
+    Warden,
 }
 
 impl Layer {
@@ -55,9 +61,12 @@ impl Layer {
             Self::NoNewPrivs => "no-new-privs",
             Self::Capabilities => "capabilities",
             Self::Landlock => "landlock",
+            Self::Scopes => "scopes",
             Self::Seccomp => "seccomp",
             Self::Cgroup => "cgroup",
             Self::InitSealed => "init-sealed",
+            Self::Rlimits => "rlimits",
+            Self::Warden => "warden",
         }
     }
 }

@@ -19,6 +19,52 @@ pub enum Jail {
     Microvm,
 }
 
+/// Which jail somebody asks for: a kind, or whatever is strongest here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JailChoice {
+    /// [`Jail::Landlock`].
+    Landlock,
+    /// [`Jail::Container`].
+    Container,
+    /// [`Jail::Microvm`].
+    Microvm,
+    /// The strongest that works on this host.
+    Auto,
+}
+
+impl JailChoice {
+    /// The weakest that it may come to.
+    #[must_use]
+    pub const fn least(self) -> Jail {
+        match self {
+            Self::Landlock | Self::Auto => Jail::Landlock,
+            Self::Container => Jail::Container,
+            Self::Microvm => Jail::Microvm,
+        }
+    }
+
+    /// The strongest that it may come to: `auto` never starts a virtual machine.
+    #[must_use]
+    pub const fn most(self) -> Jail {
+        match self {
+            Self::Landlock => Jail::Landlock,
+            Self::Container | Self::Auto => Jail::Container,
+            Self::Microvm => Jail::Microvm,
+        }
+    }
+}
+
+impl From<Jail> for JailChoice {
+    fn from(jail: Jail) -> Self {
+        match jail {
+            Jail::Landlock => Self::Landlock,
+            Jail::Container => Self::Container,
+            Jail::Microvm => Self::Microvm,
+        }
+    }
+}
+
 /// What a cube may reach on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,6 +130,7 @@ macro_rules! words {
 }
 
 words!(Jail, "jail", "landlock" => Jail::Landlock, "container" => Jail::Container, "microvm" => Jail::Microvm);
+words!(JailChoice, "jail", "landlock" => JailChoice::Landlock, "container" => JailChoice::Container, "microvm" => JailChoice::Microvm, "auto" => JailChoice::Auto);
 words!(NetPolicyKind, "net policy", "none" => NetPolicyKind::None, "proxy" => NetPolicyKind::Proxy, "allow" => NetPolicyKind::Allow, "open" => NetPolicyKind::Open);
 words!(RunAs, "user", "me" => RunAs::Me, "root" => RunAs::Root);
 words!(SeccompProfile, "seccomp profile", "default" => SeccompProfile::Default, "strict" => SeccompProfile::Strict, "debug" => SeccompProfile::Debug);
@@ -95,7 +142,7 @@ pub struct Settings {
     /// The image.
     pub image: Option<ImageRef>,
     /// The kind of jail.
-    pub jail: Option<Jail>,
+    pub jail: Option<JailChoice>,
     /// The network policy.
     pub net: Option<NetPolicyKind>,
     /// What the policy needs to know: rules, proxy, holes.

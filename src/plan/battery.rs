@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnose::Verdict;
 use crate::model::sanitize::printable;
-use crate::model::{RunAs, SeccompProfile};
+use crate::model::{Jail, RunAs, SeccompProfile};
 
 /// One promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,70 @@ pub const ROWS: &[Row] = &[
     row("R03", "a flood of memory ends at the limit"),
 ];
 
+/// A destroyed system.
+pub const F08: Row = row("F08", "a system that a cube destroyed is whole at the next launch");
+/// Links in a project.
+pub const F09: Row = row("F09", "a link in a project leads to nothing of the host's");
+/// A project that is exchanged.
+pub const F10: Row = row("F10", "a project that is exchanged for a link is not mounted");
+/// Rows that take launches of their own, tried from outside.
+pub const LAUNCHES: &[Row] = &[F08, F09, F10];
+
+/// What the jail in place promises instead of namespaces.
+const IN_PLACE: &[Row] = &[
+    row("L01", "files outside home, project and temporary folder are shut"),
+    row("L02", "nothing outside them is made, written, renamed or removed"),
+    row("L03", "no unix socket can be made"),
+    row("L04", "limits and priority of other processes cannot be set"),
+    row("L05", "shared memory and queues of the host do not exist"),
+    row("L06", "no mode gives files of the host to others"),
+    row("L07", "other processes of the caller cannot be inspected"),
+];
+
+/// What the jail in place does not promise, and why.
+const NOT_IN_PLACE: &[(&str, &str)] = &[
+    ("P04", "it has no process namespace: the host's processes are seen, by name and command line"),
+    ("P12", "it has the host's name"),
+    ("P20", "it has no namespaces"),
+    ("P21", "process 1 is the host's; L07 stands for it"),
+    ("F01", "the host's files are there, and shut: L01"),
+    ("F03", "/proc is the host's own"),
+    ("F04", "/dev is the host's own, and shut but for seven devices"),
+    ("F06", "its mounts are the host's own"),
+    ("F13", "its mounts are the host's own; L01 and L02 stand for it"),
+    ("F14", "its mounts are the host's own; L02 stands for it"),
+    ("N01", "it has the host's network, and no socket to use it"),
+    ("N12", "it has no proxy"),
+    ("N13", "it has no proxy"),
+    ("R04", "what it writes goes to the caller's own disk"),
+];
+
+/// The rows of a kind of jail, in the order they are shown.
+#[must_use]
+pub fn rows(jail: Jail) -> Vec<Row> {
+    let own = if jail == Jail::Landlock { IN_PLACE } else { &[] };
+    // Memory stays last.
+    let (memory, others): (Vec<Row>, Vec<Row>) = ROWS.iter().copied().partition(|row| row.id == "R03");
+    own.iter().copied().chain(others).chain(memory).collect()
+}
+
+/// The rows of a kind of jail that take launches of their own. In place there is no system of the cube's own to destroy, and
+/// links lead where the host's do: L01 and L02 stand for them.
+#[must_use]
+pub const fn launches(jail: Jail) -> &'static [Row] {
+    match jail {
+        Jail::Landlock => &[],
+        Jail::Container | Jail::Microvm => LAUNCHES,
+    }
+}
+
+/// Why this kind of jail does not promise this row; `None`: it does.
+#[must_use]
+pub fn not_promised(jail: Jail, id: &str) -> Option<&'static str> {
+    let list = if jail == Jail::Landlock { NOT_IN_PLACE } else { &[] };
+    list.iter().find(|(row, _)| *row == id).map(|(_, why)| *why)
+}
+
 /// The name that the battery's own proxy answers.
 pub const NAME: &str = "probe.tripmine.example";
 /// The name that makes it go away.
@@ -89,10 +153,14 @@ pub const PROBE_VERB: &str = "__probe-jail";
 /// What the probe is told so that it can recognise the host's things.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canaries {
+    /// The kind of jail.
+    pub jail: Jail,
     /// As whom the cube runs.
     pub run_as: RunAs,
     /// Its seccomp profile.
     pub profile: SeccompProfile,
+    /// A file of the host's that was made to be tried.
+    pub victim: Option<String>,
     /// A process of the host, as the host numbers it.
     pub host_pid: Option<u32>,
     /// An abstract unix socket that somebody listens on, on the host; without the leading NUL.
@@ -132,8 +200,10 @@ impl Canaries {
     #[must_use]
     pub const fn new(run_as: RunAs, profile: SeccompProfile) -> Self {
         Self {
+            jail: Jail::Container,
             run_as,
             profile,
+            victim: None,
             host_pid: None,
             abstract_socket: None,
             env: Vec::new(),
@@ -157,6 +227,10 @@ impl Canaries {
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![format!("user={}", self.run_as), format!("seccomp={}", self.profile)];
+        if self.jail != Jail::Container {
+            arguments.push(format!("jail={}", self.jail));
+        }
+        arguments.extend(self.victim.iter().map(|path| format!("victim={path}")));
         arguments.extend(self.host_pid.map(|pid| format!("host-pid={pid}")));
         arguments.extend(self.abstract_socket.iter().map(|name| format!("abstract={name}")));
         arguments.extend(self.env.iter().map(|name| format!("env={name}")));
@@ -189,6 +263,8 @@ impl Canaries {
             let text = value.to_owned();
             match key {
                 "user" => canaries.run_as = value.parse()?,
+                "jail" => canaries.jail = value.parse()?,
+                "victim" => canaries.victim = Some(text),
                 "seccomp" => canaries.profile = value.parse()?,
                 "host-pid" => canaries.host_pid = Some(value.parse().map_err(|_| unknown())?),
                 "abstract" => canaries.abstract_socket = Some(text),
@@ -234,17 +310,30 @@ impl Observation {
     }
 }
 
-/// One observation for every row, in order. Lines that are no observation and rows that are not
+/// One observation for every row of `jail`, in order; `besides` are rows that this cube does not promise, and why. Lines that are no observation and rows that are not
 /// ours count for nothing; of several answers for one row the worst counts; none is no pass.
 #[must_use]
-pub fn read(output: &str) -> Vec<Observation> {
+pub fn read(output: &str, jail: Jail, besides: &[(&str, &str)]) -> Vec<Observation> {
     let seen: Vec<Observation> =
         output.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect();
-    ROWS.iter()
+    rows(jail)
+        .into_iter()
+        .chain(launches(jail).iter().copied())
         .map(|row| {
+            let besides = besides.iter().find(|(id, _)| *id == row.id).map(|(_, why)| *why);
+            if let Some(why) = not_promised(jail, row.id).or(besides) {
+                // Whatever the probe saw: nothing was promised.
+                return Observation::new(row, Verdict::NotPromised, why.to_owned());
+            }
             seen.iter().filter(|one| one.id == row.id).max_by_key(|one| severity(one.verdict)).map_or_else(
-                || Observation::new(*row, Verdict::CouldNotTest, "the probe said nothing".to_owned()),
-                |one| Observation::new(*row, one.verdict, printable(&one.detail)),
+                || Observation::new(row, Verdict::CouldNotTest, "the probe said nothing".to_owned()),
+                |one| match one.verdict {
+                    // Not for the probe to say.
+                    Verdict::NotPromised => {
+                        Observation::new(row, Verdict::CouldNotTest, printable(&one.detail))
+                    }
+                    verdict => Observation::new(row, verdict, printable(&one.detail)),
+                },
             )
         })
         .collect()
@@ -264,7 +353,7 @@ pub fn settle(mut rows: Vec<Observation>, ended: Option<&str>) -> Vec<Observatio
 const fn severity(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Pass => 0,
-        Verdict::CouldNotTest => 1,
+        Verdict::CouldNotTest | Verdict::NotPromised => 1,
         Verdict::Fail => 2,
     }
 }
@@ -277,6 +366,7 @@ mod tests {
     fn arguments_come_back() {
         let mut canaries = Canaries::new(RunAs::Root, SeccompProfile::Strict);
         assert_eq!(Canaries::parse(&canaries.arguments()), Ok(canaries.clone()));
+        (canaries.jail, canaries.victim) = (Jail::Landlock, Some("/x".to_owned()));
         canaries.host_pid = Some(7);
         canaries.abstract_socket = Some("a=b".to_owned());
         canaries.env = vec!["TOKEN".to_owned(), "KEY".to_owned()];
@@ -299,7 +389,10 @@ mod tests {
     #[test]
     fn an_end_by_the_keeper_settles_memory_only() {
         let verdict = |output: &str, ended: Option<&str>, id: &str| {
-            settle(read(output), ended).into_iter().find(|row| row.id == id).map(|row| row.verdict)
+            settle(read(output, Jail::Container, &[]), ended)
+                .into_iter()
+                .find(|row| row.id == id)
+                .map(|row| row.verdict)
         };
         let broken = "{\"id\":\"R03\",\"topic\":\"\",\"verdict\":\"fail\",\"detail\":\"\"}";
         for (output, ended, id, expected) in [
@@ -325,10 +418,20 @@ mod tests {
             + &line("X99", "pass", "unknown")
             + &line("P03", "splendid", "x")
             + "noise\n";
-        let rows = read(&text);
-        assert_eq!(rows.len(), ROWS.len());
+        let rows = read(&text, Jail::Container, &[]);
+        assert_eq!(rows.len(), ROWS.len() + LAUNCHES.len());
         assert_eq!((rows[0].verdict, rows[0].topic.as_str()), (Verdict::Pass, ROWS[0].topic));
         assert_eq!((rows[1].verdict, rows[1].detail.as_str()), (Verdict::Fail, "second \\u{1b}[2J"));
         assert!(rows[2..].iter().all(|row| row.verdict == Verdict::CouldNotTest));
+        // Nor does what is not promised pass, or what is promised go unpromised.
+        let text =
+            line("P04", "pass", "ok") + &line("P05", "not-promised", "ok") + &line("L01", "pass", "ok");
+        let rows = read(&text, Jail::Landlock, &[("R02", "the keeper counts")]);
+        let verdict = |id: &str| rows.iter().find(|row| row.id == id).map(|row| row.verdict);
+        assert_eq!(verdict("P04"), Some(Verdict::NotPromised));
+        assert_eq!(verdict("R02"), Some(Verdict::NotPromised));
+        assert_eq!(verdict("P05"), Some(Verdict::CouldNotTest));
+        assert_eq!((verdict("L01"), verdict("L02")), (Some(Verdict::Pass), Some(Verdict::CouldNotTest)));
+        assert_eq!(rows.last().map(|row| row.id.as_str()), Some("R03"));
     }
 }

@@ -1,6 +1,6 @@
 //! What this build can do. Settings that need a later capability are refused in one place.
 
-use crate::model::{Failure, FailureKind, Jail, Settings};
+use crate::model::{Failure, FailureKind, JailChoice, Settings};
 
 /// Refuses settings that nothing carries out yet.
 ///
@@ -11,8 +11,10 @@ pub fn check_built(settings: &Settings) -> Result<(), Failure> {
         Err(Failure::new(FailureKind::Unsupported, format!("{what} is not built yet")).hint(hint))
     };
     match settings.jail {
-        None | Some(Jail::Container) => {}
-        Some(jail) => return not_built(format!("the jail `{jail}`"), "use the jail `container`"),
+        None | Some(JailChoice::Container | JailChoice::Landlock | JailChoice::Auto) => {}
+        Some(jail @ JailChoice::Microvm) => {
+            return not_built(format!("the jail `{jail}`"), "use the jail `container`");
+        }
     }
     Ok(())
 }
@@ -26,18 +28,16 @@ mod tests {
     fn only_what_is_built_passes() {
         let built = Settings {
             image: Some(ImageRef::Stored("dev".into())),
-            jail: Some(Jail::Container),
+            jail: Some(JailChoice::Container),
             ..Settings::default()
         };
         assert_eq!(check_built(&built), Ok(()));
         assert_eq!(check_built(&Settings::default()), Ok(()));
-        for (settings, part) in [
-            (Settings { jail: Some(Jail::Microvm), ..built.clone() }, "jail `microvm`"),
-            (Settings { jail: Some(Jail::Landlock), ..built.clone() }, "jail `landlock`"),
-        ] {
-            let failure = check_built(&settings).expect_err(part);
-            assert!(failure.message.contains(part), "{failure}");
-            assert_eq!(failure.kind, FailureKind::Unsupported);
+        for jail in [JailChoice::Landlock, JailChoice::Auto] {
+            assert_eq!(check_built(&Settings { jail: Some(jail), ..built.clone() }), Ok(()));
         }
+        let failure = check_built(&Settings { jail: Some(JailChoice::Microvm), ..built }).expect_err("later");
+        assert!(failure.message.contains("jail `microvm`"), "{failure}");
+        assert_eq!(failure.kind, FailureKind::Unsupported);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A probe that could not be carried out is neither a pass nor a failure.
 
+mod jails;
 mod namespaces;
 mod resources;
 
@@ -39,6 +40,8 @@ pub enum Verdict {
     Fail,
     /// It could not be tried.
     CouldNotTest,
+    /// Nothing was promised.
+    NotPromised,
 }
 
 impl Verdict {
@@ -49,6 +52,7 @@ impl Verdict {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::CouldNotTest => "could not test",
+            Self::NotPromised => "not promised",
         }
     }
 }
@@ -57,7 +61,9 @@ impl Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Matters {
-    /// No cube starts without it.
+    /// Whether a kind of jail works here at all.
+    Jail,
+    /// No cube starts in the container jail without it.
     Essential,
     /// Something is weaker, slower or missing without it.
     Useful,
@@ -70,6 +76,7 @@ impl Matters {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Jail => "jails",
             Self::Essential => "essential",
             Self::Useful => "useful",
             Self::Later => "for later",
@@ -81,6 +88,8 @@ impl Matters {
 #[must_use]
 pub fn diagnose(facts: &HostFacts) -> Vec<Finding> {
     let mut findings = vec![
+        jails::container(facts),
+        jails::landlock(facts),
         namespaces::user_namespaces(facts),
         namespaces::overlay(facts),
         namespaces::fresh_proc(facts),
@@ -102,6 +111,12 @@ pub fn diagnose(facts: &HostFacts) -> Vec<Finding> {
     }
     findings.sort_by_key(|finding| finding.matters);
     findings
+}
+
+/// True when a cube starts in the jail `landlock`, wholly or with what its finding names.
+#[must_use]
+pub fn works_in_place(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.id == jails::LANDLOCK && finding.verdict == Verdict::Pass)
 }
 
 /// True when everything essential passed. What could not be tested did not pass.

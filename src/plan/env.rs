@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::facts::{CallerEnv, EnvFile};
 use crate::model::sanitize::printable;
 use crate::model::{EnvVar, Failure, FailureKind, RunAs, TripId};
@@ -14,7 +16,7 @@ pub const STRING_MAX: usize = 131_072;
 pub const TOTAL_MAX: usize = 3 << 19;
 
 /// One `-e` or one line of an env file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnvChoice {
     /// `K=V`.
     Set(EnvVar),

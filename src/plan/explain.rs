@@ -88,7 +88,13 @@ fn identity(plan: &LaunchPlan, page: &mut Page) {
         ),
     }
     page.row("image", printable(&plan.image.to_string()));
-    page.row("host name", printable(&plan.hostname));
+    page.row(
+        "host name",
+        match plan.in_place {
+            Some(_) => "the host's own".to_owned(),
+            None => printable(&plan.hostname),
+        },
+    );
 }
 
 fn map_text(map: &[IdMap]) -> String {
@@ -114,6 +120,7 @@ fn map_text(map: &[IdMap]) -> String {
 fn user(plan: &LaunchPlan, page: &mut Page) {
     let user = &plan.user;
     let asked = match user.run_as {
+        RunAs::Me if plan.in_place.is_some() => "me: as outside, without any capability",
         RunAs::Me => "me: no capability",
         RunAs::Root if user.idmapped_mounts => "root inside, nobody outside",
         RunAs::Root => "root inside, no more than you outside",
@@ -123,16 +130,17 @@ fn user(plan: &LaunchPlan, page: &mut Page) {
         "user",
         format!("{name} ({}:{}), home {}  ({asked})", user.uid, user.gid, printable(&user.home)),
     );
-    page.row("user ids", map_text(&user.uid_map));
-    page.row("group ids", map_text(&user.gid_map));
-    page.row(
-        "maps by",
-        match user.map_writer {
-            MapWriter::Own => "the cube's first process, its own id only",
-            MapWriter::Keeper => "the keeper, as the host's root",
-            MapWriter::Helper => "newuidmap and newgidmap",
-        },
-    );
+    let maps_by = match user.map_writer {
+        MapWriter::Own => Some("the cube's first process, its own id only"),
+        MapWriter::Keeper => Some("the keeper, as the host's root"),
+        MapWriter::Helper => Some("newuidmap and newgidmap"),
+        MapWriter::Nobody => None,
+    };
+    if let Some(maps_by) = maps_by {
+        page.row("user ids", map_text(&user.uid_map));
+        page.row("group ids", map_text(&user.gid_map));
+        page.row("maps by", maps_by);
+    }
     if user.idmapped_mounts {
         page.row("mounts", "id-mapped, so files on disk keep their owner");
     }
@@ -157,6 +165,10 @@ fn files(plan: &LaunchPlan, page: &mut Page) {
             page.row("changes", format!("in memory, at most {size}, gone at the end"))
         }
         UpperPlan::Disk { dir } => page.row("changes", format!("on disk in {}", path(dir))),
+        UpperPlan::Nothing => page.row("root", "the host's own: nothing of the system is written"),
+    }
+    if let Some(place) = &plan.in_place {
+        page.row("temporary", format!("{}  gone at the end", path(&place.tmp)));
     }
     for tree in &plan.root.system {
         let how = if tree.writable { "changes go to the throwaway layer" } else { "read-only" };
@@ -197,7 +209,9 @@ fn confinement(plan: &LaunchPlan, page: &mut Page) {
     page.row(
         "jail",
         match plan.jail {
-            Jail::Landlock => "landlock: in place, no private view",
+            Jail::Landlock => {
+                "landlock: in place; it sees the host's processes and the names of files, and the kernel is shared"
+            }
             Jail::Container => "container: the kernel is shared with the host",
             Jail::Microvm => "microvm: a kernel of its own",
         },
@@ -223,6 +237,9 @@ fn confinement(plan: &LaunchPlan, page: &mut Page) {
         if on {
             let _infallible = write!(scopes, "; {text} stay inside");
         }
+    }
+    if landlock.no_tcp {
+        scopes.push_str("; no TCP");
     }
     page.row("landlock", format!("ABI {} (at least {}){scopes}", landlock.abi, landlock.required_abi));
     for rule in &landlock.rules {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::launch::{FileIdentity, LandlockPlan, LaunchPlan, MountPlan, Origin};
+use crate::model::host::Tried;
 use crate::model::{ByteSize, EnvVar, Layer, Machine, Settings, TripId};
 
 /// A stored image, made ready to be a root.
@@ -83,6 +84,8 @@ pub struct Facts {
     pub system: Vec<PathBuf>,
     /// The Landlock ABI of the kernel; 0 without Landlock.
     pub landlock_abi: u32,
+    /// Whether a container jail works here, tried for a launch whose jail is `auto`; `None` for any other.
+    pub container: Option<Tried>,
     /// Layers that this host cannot give, each with the reason and the fix.
     pub missing: Vec<MissingLayer>,
     /// What cgroups can be made.

@@ -26,6 +26,23 @@ pub const ROOT_CAPABILITIES: [&str; 10] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// The user of a cube in place: the caller, without any capability. `home` is where its home lies on the host.
+#[must_use]
+pub fn in_place(caller: &Caller, home: String) -> UserPlan {
+    UserPlan {
+        run_as: RunAs::Me,
+        uid: caller.uid,
+        gid: caller.gid,
+        name: login_name(&caller.name).to_owned(),
+        home,
+        uid_map: Vec::new(),
+        gid_map: Vec::new(),
+        map_writer: MapWriter::Nobody,
+        idmapped_mounts: false,
+        capabilities: Vec::new(),
+    }
+}
+
 /// The user of a cube, and a warning when the map is poorer than what was asked for.
 #[must_use]
 pub fn user(

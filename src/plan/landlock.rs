@@ -4,6 +4,8 @@
 //! Landlock sees the merged view of the cube, so paths are paths inside. Everything not named here
 //! is denied, system calls that Landlock does not govern (`stat`, `chmod`, `chdir`) excepted.
 
+pub mod in_place;
+
 use crate::model::RunAs;
 
 use super::launch::{LandlockAccess, LandlockPlan, LandlockRule, LaunchPlan};
@@ -13,7 +15,7 @@ pub const NEWEST_ABI: u32 = 7;
 /// Without this much no cube starts.
 pub const REQUIRED_ABI: u32 = 1;
 /// The ABI that confines abstract sockets and signals.
-const SCOPES_ABI: u32 = 6;
+pub const SCOPES_ABI: u32 = 6;
 
 /// Folders of an image that an ordinary user's programs write to, as far as file modes let them.
 const WRITABLE: &[&str] =
@@ -24,12 +26,22 @@ const WRITABLE: &[&str] =
 #[must_use]
 pub fn rules(plan: &LaunchPlan, abi: u32) -> LandlockPlan {
     let abi = abi.min(NEWEST_ABI);
+    if let Some(place) = &plan.in_place {
+        return in_place::rules(plan, place, abi);
+    }
     let scopes = abi >= SCOPES_ABI;
     let rules = match plan.user.run_as {
         RunAs::Me => for_user(plan),
         RunAs::Root => for_root(),
     };
-    LandlockPlan { abi, required_abi: REQUIRED_ABI, rules, scope_abstract: scopes, scope_signal: scopes }
+    LandlockPlan {
+        abi,
+        required_abi: REQUIRED_ABI,
+        rules,
+        scope_abstract: scopes,
+        scope_signal: scopes,
+        no_tcp: false,
+    }
 }
 
 /// Root installs packages: the whole of its own root, by file modes and mount flags.
@@ -137,12 +149,14 @@ mod tests {
                 ],
             },
             mounts: vec![mount("/projects/p", false), mount("/ro", true), mount("/opt", false)],
+            in_place: None,
             landlock: LandlockPlan {
                 abi: 0,
                 required_abi: 1,
                 rules: Vec::new(),
                 scope_abstract: false,
                 scope_signal: false,
+                no_tcp: false,
             },
             layers: Vec::new(),
             limits: LimitsPlan {

@@ -51,6 +51,9 @@ pub struct LaunchPlan {
     pub root: RootPlan,
     /// Host folders that are seen inside, in the order they are mounted.
     pub mounts: Vec<MountPlan>,
+    /// In the host's own root, without a view of its own: the jail `landlock`.
+    #[serde(default)]
+    pub in_place: Option<InPlace>,
     /// The Landlock rules.
     pub landlock: LandlockPlan,
     /// The layers that must be in force before the entry runs.
@@ -70,6 +73,17 @@ pub struct LaunchPlan {
     pub settings: Vec<Setting>,
     /// What the user should know before it starts.
     pub warnings: Vec<String>,
+}
+
+/// What a cube without namespaces has in the place of a root of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InPlace {
+    /// Its private folder for temporary files: made with the cube, removed at its end.
+    pub tmp: PathBuf,
+    /// Sockets of the internet families can be made, on the host's own network.
+    pub network: bool,
+    /// The host's root launches it: calls that are harmless for others are refused too.
+    pub host_root: bool,
 }
 
 /// The project of a launch.
@@ -130,6 +144,8 @@ pub enum MapWriter {
     Keeper,
     /// `newuidmap` and `newgidmap`, with subordinate ids.
     Helper,
+    /// Nobody: there is no user namespace, and ids are the host's.
+    Nobody,
 }
 
 /// What is started.
@@ -168,6 +184,8 @@ pub enum UpperPlan {
         /// The folder; holds `upper/` and `work/`.
         dir: PathBuf,
     },
+    /// There are none: the root is the host's own, and is not written.
+    Nothing,
 }
 
 /// A system folder of the host, seen inside at the same place.
@@ -240,6 +258,9 @@ pub struct LandlockPlan {
     pub scope_abstract: bool,
     /// Signals cannot leave the cube (ABI 6).
     pub scope_signal: bool,
+    /// TCP is handled, with nothing allowed (ABI 4): the second wall of a cube in place that may not connect.
+    #[serde(default)]
+    pub no_tcp: bool,
 }
 
 /// One rule.

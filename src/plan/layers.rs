@@ -32,6 +32,20 @@ pub fn required(limits: &LimitsPlan, captured: bool) -> Vec<Layer> {
     layers
 }
 
+/// The layers of a jail in place, whose kernel knows scopes or not.
+#[must_use]
+pub fn required_in_place(limits: &LimitsPlan, scopes: bool) -> Vec<Layer> {
+    let mut layers = vec![Layer::NoNewPrivs, Layer::Capabilities, Layer::Landlock];
+    if scopes {
+        layers.push(Layer::Scopes);
+    }
+    layers.extend([Layer::Seccomp, Layer::Rlimits, Layer::InitSealed, Layer::Warden]);
+    if limits.cgroup.is_some() {
+        layers.push(Layer::Cgroup);
+    }
+    layers
+}
+
 /// Checks that the host can give every layer.
 ///
 /// # Errors
@@ -76,6 +90,7 @@ mod tests {
             rules: Vec::new(),
             scope_abstract: true,
             scope_signal: true,
+            no_tcp: false,
         };
         let gap = |layer| {
             vec![MissingLayer { layer, why: "sysctl says no".to_owned(), fix: "sysctl -w x=1".to_owned() }]

@@ -84,6 +84,17 @@ pub fn plan(
     let asked = !matches!(pids.origin, Origin::BuiltIn);
     let pids_enforcer =
         if (asked || others) && has(facts, "pids") { Enforcer::Cgroup } else { Enforcer::Rlimit };
+    // Without a user namespace the rlimit counts all that the user runs: the keeper counts the cube's own.
+    let pids_enforcer = match (input.upper, pids_enforcer) {
+        (UpperPlan::Nothing, Enforcer::Rlimit) => {
+            if pids.value.required {
+                return Err(refusal("pids", pids.origin, &why_not(facts, "pids"))
+                    .hint("drop the `!`, and the keeper counts and ends the cube when it is passed"));
+            }
+            Enforcer::Watch
+        }
+        (_, enforcer) => enforcer,
+    };
     let pids = Some((note(record, "pids", pids), pids_enforcer));
     let disk = disk(places, input, record, warnings)?;
     let timeout = places.pick(|s| s.limits.timeout).map(|picked| {
@@ -113,7 +124,10 @@ fn disk(
             record.add("disk", size, picked.map_or(Origin::BuiltIn, |picked| picked.origin));
             Ok(Some((*size, Enforcer::TmpfsSize)))
         }
-        (UpperPlan::Disk { .. }, None) => Ok(None),
+        (UpperPlan::Disk { .. } | UpperPlan::Nothing, None) => Ok(None),
+        (UpperPlan::Nothing, Some(picked)) => {
+            Err(refusal("disk", picked.origin, "what is written in place goes to the host's own disk"))
+        }
         (UpperPlan::Disk { .. }, Some(picked)) => {
             if picked.value.required {
                 return Err(refusal(

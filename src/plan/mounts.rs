@@ -1,6 +1,8 @@
 //! Where things are seen inside. Owns the inside paths; whether a host folder may be seen at all is
 //! `secrets`' question.
 
+use std::path::Path;
+
 use super::facts::FoundProject;
 use super::launch::{MountKind, MountPlan, ProjectPlan};
 use crate::model::sanitize::printable;
@@ -46,6 +48,32 @@ pub fn project(found: &FoundProject, by_mount: bool) -> Result<(ProjectPlan, Mou
         review: None,
     };
     Ok((plan, mount))
+}
+
+/// A path of the host as it is seen in place: the same.
+///
+/// # Errors
+/// It is not UTF-8, which a variable or a rule cannot hold.
+pub fn own_place(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let shown = printable(&path.to_string_lossy());
+        Failure::new(FailureKind::Unsupported, format!("the folder is not UTF-8: `{shown}`"))
+            .hint("the jail `landlock` names folders as they are; rename it, or use `--jail container`")
+    })
+}
+
+/// In place everything is seen where it is.
+///
+/// # Errors
+/// As [`own_place`].
+pub fn stay(project: Option<&mut ProjectPlan>, mounts: &mut [MountPlan]) -> Result<(), Failure> {
+    for mount in mounts {
+        mount.target = own_place(&mount.source)?;
+    }
+    if let Some(project) = project {
+        project.target = own_place(&project.path)?;
+    }
+    Ok(())
 }
 
 /// Checks a working directory: an absolute path inside, plain, and not below `/proc`, where links

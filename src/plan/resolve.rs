@@ -1,17 +1,21 @@
 //! From what was typed and what was found to what will be done. Owns precedence, defaults and the
 //! refusals of a launch; looks nothing up and applies nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::env::{self, BaseInput, EnvChoice};
 use super::facts::{Facts, StreamKind};
+use super::landlock::SCOPES_ABI;
 use super::launch::{
-    EntryPlan, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan, StdioPlan,
-    SystemTree, UpperPlan, UserPlan,
+    EntryPlan, InPlace, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan,
+    StdioPlan, SystemTree, UpperPlan, UserPlan,
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
-use super::{idmap, images, layers, mounts, ports, reach, secrets, tighten};
+use super::{idmap, images, jails, layers, mounts, ports, reach, secrets, tighten};
+use crate::model::net::NetPolicy;
 use crate::model::sanitize::printable;
 use crate::model::{
     EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
@@ -21,7 +25,7 @@ use crate::model::{
 const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A launch as it was typed, in model values: nothing is looked up yet.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Typed {
     /// `-m`.
     pub machine: Option<Name>,
@@ -56,7 +60,7 @@ pub struct Typed {
 }
 
 /// Which project.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProjectRef {
     /// `.`: the projects root itself.
     Root,
@@ -65,7 +69,7 @@ pub enum ProjectRef {
 }
 
 /// What is started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// The entry with these arguments, or a shell when there is neither.
     Entry(Vec<String>),
@@ -99,18 +103,27 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         (Origin::Config, &facts.config),
     ]);
     record.add("machine", &facts.machine.name, facts.machine_origin);
-    let chosen = choose(facts, &places, &mut record)?;
+    let chosen = choose(facts, &places, &mut record, &mut warnings)?;
     let reach = reach::reach(&typed.settings, facts, &places, &mut record, &mut warnings)?;
+    let in_place = in_place(typed, facts, &places, chosen.kind, &reach, &mut warnings)?;
 
-    let (mut user, poorer) = idmap::user(chosen.user, &facts.caller, facts.subordinate, facts.id_helpers);
-    warnings.extend(poorer);
+    let mut user = if in_place.is_some() {
+        idmap::in_place(&facts.caller, mounts::own_place(&facts.home.path)?)
+    } else {
+        let (user, poorer) = idmap::user(chosen.user, &facts.caller, facts.subordinate, facts.id_helpers);
+        warnings.extend(poorer);
+        user
+    };
     if let Some(image) = &facts.image {
         warnings.extend(image.notes.iter().cloned());
         if places.pick(|s| s.user).is_none() {
             warnings.extend(images::run_as(image, &facts.caller, &mut user));
         }
     }
-    let root = root(typed, facts, &places, &user, &mut warnings);
+    let root = match in_place {
+        Some(_) => root_in_place(facts),
+        None => root(typed, facts, &places, &user, &mut warnings),
+    };
     let limits_input = LimitsInput {
         id: &facts.id,
         cgroups: &facts.cgroups,
@@ -118,10 +131,14 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         hard_open_files: facts.caller.hard_open_files,
     };
     let limits = limits::plan(&places, &limits_input, &mut record, &mut warnings)?;
-    let (project, mounts) = folders(typed, facts, &user, &mut warnings)?;
+    let (mut project, mut mounts) = folders(typed, facts, &user, &mut warnings)?;
+    if in_place.is_some() {
+        mounts::stay(project.as_mut(), &mut mounts)?;
+    }
     let stdio = stdio(typed, facts);
     let entry = entry(typed, facts, &places, project.as_ref(), &user, &mut record)?;
-    let env = environment(typed, facts, &places, &user, &stdio, &mut record, &mut warnings)?;
+    let tmp = in_place.as_ref().map(|place| place.tmp.as_path());
+    let env = environment(typed, facts, &places, (&user, tmp), &stdio, &mut record, &mut warnings)?;
     env::check_size(&entry.argv, &env)?;
     let forwards = ports::forwards(&places, &mut record, &mut warnings)?;
 
@@ -137,8 +154,11 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         image: chosen.image,
         image_digest: facts.image.as_ref().map(|image| image.digest.clone()),
         image_override: chosen.image_override,
-        jail: chosen.jail,
-        layers: layers::required(&limits, reach.captured()),
+        jail: chosen.kind.jail,
+        layers: match in_place {
+            Some(_) => layers::required_in_place(&limits, facts.landlock_abi >= SCOPES_ABI),
+            None => layers::required(&limits, reach.captured()),
+        },
         net: reach.policy,
         setup: reach.setup,
         seccomp: chosen.seccomp,
@@ -149,6 +169,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         env,
         root,
         mounts,
+        in_place,
         landlock: no_rules(),
         limits,
         stdio,
@@ -165,14 +186,18 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
 struct Chosen {
     image: ImageRef,
     image_override: bool,
-    jail: Jail,
+    kind: jails::Kind,
     user: RunAs,
     seccomp: SeccompProfile,
 }
 
-fn choose(facts: &Facts, places: &Places<'_>, record: &mut Record) -> Result<Chosen, Failure> {
+fn choose(
+    facts: &Facts,
+    places: &Places<'_>,
+    record: &mut Record,
+    warnings: &mut Vec<String>,
+) -> Result<Chosen, Failure> {
     let image = places.pick_or(|s| s.image.clone(), ImageRef::Host);
-    let jail = places.pick_or(|s| s.jail, Jail::Container);
     let user = places.pick_or(|s| s.user, RunAs::Me);
     let seccomp = places.pick_or(|s| s.seccomp, SeccompProfile::Default);
     if image.value != ImageRef::Host && facts.image.is_none() {
@@ -180,13 +205,10 @@ fn choose(facts: &Facts, places: &Places<'_>, record: &mut Record) -> Result<Cho
     }
     let image_override = image.origin == Origin::Flag
         && facts.machine.settings.image.as_ref().unwrap_or(&ImageRef::Host) != &image.value;
-    if jail.value != Jail::Container {
-        return Err(not_built("jail", &jail, "use `--jail container`, the default"));
-    }
     Ok(Chosen {
         image: record.note("image", image),
         image_override,
-        jail: record.note("jail", jail),
+        kind: jails::choose(facts, places, record, warnings)?,
         user: record.note("user", user),
         seccomp: record.note("seccomp", seccomp),
     })
@@ -197,6 +219,37 @@ fn not_built<T: std::fmt::Display>(key: &str, picked: &Picked<T>, hint: &str) ->
     let origin = picked.origin.word();
     Failure::new(FailureKind::Unsupported, format!("{key} `{value}` (from: {origin}) is not built yet"))
         .hint(hint)
+}
+
+/// What the jail `landlock` has in the place of a root; nothing for any other.
+fn in_place(
+    typed: &Typed,
+    facts: &Facts,
+    places: &Places<'_>,
+    kind: jails::Kind,
+    reach: &reach::Reach,
+    warnings: &mut Vec<String>,
+) -> Result<Option<InPlace>, Failure> {
+    if kind.jail != Jail::Landlock {
+        return Ok(None);
+    }
+    jails::check_in_place(kind, typed, facts, places, reach)?;
+    warnings.extend(jails::warnings_in_place(facts, reach));
+    Ok(Some(InPlace {
+        tmp: facts.cube_dir.join("system-copy/tmp"),
+        network: reach.policy != NetPolicy::None,
+        host_root: facts.caller.uid == 0,
+    }))
+}
+
+/// The host's own, of which system folders are read.
+fn root_in_place(facts: &Facts) -> RootPlan {
+    let tree = |path: &PathBuf| SystemTree { path: path.clone(), writable: false, lowers: Vec::new() };
+    RootPlan {
+        lowers: Vec::new(),
+        upper: UpperPlan::Nothing,
+        system: facts.system.iter().map(tree).collect(),
+    }
 }
 
 fn root(
@@ -350,13 +403,13 @@ fn environment(
     typed: &Typed,
     facts: &Facts,
     places: &Places<'_>,
-    user: &UserPlan,
+    (user, tmp): (&UserPlan, Option<&Path>),
     stdio: &StdioPlan,
     record: &mut Record,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<EnvVar>, Failure> {
     let caller = &facts.caller.env;
-    let base = env::base(&BaseInput {
+    let mut base = env::base(&BaseInput {
         id: &facts.id,
         user: &user.name,
         home: &user.home,
@@ -365,6 +418,7 @@ fn environment(
         terminal: matches!(stdio, StdioPlan::Pty { .. }),
         caller,
     });
+    base.extend(tmp.and_then(|tmp| EnvVar::new("TMPDIR", tmp.to_str()?).ok()));
     let of_image = facts.image.as_ref().map(|image| (Origin::Image, images::variables(image)));
     let mut named: Vec<(Origin, Vec<EnvVar>)> = of_image
         .into_iter()
@@ -401,7 +455,14 @@ fn shell_of(facts: &Facts) -> &str {
 
 /// Stands in until the rules of the finished plan are made.
 fn no_rules() -> LandlockPlan {
-    LandlockPlan { abi: 0, required_abi: 0, rules: Vec::new(), scope_abstract: false, scope_signal: false }
+    LandlockPlan {
+        abi: 0,
+        required_abi: 0,
+        rules: Vec::new(),
+        scope_abstract: false,
+        scope_signal: false,
+        no_tcp: false,
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ pub(crate) fn facts() -> Facts {
         skeleton: "/home/ann/.local/share/tripmine/layers/host".into(),
         system: vec!["/usr".into(), "/opt".into()],
         landlock_abi: 7,
+        container: None,
         missing: Vec::new(),
         cgroups: CgroupFacts::None { why: "the tree is read-only".to_owned() },
         subordinate: None,
@@ -71,5 +72,12 @@ fn landlock(plan: &LaunchPlan, abi: u32) -> LandlockPlan {
     let rule = |path: &str, access| LandlockRule { path: path.to_owned(), access, optional: false };
     let mut rules = vec![rule("/usr", LandlockAccess::ReadExecute)];
     rules.extend(plan.mounts.iter().map(|mount| rule(&mount.target, LandlockAccess::ReadWrite)));
-    LandlockPlan { abi: abi.min(7), required_abi: 3, rules, scope_abstract: abi >= 6, scope_signal: abi >= 6 }
+    LandlockPlan {
+        abi: abi.min(7),
+        required_abi: 3,
+        rules,
+        scope_abstract: abi >= 6,
+        scope_signal: abi >= 6,
+        no_tcp: false,
+    }
 }

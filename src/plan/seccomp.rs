@@ -12,6 +12,7 @@
 //! bits, as the kernel itself reads them in these calls: garbage in the high half hides nothing.
 
 pub mod compile;
+pub mod in_place;
 mod numbers;
 #[cfg(test)]
 mod tests;
@@ -274,19 +275,6 @@ const fn case(all: Vec<Condition>, answer: Answer) -> Case {
 }
 
 impl RuleSet {
-    /// The same rules without any network family: for the jail in place, which has no network
-    /// namespace of its own. Only unix sockets are left (none, under `strict`).
-    #[must_use]
-    pub fn without_network(mut self) -> Self {
-        for call in &mut self.calls {
-            if call.name == "socket" || call.name == "socketpair" {
-                call.cases.retain(|case| case.all.first().is_some_and(|c| c.test == Test::OneOf(AF_UNIX)));
-                call.otherwise = Answer::Errno(EAFNOSUPPORT);
-            }
-        }
-        self
-    }
-
     /// What the rules say of one call: the reference that the compiled filter is held against, and
     /// the answer for `--dry-run`. `audit_arch` is the `AUDIT_ARCH_*` word of the caller.
     #[must_use]

@@ -3,7 +3,7 @@
 
 use super::limits::PIDS;
 use crate::model::net::{Class, Pattern, Rule, classify};
-use crate::model::{Jail, Limit, NetPolicyKind, RunAs, SeccompProfile, Settings};
+use crate::model::{JailChoice, Limit, NetPolicyKind, RunAs, SeccompProfile, Settings};
 
 /// The settings of `file` without those that would give a cube more than `weaker` (the machine, then the configuration) do.
 #[must_use]
@@ -32,8 +32,9 @@ pub fn project_file(file: &Settings, weaker: [&Settings; 2], warnings: &mut Vec<
         kept.seccomp = None;
         refuse("seccomp", asked.word(), &format!("`--seccomp {asked}`, or on the machine"));
     }
-    let jail = base.get(|s| s.jail).unwrap_or(Jail::Container);
-    if let Some(asked) = kept.jail.filter(|asked| *asked < jail) {
+    // The least that is asked for must be as strong as the most that the machine may come to.
+    let jail = base.get(|s| s.jail).unwrap_or(JailChoice::Container);
+    if let Some(asked) = kept.jail.filter(|asked| *asked != jail && asked.least() < jail.most()) {
         kept.jail = None;
         refuse("jail", asked.word(), &format!("`--jail {asked}`, or on the machine"));
     }
@@ -189,12 +190,41 @@ mod tests {
     }
 
     #[test]
+    fn a_jail_is_only_strengthened() {
+        use JailChoice::{Auto, Container, Landlock, Microvm};
+        for (machine, file, kept) in [
+            (None, Landlock, false),
+            (None, Auto, false),
+            (None, Container, true),
+            (None, Microvm, true),
+            (Some(Landlock), Container, true),
+            (Some(Landlock), Auto, true),
+            (Some(Landlock), Landlock, true),
+            (Some(Container), Auto, false),
+            (Some(Auto), Landlock, false),
+            (Some(Auto), Auto, true),
+            (Some(Auto), Container, true),
+            (Some(Microvm), Container, false),
+            (Some(Microvm), Auto, false),
+        ] {
+            let say = |jail| Settings { jail, ..Settings::default() };
+            let mut warnings = Vec::new();
+            let got = project_file(&say(Some(file)), [&say(machine), &Settings::default()], &mut warnings);
+            assert_eq!(
+                (got.jail.is_some(), warnings.len()),
+                (kept, usize::from(!kept)),
+                "{machine:?} {file:?}"
+            );
+        }
+    }
+
+    #[test]
     fn user_filter_jail_and_limits_are_only_narrowed() {
         let limit = |mib| Some(Limit { value: ByteSize::mib(mib), required: false });
         let mut file = Settings {
             user: Some(RunAs::Root),
             seccomp: Some(SeccompProfile::Debug),
-            jail: Some(Jail::Landlock),
+            jail: Some(JailChoice::Landlock),
             ..Settings::default()
         };
         file.limits.memory = limit(2048);
@@ -209,7 +239,7 @@ mod tests {
         file = Settings {
             user: Some(RunAs::Root),
             seccomp: Some(SeccompProfile::Strict),
-            jail: Some(Jail::Microvm),
+            jail: Some(JailChoice::Microvm),
             ..Settings::default()
         };
         file.limits.memory = limit(512);

@@ -30,6 +30,7 @@ use crate::model::cube::{ExitReason, ExitRecord, RECORD_VERSION};
 use crate::model::sanitize::printable;
 use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, TripId};
 
+use super::atomic::write_atomic;
 use super::remove::remove_in;
 
 pub use find::{Found, find};
@@ -42,6 +43,8 @@ pub(crate) const FRESH: &str = ".new-";
 const DURABLE_MARK: &str = "headers/durable";
 const LOCK: &str = "headers/lock";
 const RECORD: &str = "headers/record.json";
+/// What was typed to launch a durable cube.
+const LAUNCH: &str = "headers/launch.json";
 /// No record of ours comes near this; a larger file is no record.
 const RECORD_MAX: u64 = 4 << 20;
 /// The code of a cube whose keeper vanished: tripmine failed, not the entry.
@@ -145,6 +148,28 @@ impl CubeDir {
         let headers = open_dir(CWD, self.path.join("headers"))
             .map_err(|error| CubeError::io("open", self.path.join("headers"), error))?;
         write_record_at(&headers, record).map_err(|error| CubeError::io("write", path, error))
+    }
+
+    /// Replaces what is kept of the launch. It may hold secrets, so nobody else may read it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_launch(&self, bytes: &[u8]) -> Result<(), CubeError> {
+        let path = self.path.join(LAUNCH);
+        write_atomic(&path, bytes, 0o600).map_err(|error| CubeError::io("write", path, error))
+    }
+}
+
+/// What is kept of the launch of the cube in the folder `path`; `None` when there is nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_launch(path: &Path) -> Result<Option<Vec<u8>>, CubeError> {
+    let path = path.join(LAUNCH);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CubeError::io("read", path, error)),
     }
 }
 
@@ -468,9 +493,9 @@ fn lock_exclusive(mines: &OwnedFd, root: &Path, id: &TripId) -> Result<OwnedFd, 
 }
 
 pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix::io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut file = File::from(openat(headers, "record.json.new", flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(&encode(record)?).map_err(errno)?;
+    write_over(&mut file, &encode(record)?).map_err(errno)?;
     let durable = record.keep == Keep::Durable;
     if durable {
         fdatasync(&file)?;
@@ -487,6 +512,14 @@ pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix:
         }
         Err(error) => Err(error),
     }
+}
+
+/// Replaces what is in a file that nobody reads yet. Not by truncating it first: of a file that was emptied, ext4 writes the
+/// data out when it is closed (`auto_da_alloc`), and the next who opens it waits for the disk.
+fn write_over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    let length = bytes.len() as u64;
+    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
 }
 
 fn encode(record: &CubeRecord) -> rustix::io::Result<Vec<u8>> {

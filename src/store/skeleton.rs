@@ -29,6 +29,8 @@ use crate::model::sanitize::printable;
 pub const PLACEHOLDER_HOSTNAME: &str = "cube";
 /// Skeletons that nobody used for this long may go, if no cube is older.
 const IDLE: Duration = Duration::from_secs(600);
+/// A use that was noted so short a time ago need not be noted again; far below [`IDLE`].
+const FRESH: Duration = Duration::from_secs(60);
 const PREFIX: &str = "host-";
 const PREFIXES: [&str; 2] = [PREFIX, over::PREFIX];
 const STAMP: &str = ".used";
@@ -87,6 +89,15 @@ pub struct SkeletonUser {
     pub shell: String,
 }
 
+/// The root of `host`: the skeleton, and what is laid over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skeleton {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The host's folders that are laid over it, as [`system_trees`] gives them.
+    pub system: Vec<PathBuf>,
+}
+
 /// Why there is no skeleton.
 #[derive(Debug, thiserror::Error)]
 pub enum SkeletonError {
@@ -132,7 +143,7 @@ impl From<SkeletonError> for crate::model::Failure {
 ///
 /// # Errors
 /// A user that cannot stand in a passwd file, or a failure to write.
-pub fn ensure(layers: &Path, user: &SkeletonUser, machine_id_seed: &str) -> Result<PathBuf, SkeletonError> {
+pub fn ensure(layers: &Path, user: &SkeletonUser, machine_id_seed: &str) -> Result<Skeleton, SkeletonError> {
     ensure_from(Path::new("/"), layers, user, machine_id_seed)
 }
 
@@ -207,35 +218,46 @@ fn ensure_from(
     layers: &Path,
     user: &SkeletonUser,
     seed: &str,
-) -> Result<PathBuf, SkeletonError> {
+) -> Result<Skeleton, SkeletonError> {
     made::check_user(user)?;
     let facts = key::gather(root, user, seed);
     let folder = layers.join(format!("{PREFIX}{}", facts.hash));
-    if touch(&folder).is_ok() {
-        return Ok(folder);
+    if touch(&folder).is_err() {
+        make(root, layers, user, seed, &facts, &folder)?;
     }
+    Ok(Skeleton { folder, system: facts.trees })
+}
+
+fn make(
+    root: &Path,
+    layers: &Path,
+    user: &SkeletonUser,
+    seed: &str,
+    facts: &key::Facts,
+    folder: &Path,
+) -> Result<(), SkeletonError> {
     fs::DirBuilder::new()
         .recursive(true)
         .create(layers)
         .map_err(|error| SkeletonError::io("make", layers, error))?;
     let _alone = lock(layers)?;
     // Somebody may have made it while we waited.
-    if touch(&folder).is_ok() {
-        return Ok(folder);
+    if touch(folder).is_ok() {
+        return Ok(());
     }
     // A folder without a stamp is one that was not finished, or is being pruned.
-    remove_tree(&folder).map_err(|error| SkeletonError::io("remove", &folder, error))?;
+    remove_tree(folder).map_err(|error| SkeletonError::io("remove", folder, error))?;
     let fresh = tempfile::Builder::new()
         .prefix(".host-")
         .tempdir_in(layers)
         .map_err(|error| SkeletonError::io("make a folder in", layers, error))?;
-    build(root, fresh.path(), user, seed, &facts)
+    build(root, fresh.path(), user, seed, facts)
         .map_err(|error| SkeletonError::io("write the system's skeleton in", fresh.path(), error))?;
-    fs::rename(fresh.path(), &folder).map_err(|error| SkeletonError::io("rename", fresh.path(), error))?;
+    fs::rename(fresh.path(), folder).map_err(|error| SkeletonError::io("rename", fresh.path(), error))?;
     // It has its name: nothing is there to clean up any more.
     drop(fresh.keep());
-    File::create(stamp_path(&folder)).map_err(|error| SkeletonError::io("write", &folder, error))?;
-    Ok(folder)
+    File::create(stamp_path(folder)).map_err(|error| SkeletonError::io("write", folder, error))?;
+    Ok(())
 }
 
 fn build(root: &Path, fresh: &Path, user: &SkeletonUser, seed: &str, facts: &key::Facts) -> io::Result<()> {
@@ -277,8 +299,13 @@ fn stamp_path(folder: &Path) -> PathBuf {
     name.into()
 }
 
-/// Notes that the skeleton is used now. Fails when there is none.
+/// Notes that the skeleton is used now, unless that was noted a moment ago: a change of an inode may have to wait for the disk.
+/// Fails when there is none.
 fn touch(folder: &Path) -> Result<(), Errno> {
+    let noted = fs::symlink_metadata(stamp_path(folder)).and_then(|stamp| stamp.modified());
+    if noted.is_ok_and(|noted| noted.elapsed().is_ok_and(|ago| ago < FRESH)) {
+        return Ok(());
+    }
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: now };
     utimensat(CWD, stamp_path(folder), &times, AtFlags::empty())

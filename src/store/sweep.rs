@@ -7,6 +7,7 @@
 //! touch records of another version and durable cubes whose record it cannot read.
 
 pub mod cgroups;
+pub mod told;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

@@ -1,12 +1,12 @@
 //! What the commands of the registry do to the model.
 
 mod outside;
+mod questions;
 mod when;
 
 use super::command::{COMMANDS, Place};
 use super::layer::{
-    Choice, Confirm, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind,
-    Terminal, Then,
+    Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind, Terminal,
 };
 use super::model::{Loud, Model, Pane};
 use super::msg::Effect;
@@ -14,11 +14,13 @@ use super::sheet::Sheet;
 use super::world::CubeItem;
 use crate::config::edit::Edit;
 use crate::engine::request::Request;
+use crate::model::words::age;
 use crate::model::{Name, TripId};
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
 
 pub(super) use outside::*;
+pub(super) use questions::*;
 pub(super) use when::*;
 
 type Effects = Vec<Effect>;
@@ -42,7 +44,8 @@ fn project(model: &Model) -> Option<Name> {
 /// Carries out what needs no terminal, in the background.
 pub(super) fn carry(model: &mut Model, request: Request, row: Option<String>, verb: &'static str) -> Effects {
     let number = log(model, &request);
-    model.jobs.push(super::model::Job { number, row, verb });
+    let cancels = request.may_take_long();
+    model.jobs.push(super::model::Job { number, row, verb, at_ms: model.now_ms, cancels });
     vec![Effect::Carry(number, request)]
 }
 
@@ -176,123 +179,19 @@ pub(super) fn events(model: &mut Model) -> Effects {
     page_of(model, "events")
 }
 
+pub(super) fn show(model: &mut Model, verb: &'static str, words: Vec<String>) -> Effects {
+    let title = format!("{verb} {}", words.join(" "));
+    model.layers.push(Layer::Page(Page::new(PageKind::Command(verb), title)));
+    vec![Effect::Run(verb, words)]
+}
+
+pub(super) fn image_check(model: &mut Model) -> Effects {
+    show(model, "image", vec!["check".to_owned()])
+}
+
 pub(super) fn command_page(model: &mut Model, verb: &'static str, words: &[&str]) -> Effects {
     model.layers.push(Layer::Page(Page::new(PageKind::Command(verb), verb)));
     vec![Effect::Run(verb, words.iter().map(ToString::to_string).collect())]
-}
-
-// Questions.
-
-fn confirm(
-    model: &mut Model,
-    title: String,
-    lines: Vec<String>,
-    choices: Vec<Choice>,
-    measures: Option<String>,
-) -> Effects {
-    let opened_ms = model.now_ms;
-    let effects = measures.iter().cloned().map(Effect::Measure).collect();
-    model.layers.push(Layer::Confirm(Confirm { title, lines, choices, opened_ms, measures }));
-    effects
-}
-
-fn yes(key: char, label: &str, request: Request) -> Choice {
-    Choice { key, label: label.to_owned(), request: Some(request), then: None, disabled: None }
-}
-
-fn keep() -> Choice {
-    Choice { key: 'n', label: "no, leave it".into(), request: None, then: None, disabled: None }
-}
-
-pub(super) fn stop(model: &mut Model) -> Effects {
-    let Some(cube) = model.cube() else { return Vec::new() };
-    let (id, title) = (cube.id.clone(), cube.title());
-    let lost = if cube.kept() {
-        "it is kept: what it changed stays"
-    } else {
-        "a throwaway: what it changed in its system vanishes"
-    };
-    let lines = vec![lost.to_owned()];
-    confirm(
-        model,
-        format!("stop cube {} {title}?", id.short()),
-        lines,
-        vec![keep(), yes('y', "stop it", Request::Stop(id))],
-        None,
-    )
-}
-
-pub(super) fn kill(model: &mut Model) -> Effects {
-    let Some(cube) = model.cube() else { return Vec::new() };
-    let (id, title) = (cube.id.clone(), cube.title());
-    let lines = vec!["its programs get no moment to end by themselves".to_owned()];
-    confirm(
-        model,
-        format!("kill cube {} {title}?", id.short()),
-        lines,
-        vec![keep(), yes('y', "kill it", Request::Kill(id))],
-        None,
-    )
-}
-
-pub(super) fn rm(model: &mut Model) -> Effects {
-    let Some(cube) = model.cube() else { return Vec::new() };
-    let (id, title, kept) = (cube.id.clone(), cube.title(), cube.kept());
-    if !kept {
-        // What kept nothing but a record needs no question.
-        let row = Some(id.as_str().to_owned());
-        return carry(model, Request::Remove(id), row, "removing");
-    }
-    let lines = vec!["for good, with what it changed in its system".to_owned()];
-    let first = Choice {
-        key: 's',
-        label: "make an image of it first".into(),
-        request: None,
-        then: Some(Then::Ask(PromptKind::Snapshot(id.clone()))),
-        disabled: None,
-    };
-    let choices = vec![first, keep(), yes('d', "delete it", Request::Remove(id.clone()))];
-    confirm(model, format!("delete the kept cube {title}?"), lines, choices, Some(format!("cube {id}")))
-}
-
-pub(super) fn project_rm(model: &mut Model) -> Effects {
-    let Some(name) = project(model) else { return Vec::new() };
-    let machine = model.machine.clone();
-    let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
-    let choices = vec![keep(), yes('d', "delete it", Request::ProjectRemove { machine, name: name.clone() })];
-    confirm(
-        model,
-        format!("delete project {name} with everything in it?"),
-        lines,
-        choices,
-        Some(format!("project {name}")),
-    )
-}
-
-pub(super) fn machine_rm(model: &mut Model) -> Effects {
-    let Some(name) = machine(model) else { return Vec::new() };
-    let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
-    let choices = vec![keep(), yes('d', "delete it", Request::MachineRemove(name.clone()))];
-    confirm(
-        model,
-        format!("delete machine {name} and its home?"),
-        lines,
-        choices,
-        Some(format!("home {name}")),
-    )
-}
-
-pub(super) fn machine_reset_home(model: &mut Model) -> Effects {
-    let Some(name) = machine(model) else { return Vec::new() };
-    let lines = vec!["into the trash: `u` brings it back until `tripmine prune`".to_owned()];
-    let choices = vec![keep(), yes('d', "delete it", Request::MachineResetHome(name.clone()))];
-    confirm(
-        model,
-        format!("delete the home of machine {name}?"),
-        lines,
-        choices,
-        Some(format!("home {name}")),
-    )
 }
 
 // Prompts.
@@ -367,6 +266,20 @@ pub(super) fn move_by(model: &mut Model, by: isize) -> Effects {
     Vec::new()
 }
 
+pub(super) fn mark(model: &mut Model) -> Effects {
+    if let Some(id) = model.selected()
+        && !model.marked.remove(&id)
+    {
+        model.marked.insert(id);
+    }
+    move_by(model, 1)
+}
+
+pub(super) fn refresh(model: &mut Model) -> Effects {
+    model.measured.clear();
+    vec![Effect::Refresh]
+}
+
 pub(super) fn filter(model: &mut Model) -> Effects {
     model.filtering = true;
     let selected = model.selected();
@@ -416,6 +329,23 @@ pub(super) fn help(model: &mut Model) -> Effects {
 pub(super) fn palette(model: &mut Model) -> Effects {
     let items = commands(model, false);
     picker(model, PickerKind::Command, "commands", items)
+}
+
+/// What is under way; Enter breaks it off.
+pub(super) fn jobs(model: &mut Model) -> Effects {
+    let item = |job: &super::model::Job| {
+        let command = model.log.get(job.number).map_or("", |logged| logged.command.as_str());
+        PickItem {
+            id: job.number.to_string(),
+            title: job.verb.to_owned(),
+            about: format!("for {} · {command}", age(model.now_ms.saturating_sub(job.at_ms))),
+            key: String::new(),
+            cli: String::new(),
+            disabled: (!job.cancels).then(|| "this is not broken off in the middle".to_owned()),
+        }
+    };
+    let items: Vec<PickItem> = model.jobs.iter().map(item).collect();
+    picker(model, PickerKind::Job, "under way: enter breaks it off", items)
 }
 
 pub(super) fn theme(model: &mut Model) -> Effects {
@@ -500,6 +430,9 @@ pub(super) fn mouse(model: &mut Model) -> Effects {
 }
 
 pub(super) fn quit(model: &mut Model) -> Effects {
+    if !model.jobs.is_empty() {
+        return leave_jobs(model);
+    }
     model.quit = Some(0);
     Vec::new()
 }

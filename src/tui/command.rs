@@ -126,7 +126,7 @@ commands! {
     "attach" "attach" "Hand your terminal to this cube; a kept cube that has ended is started again."
         { keys: &["enter"], place: CUBES, cli: "tripmine attach CUBE", hint: "attach", enabled: acts::can_attach, run: acts::attach }
     "enter" "type into it here" "Type into this cube in a pane, with the lists beside it."
-        { keys: &["i"], place: CUBES, cli: "tripmine attach CUBE", hint: "pane", enabled: acts::has_terminal, run: acts::enter }
+        { keys: &["i"], place: CUBES, cli: "tripmine attach CUBE", enabled: acts::has_terminal, run: acts::enter }
     "take-over" "take typing over" "Attach, and take typing over from whoever has it."
         { keys: &["T"], place: CUBES, cli: "tripmine attach --take-over CUBE", enabled: acts::cube_runs, run: acts::take_over }
     "exec" "run a command in it" "Start another process in this cube, on your terminal."
@@ -138,11 +138,11 @@ commands! {
     "events" "events" "What happened to this cube, in order."
         { keys: &["v"], place: CUBES, cli: "tripmine events CUBE", enabled: acts::has_row, run: acts::events }
     "stop" "stop" "End this cube: it gets a moment to end by itself."
-        { keys: &["x"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine stop CUBE", hint: "stop", enabled: acts::cube_runs, run: acts::stop }
+        { keys: &["x"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine stop CUBE", hint: "stop", enabled: acts::runs_or_marked, run: acts::stop }
     "kill" "kill" "End this cube at once."
-        { keys: &["K"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine kill CUBE", enabled: acts::cube_runs, run: acts::kill }
+        { keys: &["K"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine kill CUBE", enabled: acts::runs_or_marked, run: acts::kill }
     "rm" "remove" "Delete this cube with its log, and what it kept."
-        { keys: &["X"], place: CUBES, tier: Tier::Lossy, cli: "tripmine rm CUBE", enabled: acts::cube_ended, run: acts::rm }
+        { keys: &["X"], place: CUBES, tier: Tier::Lossy, cli: "tripmine rm CUBE", enabled: acts::ended_or_marked, run: acts::rm }
     "rename" "rename" "Give this kept cube another name."
         { keys: &["m"], place: CUBES, cli: "tripmine rename CUBE NAME", enabled: acts::cube_kept, run: acts::rename }
     "again" "launch another" "Open the launch sheet for what this cube was launched from."
@@ -156,11 +156,11 @@ commands! {
     "ports" "ports" "What listens in this cube."
         { keys: &["p"], place: CUBES, cli: "tripmine ports CUBE", enabled: acts::cube_runs, run: acts::ports }
     "net" "net decisions" "What this cube was denied: allow it once, here, on the machine, or never."
-        { keys: &["n"], place: CUBES, cli: "tripmine net CUBE allow NAME:PORT", hint: "net", enabled: acts::cube_runs, run: acts::net }
+        { keys: &["n"], place: CUBES, cli: "tripmine net CUBE allow NAME:PORT", enabled: acts::cube_runs, run: acts::net }
     "net-log" "net log" "What this cube reached and was denied, in order."
         { keys: &["N"], place: CUBES, cli: "tripmine net CUBE", enabled: acts::has_row, run: acts::net_log }
     "changes" "changes" "What this cube changed in its system and, with --review, in its project."
-        { keys: &["c"], place: CUBES, cli: "tripmine changes --diff CUBE", hint: "changes", enabled: acts::has_row, run: acts::changes }
+        { keys: &["c"], place: CUBES, cli: "tripmine changes --diff CUBE", enabled: acts::has_row, run: acts::changes }
     "apply" "apply changes" "Take over what this cube changed in its project."
         { keys: &["A"], place: CUBES, tier: Tier::Lossy, cli: "tripmine apply CUBE", enabled: acts::cube_ended, run: acts::apply }
     "use" "use this machine" "Launch on this machine from now on, and show its projects."
@@ -193,8 +193,12 @@ commands! {
         { keys: &["m"], place: IMAGES, cli: "tripmine image tag NAME NEW", enabled: acts::stored_image, run: acts::image_tag }
     "image-history" "history" "How this image came to be, layer by layer, and what its name named before."
         { keys: &["h"], place: IMAGES, cli: "tripmine image history NAME", enabled: acts::stored_image, run: acts::image_history }
+    "image-check" "check" "Read all stored images whole, and say what is damaged."
+        { keys: &["c"], place: IMAGES, cli: "tripmine image check", run: acts::image_check }
     "image-rm" "remove image" "Delete this image with its history, and the layers that nothing else needs."
         { keys: &["X"], place: IMAGES, tier: Tier::Lossy, cli: "tripmine image rm NAME", enabled: acts::stored_image, run: acts::image_rm }
+    "mark" "mark" "Mark this cube, or take its mark away: what is stopped, killed or removed then is all that is marked."
+        { keys: &["space"], place: CUBES, enabled: acts::has_row, run: acts::mark }
     "filter" "filter" "Narrow this list: fuzzy, several words, !word for what must not be there."
         { keys: &["/"], hint: "filter", run: acts::filter }
     "palette" "commands" "Find any command by its name and run it."
@@ -223,10 +227,18 @@ commands! {
         { keys: &["."], enabled: acts::can_repeat, run: acts::repeat }
     "undo" "undo" "Bring back what was deleted last."
         { keys: &["u"], cli: "tripmine undo", run: acts::undo }
-    "refresh" "refresh" "Look at everything again." { keys: &["R"], run: |_| vec![Effect::Refresh] }
+    "refresh" "refresh" "Look at everything again." { keys: &["R"], run: acts::refresh }
     "theme" "theme" "Choose a theme; it is shown at once." { keys: &["t"], cli: "tripmine theme", run: acts::theme }
     "doctor" "doctor" "What this host gives, what a lack costs and how to mend it."
         { keys: &["D"], cli: "tripmine doctor", run: |m| acts::command_page(m, "doctor", &[]) }
+    "verify-jail" "try the jail" "Try every promise of the jail from inside a cube."
+        { cli: "tripmine verify-jail", run: |m| acts::command_page(m, "verify-jail", &[]) }
+    "proxy" "find proxies" "Greet what listens on this host where SOCKS5 proxies usually do."
+        { cli: "tripmine proxy detect", run: |m| acts::command_page(m, "proxy", &["detect"]) }
+    "prune" "prune" "Delete for good what is left over: the trash, old records, unused parts of images."
+        { tier: Tier::Lossy, cli: "tripmine prune", run: acts::prune }
+    "jobs" "under way" "What is being done just now; Enter breaks off what can be."
+        { keys: &["J"], enabled: acts::has_jobs, run: acts::jobs }
     "commands" "command log" "Every change that was made, as its command line."
         { keys: &["@"], run: acts::command_log }
     "notices" "messages" "Every message there was." { keys: &["!"], run: acts::notices }
@@ -284,7 +296,10 @@ pub fn keys_page() -> String {
         "\nIn questions, prompts, sheets and pages, `esc` goes back one step; it never leaves the program. \
          `ctrl-c` ends what is on top, twice it leaves.\n\
          Inside a cube, the leader (`ctrl-]` unless `leader` in `config.toml` says otherwise) and then `d` comes back \
-         with the cube running on; the leader twice types it; the leader and `?` explains.\n",
+         with the cube running on; the leader twice types it; the leader and `?` explains.\n\n\
+         What else `config.toml` says of the screen: `theme`, `theme_light` (on a terminal whose ground is light), \
+         `color` (`auto`, `never`, `16`, `256`, `true`; `tripmine tui --color` for once), `glyphs` (`unicode`, \
+         `ascii`, `nerd`), `mouse` (`true`, `false`), `leader` (`ctrl-a`, `none`).\n",
     );
     page
 }

@@ -1,5 +1,5 @@
-//! Every sign that is drawn, in one place. None is of a private-use plane; each has a plain substitute, and none says
-//! anything that a word beside it does not.
+//! Every sign that is drawn, in one place. None says anything that a word beside it does not, each has a plain
+//! substitute, and those of private-use planes are drawn only where somebody asked for them.
 
 /// A set of signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,3 +73,44 @@ pub const ASCII: Glyphs = Glyphs {
     spinner: &["|", "/", "-", "\\"],
     more: "..",
 };
+
+/// With the signs of fonts that were patched for it (private use: nerd-fonts' Material and powerline ranges).
+pub const NERD: Glyphs = Glyphs {
+    running: "\u{f0e7}",
+    starting: "\u{f252}",
+    exited: "\u{f10c}",
+    failed: "\u{f00d}",
+    kept: "\u{f187}",
+    chosen: "\u{f054}",
+    full: "\u{f132}",
+    partial: "\u{f071}",
+    missing: "\u{f00d}",
+    ..UNICODE
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_are_one_column_and_private_ones_are_asked_for() {
+        for (glyphs, private) in [(UNICODE, false), (ASCII, false), (NERD, true)] {
+            let signs = [
+                glyphs.running,
+                glyphs.starting,
+                glyphs.exited,
+                glyphs.failed,
+                glyphs.kept,
+                glyphs.chosen,
+                glyphs.full,
+                glyphs.partial,
+                glyphs.missing,
+            ];
+            for sign in signs {
+                assert_eq!(crate::tui::text::width(sign), 1, "{sign:?}");
+                assert!(private || !sign.contains(|c| ('\u{e000}'..='\u{f8ff}').contains(&c)), "{sign:?}");
+            }
+        }
+        assert!(ASCII.bars.concat().is_ascii() && ASCII.border.concat().is_ascii());
+    }
+}

@@ -10,13 +10,13 @@ use crate::engine::ending::ending;
 use crate::engine::request::Request;
 use crate::engine::session::{self, Join, Outcome};
 use crate::engine::told::Total;
-use crate::engine::{Engine, facts, launch, resume};
+use crate::engine::{Engine, again, facts, launch, resume};
 use crate::keeper::protocol::{Answer, Ask, Kind};
-use crate::model::{CubeSpec, EnvVar, ExitRecord, Failure, Keep, TripId};
+use crate::model::{EnvVar, ExitRecord, Failure, Keep, TripId};
 use crate::plan::facts::CallerEnv;
 use crate::plan::launch::StdioPlan;
 use crate::plan::{LaunchPlan, Typed, env};
-use crate::store::cubes::{self, socket_path};
+use crate::store::cubes::{self, CubeEntry, socket_path};
 use crate::store::{machines, projects};
 use crate::term::LeaderKey;
 use crate::upper::wire::Line;
@@ -68,9 +68,7 @@ pub(super) fn join(
                 Ok(record) if !entry.live && record.keep == Keep::Durable => {
                     let machine = machines::load(&engine.layout, &record.machine)?;
                     let root = projects::root(Some(&machine), &engine.config, &engine.home);
-                    let root = root.canonicalize().unwrap_or(root);
-                    let spec = CubeSpec::of(record);
-                    let typed = launch::again(&spec, record.name.clone(), &root, &facts::shell())?;
+                    let typed = again::again(&entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
                     start(engine, &typed, ahead, leave)
                 }
                 _ => attach(engine, cube, *take_over, ahead, leave),
@@ -109,6 +107,7 @@ fn type_ahead(client: &mut Client, ahead: &[u8]) -> Result<(), Failure> {
 }
 
 fn start(engine: &Engine, typed: &Typed, ahead: &[u8], leave: &dyn Fn()) -> Result<Joined, Failure> {
+    let engine = &super::setup::fresh(engine)?;
     engine.layout.ensure(engine.uid)?;
     let waiting = launch::start_keeper()?;
     // What keeps it from starting is said on the screen.
@@ -144,10 +143,26 @@ const MOST: u64 = 10_000;
 /// What a cube that has just ended changed, if there is something to ask.
 fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Failure> {
     let entry = cubes::load(&engine.layout.mines_dir(), &plan.id)?;
-    if !entry.live || plan.keep == Keep::Durable {
+    if !entry.live || plan.keep == Keep::Durable || plan.in_place.is_some() {
         return Ok(None);
     }
-    let (source, _client) = Source::open(engine, &entry)?;
+    let (system, project) = totals(engine, &entry)?;
+    if system.is_empty() {
+        return Ok(None);
+    }
+    let mut lines = vec![format!("in its system: {}", system.text())];
+    if !project.is_empty() {
+        lines.push(format!("under review, and kept in any case: {}", project.text()));
+    }
+    Ok(Some(lines))
+}
+
+/// What a cube changed: in its system, and in a project that is held for review.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn totals(engine: &Engine, entry: &CubeEntry) -> Result<(Total, Total), Failure> {
+    let (source, _client) = Source::open(engine, entry)?;
     let (mut system, mut project) = (Total::default(), Total::default());
     source.list(false, Vec::new(), MOST, &mut |line| {
         match line {
@@ -160,14 +175,7 @@ fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Fa
         }
         Ok(())
     })?;
-    if system.is_empty() {
-        return Ok(None);
-    }
-    let mut lines = vec![format!("in its system: {}", system.text())];
-    if !project.is_empty() {
-        lines.push(format!("under review, and kept in any case: {}", project.text()));
-    }
-    Ok(Some(lines))
+    Ok((system, project))
 }
 
 fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>) {

@@ -3,6 +3,7 @@
 use super::command::{COMMANDS, Command, Place};
 use super::key::{Key, parse_keys, show_keys};
 use super::model::Pane;
+use crate::config::screen::KeyChange;
 
 /// The keys of every command.
 #[derive(Debug, Clone)]
@@ -22,28 +23,28 @@ pub enum Meaning {
 }
 
 impl Keymap {
-    /// The registry's keys, those of `changes` (command, keys) instead of its own; and what is wrong with the changes.
+    /// The registry's keys, those of `changes` instead of its own; and what is wrong with the changes, by place.
     #[must_use]
-    pub fn new(changes: &[(String, String)]) -> (Self, Vec<String>) {
+    pub fn new(changes: &[KeyChange]) -> (Self, Vec<String>) {
         let (mut bindings, mut warnings) = (Vec::new(), Vec::new());
         for command in COMMANDS {
             let own = || command.keys.iter().filter_map(|keys| parse_keys(keys).ok());
-            match changes.iter().find(|(id, _)| id == command.id) {
+            match changes.iter().find(|change| change.command == command.id) {
                 None => bindings.extend(own().map(|keys| (keys, command))),
-                Some((_, text)) if text == "none" => {}
-                Some((id, text)) => match parse_keys(text) {
+                Some(change) if change.keys == "none" => {}
+                Some(change) => match parse_keys(&change.keys) {
                     Ok(keys) => bindings.push((keys, command)),
                     Err(why) => {
-                        warnings.push(format!("the key of `{id}`: {why}"));
+                        warnings.push(format!("{}: the key of `{}`: {why}", change.place, command.id));
                         bindings.extend(own().map(|keys| (keys, command)));
                     }
                 },
             }
         }
-        for (id, _) in changes {
-            if !COMMANDS.iter().any(|command| command.id == id) {
-                let shown = crate::model::sanitize::printable(id);
-                warnings.push(format!("there is no command `{shown}` to bind a key to"));
+        for change in changes {
+            if !COMMANDS.iter().any(|command| command.id == change.command) {
+                let shown = crate::model::sanitize::printable(&change.command);
+                warnings.push(format!("{}: there is no command `{shown}` to bind a key to", change.place));
             }
         }
         (Self { bindings }, warnings)
@@ -80,7 +81,11 @@ mod tests {
 
     #[test]
     fn keys_can_be_changed_and_mistakes_do_not_lock_anybody_out() {
-        let change = |id: &str, keys: &str| (id.to_owned(), keys.to_owned());
+        let change = |id: &str, keys: &str| KeyChange {
+            command: id.to_owned(),
+            keys: keys.to_owned(),
+            place: "config.toml:3:1".to_owned(),
+        };
         let (keymap, warnings) = Keymap::new(&[
             change("quit", "Q"),
             change("help", "ctlr-h"),
@@ -95,6 +100,7 @@ mod tests {
         assert!(matches!(meaning("g"), Meaning::Prefix(_)));
         assert!(matches!(meaning("g g"), Meaning::Command(command) if command.id == "first"));
         assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.starts_with("config.toml:3:1: ")), "{warnings:?}");
         assert!(warnings[0].contains("`help`") && warnings[1].contains("`qiut`"), "{warnings:?}");
     }
 

@@ -39,6 +39,17 @@ pub struct Confirm {
     pub opened_ms: u64,
     /// What is being measured for the first line, as `Model::measured` has it.
     pub measures: Option<String>,
+    /// It is about several things: only their number, typed, says yes.
+    pub bulk: Option<Bulk>,
+}
+
+/// A question about several things.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bulk {
+    /// What is done, one for each.
+    pub requests: Vec<Request>,
+    /// What was typed of their number.
+    pub typed: String,
 }
 
 /// How long a question ignores keys, in milliseconds.
@@ -68,6 +79,12 @@ pub enum Then {
     Changes(TripId),
     /// This place is not told of again: the cube, the place.
     Quiet(String, String),
+    /// This is typed into the field beneath, as one line.
+    Paste(String),
+    /// The screen is left.
+    Quit,
+    /// What a command of ours prints: its verb, its words.
+    Show(&'static str, Vec<String>),
 }
 
 /// One line to be typed.
@@ -172,6 +189,8 @@ pub enum PickerKind {
     Denials(TripId),
     /// A word of a field of the sheet beneath.
     Word(&'static str),
+    /// What is under way, to be broken off.
+    Job,
 }
 
 /// One entry of a picker.
@@ -192,12 +211,26 @@ pub struct PickItem {
 }
 
 impl Picker {
+    /// A command that was typed with something behind it: `stop web`.
+    #[must_use]
+    pub fn with_arguments(&self) -> Option<(&PickItem, &str)> {
+        if self.kind != PickerKind::Command {
+            return None;
+        }
+        let (id, rest) = self.field.value().trim_start().split_once(' ')?;
+        let named = self.items.iter().find(|item| item.id == id)?;
+        (!rest.trim().is_empty()).then_some((named, rest.trim()))
+    }
+
     /// Those that what was typed leaves, the best first.
     #[must_use]
     pub fn shown(&self) -> Vec<&PickItem> {
         let text = self.field.value();
         if text.trim().is_empty() {
             return self.items.iter().collect();
+        }
+        if let Some((named, _)) = self.with_arguments() {
+            return vec![named];
         }
         let (mut search, plain) = (super::rows::Search::new(text), text.trim().to_lowercase());
         let mut found: Vec<(u32, &PickItem)> = self
@@ -239,6 +272,8 @@ pub struct Page {
     pub search: String,
     /// Still being fetched.
     pub waiting: bool,
+    /// Nothing but the lines is drawn.
+    pub full: bool,
 }
 
 /// What a page shows.
@@ -285,6 +320,7 @@ impl Page {
             times: false,
             search: String::new(),
             waiting: true,
+            full: false,
         }
     }
 
@@ -337,9 +373,10 @@ pub fn edit(field: &mut Field, key: Key) -> bool {
     true
 }
 
-/// Pastes into a field of one line: the first line of the text, without controls.
+/// Pastes into a field of one line: the lines of the text with blanks between, without controls.
 pub fn paste(field: &mut Field, text: &str) {
-    for character in text.lines().next().unwrap_or("").chars().filter(|c| !c.is_control()).take(4096) {
+    let line = text.lines().collect::<Vec<_>>().join(" ");
+    for character in line.chars().filter(|c| !c.is_control()).take(4096) {
         let _changed = field.handle(InputRequest::InsertChar(character));
     }
 }

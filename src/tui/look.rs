@@ -6,23 +6,12 @@ use std::collections::HashMap;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier, Style};
 
-use super::glyphs::{ASCII, Glyphs, UNICODE};
+use super::glyphs::{ASCII, Glyphs, NERD, UNICODE};
 use super::role::Role;
+pub use crate::config::screen::ColorDepth as Depth;
+use crate::config::screen::GlyphSet;
 use crate::config::theme::{Colour, Paint, Theme};
 use crate::term::cells::{Ink, ShownCell};
-
-/// How many colours the terminal has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// None; attributes alone.
-    None,
-    /// The terminal's own 16.
-    Sixteen,
-    /// The palette of 256.
-    Palette,
-    /// All.
-    True,
-}
 
 impl Depth {
     /// Decides once: `NO_COLOR`, `TERM=dumb`, `COLORTERM`, `256color` in `TERM`, else 16.
@@ -53,7 +42,7 @@ pub struct Look {
 impl Look {
     /// Of a theme, on a terminal of this depth.
     #[must_use]
-    pub fn new(theme: &Theme, ascii: bool, depth: Depth) -> Self {
+    pub fn new(theme: &Theme, glyphs: GlyphSet, depth: Depth) -> Self {
         let mut styles: HashMap<Role, Style> = Role::ALL
             .iter()
             .map(|role| (*role, theme.roles.get(role.name()).map_or_else(Style::default, style)))
@@ -64,7 +53,12 @@ impl Look {
             // A ground that this terminal cannot show would leave what is selected unmarked.
             *selection = Style { fg: None, bg: None, ..*selection }.add_modifier(Modifier::REVERSED);
         }
-        Self { styles, glyphs: if ascii { ASCII } else { UNICODE }, depth }
+        let glyphs = match glyphs {
+            GlyphSet::Ascii => ASCII,
+            GlyphSet::Unicode => UNICODE,
+            GlyphSet::Nerd => NERD,
+        };
+        Self { styles, glyphs, depth }
     }
 
     /// What a role looks like.
@@ -238,7 +232,7 @@ mod tests {
             let find = |name: &str| crate::config::theme::built_in(name).map(str::to_owned);
             let theme = parse_theme(name, std::path::Path::new(name), text, &find).expect(name);
             for depth in [Depth::None, Depth::Sixteen, Depth::Palette, Depth::True] {
-                let look = Look::new(&theme, false, depth);
+                let look = Look::new(&theme, GlyphSet::Unicode, depth);
                 let mut buffer = Buffer::empty(Rect::new(0, 0, 40, 1));
                 for (x, role) in (0u16..).zip(Role::ALL) {
                     buffer[(x, 0)].set_symbol("x").set_style(look.style(*role));

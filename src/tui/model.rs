@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::config::screen::GlyphSet;
 use crate::engine::request::Request;
 use crate::model::Name;
 use crate::term::cells::Picture;
@@ -68,8 +69,8 @@ pub struct List {
 pub struct Setup {
     /// The theme's name.
     pub theme: String,
-    /// No sign but ASCII.
-    pub ascii: bool,
+    /// The signs that are drawn.
+    pub glyphs: GlyphSet,
     /// The mouse is taken.
     pub mouse: bool,
     /// The key that leaves a cube, as it is written; `None` when there is none.
@@ -124,6 +125,10 @@ pub struct Job {
     pub row: Option<String>,
     /// What is being done.
     pub verb: &'static str,
+    /// Since when, milliseconds since 1970.
+    pub at_ms: u64,
+    /// It can be broken off.
+    pub cancels: bool,
 }
 
 /// The live picture of a cube.
@@ -183,6 +188,10 @@ pub struct Model {
     pub log: Vec<Logged>,
     /// What runs.
     pub jobs: Vec<Job>,
+    /// Cubes that are marked.
+    pub marked: std::collections::BTreeSet<String>,
+    /// Keepers that do not answer, by cube: when they are asked again, milliseconds since 1970.
+    pub silent: HashMap<String, u64>,
     /// What listens in cubes that are looked at.
     pub listening: HashMap<String, Vec<crate::model::Listening>>,
     /// What cubes that are looked at were denied, the newest first.
@@ -228,6 +237,8 @@ impl Model {
             notices: Vec::new(),
             log: Vec::new(),
             jobs: Vec::new(),
+            marked: std::collections::BTreeSet::new(),
+            silent: HashMap::new(),
             listening: HashMap::new(),
             denials: HashMap::new(),
             quiet: std::collections::HashSet::new(),

@@ -23,6 +23,8 @@ pub enum Msg {
     World(Box<World>),
     /// What a watched cube shows now.
     Picture(TripId, Result<Picture, String>),
+    /// The keeper of a watched cube does not answer: when it is asked again, milliseconds since 1970. `None`: it answers.
+    Silent(TripId, Option<u64>),
     /// What a watched cube uses now, and how many look at it.
     Usage(TripId, Usage, u32),
     /// Who types into the cube of the terminal layer: us?
@@ -51,6 +53,10 @@ pub enum Msg {
     Themed(Result<String, String>),
     /// A text was given to the clipboard, or why not.
     Copied(Result<String, String>),
+    /// No program took this text for the clipboard; the terminal may.
+    NotTaken(String),
+    /// Which jails this launch can have: the word, and why not.
+    Offers(Vec<(String, Option<Failure>)>),
     /// Time has passed.
     Tick,
 }
@@ -89,6 +95,8 @@ pub struct Drafted {
 pub enum Effect {
     /// Carry this out; it is the job of this number.
     Carry(usize, Request),
+    /// Break the job of this number off.
+    Cancel(usize),
     /// Hand the terminal over to this: a launch, an attach, an exec.
     Join(Request),
     /// Plan this without doing it; it is the question of this number.
@@ -132,6 +140,10 @@ pub enum Effect {
     KeepTheme(String),
     /// Give this to the clipboard.
     Copy(String),
+    /// The same, by the terminal alone.
+    CopyByTerminal(String),
+    /// See which jails this launch can have.
+    Offers(Box<Typed>),
     /// Take the mouse, or give it back.
     Mouse(bool),
     /// Stop ourselves, as Ctrl-Z does.

@@ -7,8 +7,9 @@ use super::join::{attach_plain, start_plain};
 use super::survey::{Images, survey};
 use super::world::World;
 use crate::engine::request::Request;
-use crate::engine::{Engine, Menu};
+use crate::engine::{Engine, Menu, environment};
 use crate::keeper::state::now_ms;
+use crate::model::verbs::is_verb;
 use crate::model::words::age;
 use crate::model::{Failure, Name, TripId};
 use crate::plan::Typed;
@@ -24,13 +25,16 @@ enum Entry {
 /// # Errors
 /// Standard output or input cannot be used.
 pub(super) fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
-    let machine =
-        menu.machine.clone().or_else(|| engine.config.machine.clone()).unwrap_or_else(Name::default_machine);
+    let machine = super::setup::machine(engine, menu);
+    if let Some(problem) = &menu.problem {
+        say(&format!("error: {problem}"))?;
+        say("nothing is launched until this is mended")?;
+    }
     loop {
         let world = survey(engine, &machine, &mut Images::default(), false);
         let entries = list(&world, &machine)?;
         match ask(
-            "number, s NUMBER for a shell, x NUMBER to stop, n NAME for a new project, l to list again, q to leave: ",
+            "number, s NUMBER for a shell, x NUMBER to stop, n NAME for a new project, any command (as `machine list`), l to list again, q to leave: ",
         )? {
             None => return Ok(0),
             Some(answer) => match answered(engine, &machine, &entries, answer.trim()) {
@@ -95,6 +99,21 @@ fn list(world: &World, machine: &Name) -> Result<Vec<Entry>, Failure> {
     Ok(entries)
 }
 
+/// Runs a command line of ours on this terminal: what the screen can do, every command can.
+fn command(line: &str) -> Result<(), Failure> {
+    let words = shell_words::split(line).map_err(|error| Failure::usage(error.to_string()))?;
+    let status = std::process::Command::new(environment::own_program()?)
+        .args(&words)
+        .current_dir(std::env::current_dir().map_err(|error| cannot(&error))?)
+        .status()
+        .map_err(|error| Failure::failed("cannot run `tripmine`").because(&error))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => say(&format!("it ended with code {code}")),
+        None => say("it was ended by a signal"),
+    }
+}
+
 /// True when the user leaves.
 fn answered(engine: &Engine, machine: &Name, entries: &[Entry], answer: &str) -> Result<bool, Failure> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
@@ -132,6 +151,7 @@ fn answered(engine: &Engine, machine: &Name, entries: &[Entry], answer: &str) ->
             }
             Entry::Project(_) => return Err(Failure::usage("this is a project: only a cube can be stopped")),
         },
+        verb if is_verb(verb) && verb != "tui" => return command(answer).map(|()| false),
         number => match entry(number)? {
             Entry::Project(name) => say(&start_plain(engine, &launch(name, What::default()))?)?,
             Entry::Cube(id) => say(&attach_plain(engine, id)?)?,

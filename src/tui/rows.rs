@@ -21,6 +21,8 @@ pub struct Row {
     pub title: String,
     /// Beside it, at the right.
     pub note: String,
+    /// It is marked.
+    pub marked: bool,
     /// Shown as if it were not quite there.
     pub grey: bool,
     /// Characters of the title that the filter found.
@@ -62,7 +64,7 @@ impl Sign {
 }
 
 fn row(id: &str, sign: Sign, title: String, note: String) -> Row {
-    Row { id: id.to_owned(), sign, title, note, grey: false, found: Vec::new() }
+    Row { id: id.to_owned(), sign, title, note, marked: false, grey: false, found: Vec::new() }
 }
 
 /// How many rows a list has, unfiltered.
@@ -172,7 +174,10 @@ fn cube_row(model: &Model, cube: &CubeItem) -> Row {
         .iter()
         .find(|job| job.row.as_deref() == Some(id))
         .map(|job| format!("{}{}", job.verb, "…"));
-    let state = doing.unwrap_or_else(|| match (&record.exit, cube.runs()) {
+    let silent = model.silent.get(id).filter(|_| cube.runs());
+    let waits =
+        silent.map(|at| format!("no answer, again in {}s", at.saturating_sub(model.now_ms).div_ceil(1000)));
+    let state = doing.or(waits).unwrap_or_else(|| match (&record.exit, cube.runs()) {
         (Some(exit), false) => format!("{} {}", record.state.word(), exit.code),
         _ => record.state.word().to_owned(),
     });
@@ -182,7 +187,8 @@ fn cube_row(model: &Model, cube: &CubeItem) -> Row {
     };
     let note = format!("{state} {:>4}", age(model.now_ms.saturating_sub(since)));
     let mut row = row(id, sign, format!("{}  {}", cube.id.short(), cube.title()), note);
-    row.grey = !cube.runs();
+    row.marked = model.marked.contains(id);
+    row.grey = !cube.runs() || silent.is_some();
     row
 }
 

@@ -1,6 +1,7 @@
 //! The loop: waits for the user, for signals and for threads, in one thread; updates, draws, and does what is to be
 //! done. What the user does is drawn at once, news thirty times a second at most, and nothing when nothing changed.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -8,14 +9,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::clipboard;
+use super::errand::Cancel;
 use super::input::{Decoder, Input};
 use super::join::{self, Joined};
-use super::keymap::Keymap;
 use super::layer::Layer;
 use super::look::{Depth, Look};
 use super::mailbox::{Inbox, Mailbox, mailbox};
-use super::model::{Loud, Model, Setup, TOAST_MS};
+use super::model::{Loud, Model, TOAST_MS};
 use super::msg::{Effect, Msg, Return};
+use super::setup::{self, Start};
 use super::terminal::{Terminal, restore};
 use super::update::update;
 use super::view::{self, Zones};
@@ -27,7 +30,7 @@ use crate::engine::request::Request;
 use crate::engine::{Engine, Menu};
 use crate::host::tty::Signals;
 use crate::keeper::state::now_ms;
-use crate::model::{Failure, Name};
+use crate::model::Failure;
 use crate::store::cubes::socket_path;
 use crate::store::themes;
 use crate::term::{Action, Leader};
@@ -68,11 +71,9 @@ pub fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
     ])
     .map_err(|error| fail(&error))?;
     let (mailbox, inbox) = mailbox().map_err(|error| fail(&error))?;
-    let machine =
-        menu.machine.clone().or_else(|| engine.config.machine.clone()).unwrap_or_else(Name::default_machine);
+    let machine = setup::machine(engine, menu);
     // It looks while the rest is set up.
-    let watch =
-        Watch::start(engine.clone(), machine.clone(), mailbox.clone()).map_err(|error| fail(&error))?;
+    let watch = Watch::start(engine.clone(), machine, mailbox.clone()).map_err(|error| fail(&error))?;
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         // A thread's panic is caught and told on the screen; ours ends the screen.
@@ -81,30 +82,8 @@ pub fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
             hook(info);
         }
     }));
-    let depth = Depth::of(|key| std::env::var(key).ok());
-    let mut warnings = Vec::new();
-    let wanted = engine.config.theme.clone().unwrap_or_else(|| "default".into());
-    let theme = themes::load(&engine.layout, &wanted).unwrap_or_else(|why| {
-        warnings.push(why);
-        themes::safe()
-    });
-    warnings.extend(theme.warnings.iter().cloned());
-    let (keymap, wrong) = Keymap::new(&engine.config.keys);
-    warnings.extend(wrong);
-    let setup = Setup {
-        theme: theme.name.clone(),
-        ascii: engine.config.ascii,
-        mouse: engine.config.mouse,
-        leader: join::leader(engine).map(|leader| leader.to_string()),
-        themes: themes::names(&engine.layout),
-    };
-    let look = Look::new(&theme, setup.ascii, depth);
-    let terminal = Terminal::enter(setup.mouse).map_err(|error| fail(&error))?;
-    let mut model = Model::new(super::terminal::size(), machine, setup, keymap);
-    model.now_ms = now_ms();
-    for warning in warnings {
-        model.tell(Loud::Warn, warning, Vec::new());
-    }
+    let terminal = Terminal::enter(engine.config.mouse).map_err(|error| fail(&error))?;
+    let Start { model, look, depth, ahead } = setup::start(engine, menu, &terminal);
     let mut app = App {
         engine,
         model,
@@ -126,8 +105,10 @@ pub fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
         hung_up: false,
         joins: None,
         draft: DraftSlot::default(),
+        cancels: HashMap::new(),
         held: None,
     };
+    app.typed(&ahead);
     let result = app.run();
     restore();
     result
@@ -157,6 +138,8 @@ struct App<'a> {
     joins: Option<Request>,
     /// What was copied of a cube for an image.
     draft: DraftSlot,
+    /// What breaks jobs off, by their numbers.
+    cancels: HashMap<usize, Cancel>,
     /// Keeps what an ended throwaway changed, while it is asked about.
     held: Option<Client>,
 }
@@ -207,6 +190,10 @@ impl App<'_> {
         }
         if !self.model.jobs.is_empty() {
             by(SPIN);
+        }
+        if !self.model.silent.is_empty() {
+            // The time until it is asked again is shown.
+            by(Duration::from_secs(1));
         }
         let in_ms = |at: u64| Duration::from_millis(at.saturating_sub(self.model.now_ms).max(1));
         for toast in self.model.toasts().iter().filter(|toast| toast.loud != Loud::Error) {
@@ -322,6 +309,8 @@ impl App<'_> {
 
     fn inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
+            #[cfg(debug_assertions)]
+            panic_if_asked(&input);
             if self.model.quit.is_some() {
                 return;
             }
@@ -416,6 +405,16 @@ impl App<'_> {
             Effect::Draft(id, name) => work::draft(self.engine, id, name, &self.draft, &self.mailbox),
             Effect::Release => self.held = None,
             Effect::DropDraft => work::drop_draft(&self.draft),
+            Effect::Carry(number, request) if request.may_take_long() => {
+                let cancel = Cancel::default();
+                self.cancels.insert(number, cancel.clone());
+                work::errand(number, request, cancel, &self.mailbox);
+            }
+            Effect::Cancel(number) => {
+                if let Some(cancel) = self.cancels.get(&number) {
+                    cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
             Effect::Carry(number, request) => work::carry(self.engine, number, request, &self.mailbox),
             Effect::Plan(number, typed) => work::plan(self.engine, number, *typed, &self.mailbox),
             Effect::Measure(what) => work::measure(self.engine, &self.model.machine, what, &self.mailbox),
@@ -450,7 +449,9 @@ impl App<'_> {
                     }
                 }
             }
-            Effect::Copy(text) => self.copy(&text),
+            Effect::Copy(text) => self.copy(text),
+            Effect::CopyByTerminal(text) => self.copy_by_terminal(&text),
+            Effect::Offers(typed) => work::offers(self.engine, *typed, &self.mailbox),
             Effect::Mouse(on) => self.terminal.set_mouse(on),
             Effect::Suspend => {
                 if let Err(failure) = self.suspend() {
@@ -516,20 +517,38 @@ impl App<'_> {
 
     fn theme(&mut self, name: &str) {
         let themed = themes::load(&self.engine.layout, name).map(|theme| {
-            self.look = Look::new(&theme, self.model.setup.ascii, self.depth);
+            self.look = Look::new(&theme, self.model.setup.glyphs, self.depth);
             theme.name
         });
         self.tell(Msg::Themed(themed));
         self.dirty = true;
     }
 
-    fn copy(&mut self, text: &str) {
+    fn copy(&mut self, text: String) {
+        let there = |path: &std::path::Path| path.is_file();
+        match clipboard::helper(|key| std::env::var(key).ok(), there) {
+            Some(helper) if text.len() <= COPY_MAX => work::copy(helper, text, &self.mailbox),
+            _ => self.copy_by_terminal(&text),
+        }
+    }
+
+    fn copy_by_terminal(&mut self, text: &str) {
         let result = if text.len() > COPY_MAX {
             Err(format!("not copied: {} bytes are more than terminals take ({COPY_MAX})", text.len()))
         } else {
-            self.terminal.copy(text, std::env::var_os("TMUX").is_some());
-            Ok(format!("copied {} bytes, through your terminal (OSC 52)", text.len()))
+            let tmux = std::env::var_os("TMUX").is_some();
+            self.terminal.copy(text, tmux);
+            let way = if tmux { "your terminal (OSC 52, through tmux)" } else { "your terminal (OSC 52)" };
+            Ok(format!("copied {} bytes via {way}", text.len()))
         };
         self.tell(Msg::Copied(result));
+    }
+}
+
+/// In a debug build alone: shows a test what a fault of ours leaves of the terminal.
+#[cfg(debug_assertions)]
+fn panic_if_asked(input: &Input) {
+    if let (Input::Key(key), Ok(wanted)) = (input, std::env::var("TRIPMINE_DEBUG_PANIC")) {
+        assert!(key.to_string() != wanted, "asked to panic");
     }
 }

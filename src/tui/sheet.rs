@@ -10,10 +10,13 @@ use super::msg::Planned;
 use crate::engine::request::Request;
 use crate::model::net::{NetSettings, ProxyUrl, Rule};
 use crate::model::{
-    Failure, ImageRef, Jail, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
+    Failure, ImageRef, JailChoice, Limits, Name, NetPolicyKind, RunAs, SeccompProfile, Settings, limits,
 };
 use crate::plan::Typed;
 use crate::plan::resolve::{ProjectRef, What};
+
+/// The jails that can be chosen.
+pub const JAILS: &[&str] = JailChoice::WORDS;
 
 /// What a choice says when it leaves the matter to machine, project and configuration.
 pub const AS_SET: &str = "as set";
@@ -73,6 +76,8 @@ pub struct Sheet {
     pub plan: Option<Result<Planned, Failure>>,
     /// The first line of the plan that is drawn.
     pub top: usize,
+    /// Jails by their words, each with why this launch cannot have it; empty until that was looked up.
+    pub offers: Vec<(String, Option<Failure>)>,
 }
 
 fn choice(words: &[&str]) -> Value {
@@ -107,7 +112,7 @@ impl Sheet {
                     "where its home and policy come from",
                 ),
                 field("image", "image", choice(&images), "this launch only"),
-                field("jail", "jail", choice(Jail::WORDS), "the kind of confinement"),
+                field("jail", "jail", choice(JAILS), "the kind of confinement"),
                 field("net", "net", choice(NetPolicyKind::WORDS), "what it may reach"),
                 field("allow", "allow", text(), "HOST:PORT, *.NAME; several with blanks between"),
                 field("proxy", "proxy", text(), "socks5h://HOST:PORT, when `net` is `proxy`"),
@@ -131,6 +136,7 @@ impl Sheet {
             asked: 0,
             plan: None,
             top: 0,
+            offers: Vec::new(),
         }
     }
 
@@ -231,13 +237,16 @@ impl Sheet {
     pub fn words(&self) -> Option<Picker> {
         let field = self.fields.get(self.at)?;
         let Value::Choice { words, at } = &field.value else { return None };
-        let item = |word: &String| PickItem {
-            id: word.clone(),
-            title: word.clone(),
-            about: String::new(),
-            key: String::new(),
-            cli: String::new(),
-            disabled: None,
+        let item = |word: &String| {
+            let refusal = self.refusal(field.id, word);
+            PickItem {
+                id: word.clone(),
+                title: word.clone(),
+                about: refusal.and_then(|failure| failure.hints.first()).cloned().unwrap_or_default(),
+                key: String::new(),
+                cli: String::new(),
+                disabled: refusal.map(|failure| failure.message.clone()),
+            }
         };
         Some(Picker {
             kind: PickerKind::Word(field.id),
@@ -247,6 +256,13 @@ impl Sheet {
             at: *at,
             top: 0,
         })
+    }
+
+    /// Why this word of a field cannot be chosen now, as the plan would say it.
+    #[must_use]
+    pub fn refusal(&self, field: &str, word: &str) -> Option<&Failure> {
+        let offer = self.offers.iter().find(|(offered, _)| field == "jail" && offered == word);
+        offer.and_then(|(_, failure)| failure.as_ref())
     }
 
     /// The text that is being typed into.

@@ -11,8 +11,8 @@ use crate::image::Store;
 use crate::image::names::Entry;
 use crate::keeper::state::now_ms;
 use crate::model::words::command;
-use crate::model::{ByteSize, CubeRecord, Failure, Name};
-use crate::store::sweep::{self, KEEP_ENDED, SweepHooks};
+use crate::model::{ByteSize, Failure, Name};
+use crate::store::sweep::{self, told};
 use crate::store::{cubes, machines, projects};
 
 fn shown(path: &Path) -> String {
@@ -171,22 +171,10 @@ fn cube(entry: cubes::CubeEntry) -> CubeItem {
 /// Clears what dead keepers left, if there is something; what a person should know of it.
 pub(super) fn sweep(engine: &Engine) -> Vec<String> {
     let (mines, run) = (engine.layout.mines_dir(), &engine.layout.run);
-    if !mines.is_dir() || !sweep::worth_it(&mines, run) {
+    if !mines.is_dir() || !(sweep::worth_it(&mines, run) || told::is_owed(&mines)) {
         return Vec::new();
     }
-    let mut lost = Vec::new();
-    let mut on_lost = |record: &CubeRecord| lost.push(record.id.short().to_owned());
-    let mut hooks = SweepHooks { now_unix_ms: now_ms(), keep_ended: KEEP_ENDED, on_lost: &mut on_lost };
-    let problems = match sweep::sweep(&mines, run, &mut hooks) {
-        Ok(report) => report.problems,
-        Err(error) => vec![error.into()],
-    };
-    let mut told: Vec<String> = problems.iter().take(1).map(|failure| clean(&failure.to_string())).collect();
-    if !lost.is_empty() {
-        told.push(format!(
-            "cleared away after keepers that were lost, with their cubes: {}",
-            lost.join(", ")
-        ));
-    }
-    told
+    let (lost, problems) = told::aloud(&mines, run, now_ms());
+    let problems = problems.iter().take(1).map(|failure| clean(&failure.to_string()));
+    problems.chain(lost).collect()
 }

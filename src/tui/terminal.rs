@@ -2,18 +2,22 @@
 //! panic), and may be called twice.
 
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ratatui::backend::{Backend, CrosstermBackend};
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::{QueueSelector, tcflush};
 
 use super::view::Zones;
-use crate::host::tty::{self, Raw};
+use super::watch::timespec;
+use crate::host::tty::{self, Raw, Signals};
 
 /// Raw mode while the screen is up; `None` when it is down.
 static ENTERED: Mutex<Option<Raw>> = Mutex::new(None);
@@ -33,19 +37,55 @@ pub(super) fn restore() {
     drop(raw);
 }
 
+/// The terminal, opened once more: waiting for it to take something is then ours to do, and others who write to it are not
+/// changed by that.
+struct Out {
+    terminal: OwnedFd,
+    /// What ends the screen; only looked at, the loop hears of it.
+    ends: Signals,
+}
+
+static OUT: Mutex<Option<Out>> = Mutex::new(None);
+/// The screen ends while the terminal takes nothing: nothing is waited for any more.
+static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+/// How long a terminal that took nothing may take for what gives it back.
+const LAST: Duration = Duration::from_millis(200);
+
+fn open() -> Option<Out> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // Somebody else's terminal, as beneath sudo, may not be opened: it is written to as it is then.
+    let terminal = rustix::fs::open("/proc/self/fd/1", flags, Mode::empty()).ok()?;
+    let ends = Signals::take(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]).ok()?;
+    Some(Out { terminal, ends })
+}
+
 fn write_all(mut bytes: &[u8]) {
     let stdout = std::io::stdout();
+    let out = OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let terminal = out.as_ref().map_or_else(|| stdout.as_fd(), |out| out.terminal.as_fd());
     while !bytes.is_empty() {
-        match rustix::io::write(&stdout, bytes) {
+        match rustix::io::write(terminal, bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let _ready = poll(&mut [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::OUT)], None);
-            }
-            // The terminal is gone; who polls it learns that.
+            Err(Errno::AGAIN) if takes_more(terminal, out.as_ref()) => {}
+            // The terminal is gone or stuck; who polls it, or was told to end, knows.
             Err(_) => return,
         }
     }
+}
+
+/// Waits until the terminal takes something; false when that is not worth waiting for.
+fn takes_more(terminal: BorrowedFd<'_>, out: Option<&Out>) -> bool {
+    let given_up = GIVEN_UP.load(Ordering::Relaxed);
+    let mut fds = vec![PollFd::from_borrowed_fd(terminal, PollFlags::OUT)];
+    fds.extend(out.filter(|_| !given_up).map(|out| PollFd::new(&out.ends, PollFlags::IN)));
+    let patience = given_up.then(|| timespec(LAST));
+    let waited = poll(&mut fds, patience.as_ref());
+    if matches!(waited, Err(Errno::INTR)) || !fds[0].revents().is_empty() {
+        return true;
+    }
+    GIVEN_UP.store(true, Ordering::Relaxed);
+    false
 }
 
 /// What is drawn on.
@@ -64,6 +104,7 @@ impl Terminal {
         crossterm::style::force_color_output(true);
         let size = size();
         let area = Rect::new(0, 0, size.0, size.1);
+        *OUT.lock().unwrap_or_else(PoisonError::into_inner) = open();
         let mut terminal =
             Self { shown: Buffer::empty(area), next: Buffer::empty(area), mouse, cursor: None };
         terminal.again()?;

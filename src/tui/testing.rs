@@ -112,7 +112,7 @@ pub(crate) fn world() -> World {
 pub(crate) fn model(columns: u16, rows: u16) -> Model {
     let setup = Setup {
         theme: "default".into(),
-        ascii: false,
+        glyphs: crate::config::screen::GlyphSet::Unicode,
         mouse: true,
         leader: Some("Ctrl-]".into()),
         themes: ["default", "mono", "nord"].map(str::to_owned).to_vec(),
@@ -130,6 +130,7 @@ pub(crate) fn model(columns: u16, rows: u16) -> Model {
             memory: (40 + second % 13) << 20,
             cpu_ms: second * second * 9,
             age_ms: second * 1000,
+            net: Some(second * second * 1500),
         };
         samples.add(usage, 1);
     }

@@ -96,16 +96,17 @@ pub fn fit_end(text: &str, columns: usize) -> String {
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = vec![String::new()];
-    for word in text.split_word_bounds() {
+    // Marks belong to the word they stand at: `key` is not torn from its quotes.
+    for word in text.split_inclusive(char::is_whitespace) {
         let line = lines.last().map_or(0, |line| width(line));
-        if line + width(word) > columns && line > 0 {
+        if line + width(word.trim_end()) > columns && line > 0 {
             lines.push(String::new());
-            if word.trim().is_empty() {
-                continue;
-            }
         }
         for grapheme in word.graphemes(true) {
             if lines.last().is_some_and(|line| width(line) + width(grapheme) > columns) {
+                if grapheme.trim().is_empty() {
+                    break;
+                }
                 lines.push(String::new());
             }
             if let Some(line) = lines.last_mut() {
@@ -147,5 +148,7 @@ mod tests {
         assert_eq!(fit("abcdef", 4), "abc…");
         assert_eq!(fit_end("/home/ann/site", 6), "…/site");
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("unknown key `mouze`", 15), ["unknown key", "`mouze`"]);
+        assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod layers;
 pub mod mouse;
+mod pages;
 
 use super::acts;
 use super::command::{self, Command};
@@ -43,6 +44,8 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
             }
             let known: Vec<&str> = model.world.cubes.iter().map(|cube| cube.id.as_str()).collect();
             model.samples.retain(|id, _| known.contains(&id.as_str()));
+            model.marked.retain(|id| known.contains(&id.as_str()));
+            model.silent.retain(|id, _| known.contains(&id.as_str()));
             model.listening.retain(|id, _| known.contains(&id.as_str()));
             model.denials.retain(|id, _| known.contains(&id.as_str()));
             model.quiet.retain(|(id, _)| known.contains(&id.as_str()));
@@ -56,12 +59,23 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
         }
         Msg::Picture(id, picture) => {
             layers::picture(model, &id, &picture);
+            if picture.is_ok() {
+                model.silent.remove(id.as_str());
+            }
             if model.watched.as_deref() == Some(id.as_str()) {
                 model.peek = Some(Peek { id: id.as_str().to_owned(), picture });
             }
             Vec::new()
         }
+        Msg::Silent(id, again) => {
+            match again {
+                Some(at) => model.silent.insert(id.as_str().to_owned(), at),
+                None => model.silent.remove(id.as_str()),
+            };
+            Vec::new()
+        }
         Msg::Usage(id, usage, viewers) => {
+            model.silent.remove(id.as_str());
             model.samples.entry(id.as_str().to_owned()).or_default().add(usage, viewers);
             Vec::new()
         }
@@ -117,7 +131,7 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
             vec![Effect::Mouse(model.setup.mouse)]
         }
         Msg::Lines(lines) => {
-            layers::lines(model, lines);
+            pages::lines(model, lines);
             Vec::new()
         }
         Msg::Measured(what, size) => {
@@ -127,6 +141,11 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
         }
         Msg::Themed(Ok(name)) => {
             model.setup.theme = name;
+            Vec::new()
+        }
+        Msg::NotTaken(text) => vec![Effect::CopyByTerminal(text)],
+        Msg::Offers(offers) => {
+            layers::offers(model, offers);
             Vec::new()
         }
         Msg::Copied(Ok(text)) => {
@@ -210,6 +229,16 @@ fn follow(model: &mut Model) -> Vec<Effect> {
         }
         effects.push(Effect::Watch(wanted));
     }
+    if let Some(id) = &model.watched
+        && model.samples.get(id).is_some_and(|samples| samples.memory.len() > 1)
+    {
+        // Who only passes by on the way to another row asks nothing of a cube.
+        let what = format!("changes {id}");
+        if !model.measured.contains_key(&what) {
+            model.measured.insert(what.clone(), String::new());
+            effects.push(Effect::Measure(what));
+        }
+    }
     if let (Pane::Machines, Some(name)) = (model.focus, model.selected()) {
         let what = format!("home {name}");
         if !model.measured.contains_key(&what) {
@@ -276,6 +305,37 @@ pub(super) fn give_named(model: &mut Model, id: &str) -> Vec<Effect> {
         Some(command) => give(model, command),
         None => Vec::new(),
     }
+}
+
+/// Gives the command called `id` about what `rest` names first, in its own list: `stop web`, `rename box lab`. What
+/// follows is typed into what the command asks.
+pub(super) fn give_about(model: &mut Model, id: &str, rest: &str) -> Vec<Effect> {
+    let Some(command) = command::find(id, model.focus) else { return Vec::new() };
+    let pane = match command.place {
+        command::Place::In(pane) => pane,
+        command::Place::Everywhere => return give(model, command),
+    };
+    let (name, more) = rest.split_once(' ').map_or((rest, ""), |(name, more)| (name, more.trim()));
+    let rows = super::rows::rows(model, pane);
+    let titled = |row: &&super::rows::Row| row.title.split_whitespace().any(|word| word == name);
+    let found = rows.iter().find(|row| row.id == name).or_else(|| rows.iter().find(titled));
+    let Some(row) = found.map(|row| row.id.clone()) else {
+        let name = crate::model::sanitize::printable(name);
+        model.tell(Loud::Warn, format!("there is no `{name}` among the {}", pane.word()), Vec::new());
+        return Vec::new();
+    };
+    model.focus = pane;
+    let list = model.list_mut();
+    list.filter.clear();
+    list.selected = Some(row);
+    model.settle();
+    let effects = give(model, command);
+    if let Some(Layer::Prompt(prompt)) = model.layers.last_mut()
+        && !more.is_empty()
+    {
+        prompt.field = tui_input::Input::new(more.to_owned());
+    }
+    effects
 }
 
 /// Ctrl-C: ends what is on top; twice, leaves.
@@ -348,4 +408,8 @@ pub fn clock(unix_ms: u64) -> String {
 }
 
 #[cfg(test)]
+mod more_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;

@@ -18,6 +18,7 @@ mod toasts;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+use super::key::Key;
 use super::layer::Layer;
 use super::look::Look;
 use super::model::{Model, Pane};
@@ -36,7 +37,7 @@ pub enum Target {
     /// A row of the uppermost layer.
     Item(usize),
     /// As if this key were pressed.
-    Key(char),
+    Key(Key),
 }
 
 /// What was drawn where.
@@ -62,11 +63,7 @@ impl Zones {
     }
 }
 
-/// Lines of text that a page shows on a screen of this size.
-#[must_use]
-pub fn page_height(size: (u16, u16)) -> usize {
-    usize::from(page::area(size).height.saturating_sub(2)).max(1)
-}
+pub use page::{page_end, page_height};
 
 /// Draws everything.
 pub fn draw(model: &Model, look: &Look, buffer: &mut Buffer) -> Zones {
@@ -113,7 +110,7 @@ pub fn draw(model: &Model, look: &Look, buffer: &mut Buffer) -> Zones {
                     picker::draw(picker, &mut brush, popup(area, picker::size(model.size)), &mut zones)
                 }
                 Layer::Page(shown) => {
-                    page::draw(model, shown, &mut brush, page::area(model.size), &mut zones)
+                    page::draw(model, shown, &mut brush, page::area(model.size, shown.full), &mut zones)
                 }
                 Layer::Terminal(terminal) => {
                     terminal::draw(model, terminal, &mut brush, terminal::area(&layout), &mut zones)

@@ -16,6 +16,7 @@ use crate::engine::forward;
 use crate::engine::net::{self, Denial};
 use crate::keeper::net::NetAnswer;
 use crate::keeper::protocol::{Answer, Ask, Kind};
+use crate::keeper::state::now_ms;
 use crate::model::{CubeRecord, Listening, TripId};
 use crate::term::Screen;
 
@@ -151,7 +152,12 @@ impl Session {
                 Over::Lost(why) => {
                     let seconds = RETRY.as_secs();
                     self.mailbox.picture(&self.id, Err(format!("{why}: trying again in {seconds} s")));
-                    if self.rest(RETRY) {
+                    let again = now_ms() + seconds * 1000;
+                    self.mailbox.send(Msg::Silent(self.id.clone(), Some(again)));
+                    let ended = self.rest(RETRY);
+                    if ended {
+                        // Nobody asks it any more, so nobody knows.
+                        self.mailbox.send(Msg::Silent(self.id.clone(), None));
                         return;
                     }
                 }

@@ -1,5 +1,5 @@
-//! Keeps an eye on the folders that the lists show. Sleeps until one of them changes; looks again then, and every half
-//! minute in case a change went unnoticed.
+//! Keeps an eye on the folders that the lists show. Sleeps until one of them changes, and looks again then. A keeper that
+//! is killed changes no folder: every half minute those that lived are asked for, and nothing else is read.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -12,11 +12,15 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use super::mailbox::{Bell, Mailbox};
 use super::msg::Msg;
 use super::survey::{Images, survey, sweep};
+use super::world::World;
 use crate::engine::Engine;
 use crate::model::Name;
+use crate::store::cubes;
 
-/// Between looks when nothing seems to change.
+/// Between glances at those that live, and between clearing up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between looks when nothing seems to change, in case a change went unnoticed.
+const WHOLE: Duration = Duration::from_secs(600);
 /// Changes come in bursts: a launch writes several files.
 const BURST: Duration = Duration::from_millis(40);
 
@@ -87,7 +91,11 @@ fn run(engine: &Engine, mut machine: Name, orders: &Receiver<Order>, bell: &Bell
                 continue;
             }
         }
-        wait(eyes.as_ref(), bell, PATIENCE);
+        let looked = Instant::now();
+        while !wait(eyes.as_ref(), bell, PATIENCE)
+            && looked.elapsed() < WHOLE
+            && !last.as_ref().is_some_and(|world| somebody_died(engine, world))
+        {}
         // What follows at once belongs to it.
         wait_on(bell, BURST);
         bell.hush();
@@ -99,7 +107,7 @@ fn run(engine: &Engine, mut machine: Name, orders: &Receiver<Order>, bell: &Bell
             match orders.try_recv() {
                 Ok(Order::Look(name)) => {
                     machine = name;
-                    last = last.map(|world| super::world::World { root: "\u{0}".into(), ..world });
+                    last = last.map(|world| World { root: "\u{0}".into(), ..world });
                 }
                 Ok(Order::End) | Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => break,
@@ -131,10 +139,18 @@ fn open_eyes(eyes: &OwnedFd, engine: &Engine, machine: &Name) {
     }
 }
 
-fn wait(eyes: Option<&OwnedFd>, bell: &Bell, patience: Duration) {
+/// A cube that lived when it was looked at last does no more.
+fn somebody_died(engine: &Engine, world: &World) -> bool {
+    let mines = engine.layout.mines_dir();
+    let mut lived = world.cubes.iter().filter(|cube| cube.live);
+    lived.any(|cube| !cubes::load(&mines, &cube.id).is_ok_and(|entry| entry.live))
+}
+
+/// True when something happened before the time was over.
+fn wait(eyes: Option<&OwnedFd>, bell: &Bell, patience: Duration) -> bool {
     let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
     fds.extend(eyes.map(|eyes| PollFd::new(eyes, PollFlags::IN)));
-    let _woken = poll(&mut fds, Some(&timespec(patience)));
+    !matches!(poll(&mut fds, Some(&timespec(patience))), Ok(0))
 }
 
 fn wait_on(bell: &Bell, patience: Duration) {

@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::clipboard::{Helper, hand_over};
+use super::errand::{self, Cancel};
+use super::join::totals;
 use super::layer::{PAGE_MAX, PageLine};
 use super::mailbox::Mailbox;
 use super::model::Loud;
 use super::msg::{Drafted, Msg, Planned};
+use super::setup::fresh;
+use super::sheet::JAILS;
 use super::text::clean;
 use super::update::clock;
 use crate::engine::request::Request;
 use crate::engine::snapshot::{self, Draft};
-use crate::engine::{Engine, environment, forward, launch, net};
+use crate::engine::{Engine, environment, forward, launch, net, prune};
 use crate::model::sanitize::printable_bytes;
 use crate::model::{ByteSize, Failure, Name, TripId};
 use crate::plan::Typed;
@@ -50,8 +55,21 @@ fn broken() -> Failure {
 
 pub(super) fn carry(engine: &Engine, number: usize, request: Request, mailbox: &Mailbox) {
     let engine = engine.clone();
-    let work = move || Msg::Done(number, engine.carry_out(&request));
+    let work = move || {
+        // What is launched follows the configuration as it is now.
+        let engine = match &request {
+            Request::Launch(_) => fresh(&engine),
+            _ => Ok(engine),
+        };
+        Msg::Done(number, engine.and_then(|engine| engine.carry_out(&request)))
+    };
     spawn("request", mailbox, work, Msg::Done(number, Err(broken())));
+}
+
+/// The same for what may take long, and may be broken off.
+pub(super) fn errand(number: usize, request: Request, cancel: Cancel, mailbox: &Mailbox) {
+    let work = move || Msg::Done(number, errand::run(&request, &cancel));
+    spawn("errand", mailbox, work, Msg::Done(number, Err(broken())));
 }
 
 /// What was copied of a cube for an image, until it is decided on.
@@ -156,7 +174,8 @@ pub(super) fn denials(engine: &Engine, id: TripId, mailbox: &Mailbox) {
 pub(super) fn plan(engine: &Engine, number: u64, typed: Typed, mailbox: &Mailbox) {
     let engine = engine.clone();
     let work = move || {
-        let planned = launch::plan(&engine, &typed, Vec::new(), true).map(|planned| Planned {
+        let planned = fresh(&engine).and_then(|engine| launch::plan(&engine, &typed, Vec::new(), true));
+        let planned = planned.map(|planned| Planned {
             lines: explain(&planned.plan).iter().map(|line| clean(line)).collect(),
             warnings: planned.plan.warnings.iter().map(|warning| clean(warning)).collect(),
         });
@@ -165,10 +184,43 @@ pub(super) fn plan(engine: &Engine, number: u64, typed: Typed, mailbox: &Mailbox
     spawn("plan", mailbox, work, Msg::Planned(number, Err(broken())));
 }
 
-/// Measures `home NAME`, `project NAME` (of `machine`) or `cube ID`.
+/// Which jails `typed` can have: each is planned, so that what is said of it is what a launch would say.
+pub(super) fn offers(engine: &Engine, typed: Typed, mailbox: &Mailbox) {
+    let engine = engine.clone();
+    let work = move || {
+        let refusal = |word: &str| -> Option<Failure> {
+            let jail = word.parse().map_err(|_| Failure::usage("there is no such jail")).ok()?;
+            let mut typed = typed.clone();
+            typed.settings.jail = Some(jail);
+            launch::plan(&engine, &typed, Vec::new(), true).err()
+        };
+        Msg::Offers(JAILS.iter().map(|word| ((*word).to_owned(), refusal(word))).collect())
+    };
+    spawn("offers", mailbox, work, Msg::Offers(Vec::new()));
+}
+
+/// Gives a text to a clipboard's program, which may take its time.
+pub(super) fn copy(helper: Helper, text: String, mailbox: &Mailbox) {
+    let lost = Msg::NotTaken(text.clone());
+    let work = move || match hand_over(&helper, &text) {
+        Ok(()) => Msg::Copied(Ok(format!("copied {} bytes via {}", text.len(), helper.name))),
+        Err(_) => Msg::NotTaken(text),
+    };
+    spawn("copy", mailbox, work, lost);
+}
+
+/// Measures what a cube changed (`changes ID`), `home NAME`, `project NAME` (of `machine`) or `cube ID`.
 pub(super) fn measure(engine: &Engine, machine: &Name, what: String, mailbox: &Mailbox) {
     let (engine, machine, lost) = (engine.clone(), machine.clone(), what.clone());
     let work = move || {
+        if let Some(id) = what.strip_prefix("changes ") {
+            let text = changes(&engine, id).unwrap_or_else(|| "—".to_owned());
+            return Msg::Measured(what, text);
+        }
+        if what == "prune" {
+            let doomed = prune::look(&engine, None, prune::usual(&engine));
+            return Msg::Measured(what, doomed.map_or_else(|_| "—".to_owned(), |doomed| doomed.text()));
+        }
         let path = match what.split_once(' ') {
             Some(("home", name)) => Name::parse(name).ok().map(|name| engine.layout.home(&name)),
             Some(("project", name)) => engine.projects_root(&machine).ok().map(|root| root.join(name)),
@@ -184,6 +236,16 @@ pub(super) fn measure(engine: &Engine, machine: &Name, what: String, mailbox: &M
         Msg::Measured(what, size)
     };
     spawn("measure", mailbox, work, Msg::Measured(lost, "—".into()));
+}
+
+fn changes(engine: &Engine, id: &str) -> Option<String> {
+    let entry = cubes::load(&engine.layout.mines_dir(), &TripId::parse(id).ok()?).ok()?;
+    let (system, project) = totals(engine, &entry).ok()?;
+    let mut text = if system.is_empty() { "nothing in its system".to_owned() } else { system.text() };
+    if !project.is_empty() {
+        text.push_str(&format!("; under review: {}", project.text()));
+    }
+    Some(text)
 }
 
 /// What fills a page; it stops when this is dropped.

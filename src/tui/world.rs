@@ -125,6 +125,8 @@ pub struct Samples {
     pub cpu: Vec<u64>,
     /// Bytes.
     pub memory: Vec<u64>,
+    /// Bytes a second over its own network; empty when it has none.
+    pub net: Vec<u64>,
     /// The last figures.
     pub last: Option<Usage>,
     /// Clients attached, ours among them.
@@ -143,6 +145,9 @@ impl Samples {
                 return;
             }
             push(&mut self.cpu, crate::engine::running::cpu_percent(before, &usage));
+            if let (Some(old), Some(new)) = (before.net, usage.net) {
+                push(&mut self.net, new.saturating_sub(old) * 1000 / (usage.age_ms - before.age_ms).max(1));
+            }
         }
         push(&mut self.memory, usage.memory);
         (self.last, self.viewers) = (Some(usage), viewers);

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -145,6 +146,11 @@ fn serve(stream: &UnixStream) -> Result<(), String> {
         Want::Scan => {
             let target = fds.next().ok_or("no folder to look through came along")?;
             super::copy::scan(&target, &mut out)?;
+        }
+        Want::Remove { name } => {
+            let target = fds.next().ok_or("no folder to delete in came along")?;
+            crate::store::remove::remove_in(&target, std::ffi::OsStr::from_bytes(&name.0))
+                .map_err(|error| error.to_string())?;
         }
         Want::Copy { leave_out } => {
             let target = fds.next().ok_or("no place to copy to came along")?;

@@ -66,6 +66,11 @@ pub enum Want {
     },
     /// What looks like a secret in the folder that came along.
     Scan,
+    /// The entry of the folder that came along deleted, whatever it is.
+    Remove {
+        /// Its name.
+        name: Bytes,
+    },
 }
 
 /// What the helper is asked. Descriptors: the cube's store if `store`, then its user namespace for [`Ids::Enter`], then

@@ -164,3 +164,26 @@ fn the_hosts_etc_is_seen_without_the_cubes_own() {
     assert_eq!(inside(&env, "", "", &[], script).stdout, "");
     assert_eq!(inside(&env, "etc", "", &[], script).ok(0), "there");
 }
+
+/// F08: what a cube destroys of its system is whole at the next launch, because it destroyed a layer of its own.
+#[test]
+fn a_destroyed_system_stays_destroyed_without_the_throwaway_layer() {
+    for (out, whole) in [("", true), ("upper", false)] {
+        let env = Env::new();
+        inside(&env, "", "", &[], "true").ok(0);
+        inside(&env, out, "mountns", &[], "rm -rf /etc/passwd /etc/hosts; true").ok(0);
+        let left = inside(&env, "", "", &[], "test -e /etc/passwd && test -e /etc/hosts");
+        assert_eq!(left.code == 0, whole, "without `{out}`: {left:?}");
+    }
+}
+
+/// F09: a link in the project leads to the cube's own files, because no others are there.
+#[test]
+fn a_link_in_the_project_leads_to_the_hosts_files_without_the_cubes_own() {
+    let env = Env::new();
+    let project = env.project("p");
+    std::os::unix::fs::symlink("/etc/shadow", project.join("out")).unwrap();
+    let look = ["p", "--", "/bin/sh", "-c", "test -e out && echo followed; test -L out && echo link"];
+    assert_eq!(run_weak(&env, "", "", &look).stdout, "link\n");
+    assert_eq!(run_weak(&env, "etc", "", &look).stdout, "followed\nlink\n");
+}

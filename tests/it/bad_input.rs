@@ -1,6 +1,8 @@
 //! Bad input: a clear sentence, the right exit code, nothing started and nothing lost.
 
-use crate::env::{Env, Output};
+use std::process::Stdio;
+
+use crate::env::{Env, Output, PATIENCE, finish, skip};
 
 /// Nothing was started: no cube has a record.
 #[track_caller]
@@ -200,4 +202,24 @@ fn a_dry_run_does_nothing() {
 fn walk(folder: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| 1 + walk(&entry.path())).sum()
+}
+
+/// A host that gives no user namespaces: a refusal with its reason and the next step, nothing started, nothing left.
+#[test]
+fn without_user_namespaces_nothing_starts() {
+    const NAME: &str = "without_user_namespaces_nothing_starts";
+    let env = Env::new();
+    // In a namespace whose own limit is none; the counter of the host stays as it is.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77; exec \"$0\" run host -- true";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-Ur", "/bin/sh", "-c", forbid]).arg(env.binary()).env_clear().envs(env.variables());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(child) = command.spawn() else { return skip(NAME, "there is no unshare(1)") };
+    let output = finish(child, PATIENCE);
+    if output.code == 77 || output.stderr.contains("unshare") {
+        return skip(NAME, "the limit cannot be set in a user namespace here");
+    }
+    output.fails(125, "no further user namespace is allowed");
+    assert!(output.stderr.contains("hint: run `tripmine doctor`"), "{output:?}");
+    assert!(env.records().is_empty());
 }

@@ -324,7 +324,7 @@ fn an_ended_cube_leaves_no_listener() {
     env.tripmine(["stop", "-t", "0", &cube.id]).ok(0);
     let events = finish(following, PATIENCE);
     let kinds: Vec<&str> = events.ok(0).lines().filter_map(|line| line.split("  ").nth(1)).collect();
-    assert_eq!(kinds, ["started", "forward-opened", "forward-closed", "ended"], "{events:?}");
+    assert_eq!(kinds, ["started", "forward-opened", "stopping", "forward-closed", "ended"], "{events:?}");
     assert!(refused(port), "the port is free when `stop` returns");
     // As any server's death looks: its kernel closes what it had open.
     assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);

@@ -1,11 +1,10 @@
 //! The ends of the screen: however it goes, the terminal is as it was, nothing spins, and cubes live on.
 
-use std::io::Read;
+use std::path::Path;
 
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use rustix::process::Signal;
 
-use crate::env::{Env, PATIENCE, signal, until};
+use crate::env::{Env, PATIENCE, signal, skip, until};
 use crate::pty::Pty;
 
 /// Mouse off, paste off, attributes off, cursor on, the other screen left.
@@ -42,27 +41,49 @@ fn a_terminal_that_vanishes_ends_it() {
 #[test]
 fn a_terminal_that_vanishes_without_a_signal_ends_it() {
     let env = Env::new();
-    let size = PtySize { rows: 30, cols: 120, pixel_width: 0, pixel_height: 0 };
-    let pair = native_pty_system().openpty(size).unwrap();
-    let mut command = CommandBuilder::new("/bin/sh");
-    command.args(["-c", &format!("trap '' HUP; exec {}", env.binary().to_str().unwrap())]);
-    command.env_clear();
-    for (key, value) in env.variables() {
-        command.env(key, value);
+    let script = format!("trap '' HUP; exec {}", env.binary().to_str().unwrap());
+    let mut screen = Pty::start(&env, Path::new("/bin/sh"), &["-c", &script]);
+    screen.wait_shown("1 machines");
+    screen.hang_up();
+    screen.wait_exit(PATIENCE);
+}
+
+/// A terminal that takes nothing any more holds nobody who is told to end.
+#[test]
+fn a_stuck_terminal_does_not_keep_it_from_ending() {
+    let env = Env::new();
+    env.project("site");
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.wait_shown("site");
+    screen.stuff();
+    let (mut last, mut same, mut turn) = (0, 0, 0_u16);
+    until("nothing more goes in", PATIENCE, || {
+        turn = (turn + 1) % 40;
+        screen.resize(30 + turn, 120 + turn);
+        let now = screen.waiting();
+        same = if now == last && now > 1000 { same + 1 } else { 0 };
+        last = now;
+        same > 200
+    });
+    signal(screen.pid(), Signal::TERM);
+    assert_eq!(screen.wait_exit(PATIENCE), 143);
+}
+
+/// A fault of ours: the terminal is as it was, and what went wrong is said on it.
+#[test]
+fn a_panic_gives_the_terminal_back() {
+    let env = Env::new();
+    let binary = env.binary().to_str().unwrap().to_owned();
+    let mut screen = Pty::start(&env, Path::new("/usr/bin/env"), &["TRIPMINE_DEBUG_PANIC=t", &binary]);
+    screen.wait_shown("1 machines");
+    // Where nothing panics, this opens the themes, closes them, and leaves.
+    screen.type_text("t\x03q");
+    if screen.wait_exit(PATIENCE) == 0 {
+        return skip("a_panic_gives_the_terminal_back", "this is no debug build: nothing makes it panic");
     }
-    command.cwd(&env.home);
-    let mut child = pair.slave.spawn_command(command).unwrap();
-    drop(pair.slave);
-    let mut reader = pair.master.try_clone_reader().unwrap();
-    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-    while !seen.windows(8).any(|part| part == b"machines") {
-        let count = reader.read(&mut buffer).unwrap();
-        assert!(count > 0, "it ended before it was seen");
-        seen.extend_from_slice(&buffer[..count]);
-    }
-    // Every end of it but the program's own is closed now.
-    drop((reader, pair.master));
-    until("it ends", PATIENCE, || child.try_wait().unwrap().is_some());
+    until("the terminal is back", PATIENCE, || restored(&screen));
+    assert!(screen.screen(|screen| !screen.modes().alternate && screen.modes().cursor_visible));
+    screen.wait_for("asked to panic");
 }
 
 #[test]
@@ -85,19 +106,25 @@ fn stopped_and_continued() {
     assert_eq!(screen.wait_exit(PATIENCE), 0);
 }
 
+/// The window is closed in the middle of a cube, with and without the signal that says so.
 #[test]
 fn closed_while_attached() {
-    let env = Env::new();
-    env.project("site");
-    let mut screen = Pty::tripmine(&env, &[]);
-    screen.wait_shown("site");
-    screen.type_text("S");
-    screen.wait_for(":/projects/site");
-    screen.hang_up();
-    screen.wait_exit(PATIENCE);
-    let list = env.tripmine(["ps", "--json"]);
-    assert!(list.ok(0).contains("\"site\""), "the cube lives: {list:?}");
-    env.tripmine(["stop", "--all", "-t", "0"]).ok(0);
+    for script in ["exec", "trap '' HUP; exec"] {
+        let env = Env::new();
+        env.project("site");
+        let script = format!("{script} {}", env.binary().to_str().unwrap());
+        let mut screen = Pty::start(&env, Path::new("/bin/sh"), &["-c", &script]);
+        screen.wait_shown("site");
+        screen.type_text("S");
+        screen.wait_for(":/projects/site");
+        screen.hang_up();
+        screen.wait_exit(PATIENCE);
+        let list = env.tripmine(["ps", "--json"]);
+        assert!(list.ok(0).contains("\"site\""), "the cube lives: {list:?}");
+        let id = env.record()["id"].as_str().unwrap().to_owned();
+        env.tripmine(["exec", &id, "--", "true"]).ok(0);
+        env.tripmine(["stop", "--all", "-t", "0"]).ok(0);
+    }
 }
 
 /// A program that leaves the terminal in pieces: the screen is whole again.

@@ -15,10 +15,8 @@ fn projects_are_made_removed_and_brought_back() {
     assert!(env.projects.join("shop").is_dir());
     screen.type_text("X");
     screen.wait_shown("delete project shop");
-    until("the question listens", PATIENCE, || {
-        screen.type_text("d");
-        !screen.shown().contains("sure?")
-    });
+    screen.wait_shown("enter leaves it");
+    screen.type_text("d");
     screen.wait_shown("u brings it back");
     assert!(!env.projects.join("shop").exists());
     screen.type_text("u");
@@ -147,6 +145,9 @@ fn line_by_line() {
     screen.wait_shown("q to leave:");
     screen.type_text("n shop\r");
     screen.wait_shown("made project `shop`");
+    // What the screen can do, any command can.
+    screen.type_text("machine create lab --memory 1G\r");
+    screen.wait_shown("made machine `lab`");
     screen.type_text("77\r");
     screen.wait_shown("number of the list");
     screen.type_text("s 1\r");

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::env::{Env, PATIENCE, skip, until};
 use crate::peers::Peer;
@@ -17,9 +16,8 @@ fn stop_all(env: &Env) {
 
 /// Answers a question that ignores keys at first.
 fn answer(screen: &mut Pty, key: &str) {
-    screen.wait_shown("sure?");
-    // It ignores what comes before it can have been read; one key, since the next would be a command.
-    std::thread::park_timeout(Duration::from_millis(600));
+    // It ignores what comes before it can have been read, and says when it listens.
+    screen.wait_shown("enter leaves it");
     screen.type_text(key);
     screen.wait_gone("sure?");
 }
@@ -138,7 +136,7 @@ fn a_cube_becomes_an_image_and_a_launch_starts_from_it() {
     screen.wait_gone("planning");
     screen.type_text("\r");
     screen.wait_for("comes back, it runs on");
-    std::thread::park_timeout(Duration::from_secs(2));
+    screen.wait_for(":~");
     screen.type_text("cat /opt/new/f; exit\r");
     screen.wait_for("from-the-image");
     screen.wait_shown("has ended");
@@ -161,7 +159,7 @@ fn a_throwaway_that_changed_its_system_asks_on_its_end() {
     screen.type_text("echo kept > /opt/kept; exit\r");
     screen.wait_shown("keep what it changed?");
     screen.wait_shown("in its system: 1 added");
-    std::thread::park_timeout(Duration::from_millis(600));
+    screen.wait_shown("enter leaves it");
     screen.type_text("s");
     screen.wait_shown("A /opt/kept");
     screen.type_text("q");
@@ -170,7 +168,7 @@ fn a_throwaway_that_changed_its_system_asks_on_its_end() {
     screen.wait_shown("its name");
     screen.type_text("kept\r");
     screen.wait_shown("make the image kept");
-    std::thread::park_timeout(Duration::from_millis(600));
+    screen.wait_shown("enter leaves it");
     screen.type_text("y");
     screen.wait_shown("image `kept` is made");
     screen.wait_gone("keep what it changed?");
@@ -180,11 +178,10 @@ fn a_throwaway_that_changed_its_system_asks_on_its_end() {
     assert_eq!(found.ok(0), "kept");
     // Discarding is the default.
     screen.type_text("2S");
-    screen.wait_gone("2 projects");
-    std::thread::park_timeout(Duration::from_secs(2));
+    screen.wait_times(PROMPT, 2);
     screen.type_text("echo gone > /opt/gone; exit\r");
     screen.wait_shown("keep what it changed?");
-    std::thread::park_timeout(Duration::from_millis(600));
+    screen.wait_shown("enter leaves it");
     screen.type_text("\r");
     screen.wait_gone("keep what it changed?");
     screen.type_text("q");

@@ -46,11 +46,14 @@ const PURE: &[&str] = &["model", "plan", "term"];
 
 /// Pure parts of a folder that is not: what the screen is, becomes and looks like.
 const PURE_PARTS: &[&str] = &[
+    "src/tui/acts",
     "src/tui/acts.rs",
     "src/tui/command.rs",
     "src/tui/input.rs",
     "src/tui/keymap.rs",
     "src/tui/layer.rs",
+    "src/tui/glyphs.rs",
+    "src/tui/key.rs",
     "src/tui/layout.rs",
     "src/tui/look.rs",
     "src/tui/model.rs",

@@ -192,6 +192,7 @@ fn the_other_verbs_with_their_arguments() {
         (
             &["verify-jail", "--user", "root"],
             Verb::VerifyJail(verify_jail::VerifyJailArgs {
+                jail: "container".to_owned(),
                 user: "root".to_owned(),
                 seccomp: "default".to_owned(),
                 json: false,
@@ -320,23 +321,6 @@ fn help_teaches() {
     assert!(show(&["--version"]).starts_with("tripmine "));
     assert!(show(&["run", "--help"]).contains("tripmine run host -- make test"));
     assert!(show(&["help", "exec"]).contains("tripmine exec"));
-}
-
-#[test]
-fn near_misses() {
-    let verbs = || crate::model::verbs::VERBS.iter().map(|verb| verb.name);
-    for (word, want) in [
-        ("verfiy-jail", Some("verify-jail")),
-        ("dcotor", Some("doctor")),
-        ("atach", Some("attach")),
-        ("sp", Some("ps")),
-        ("zzzzzz", None),
-        ("", None),
-        ("my-website", None),
-    ] {
-        assert_eq!(nearest(word, verbs()), want, "{word}");
-    }
-    assert_eq!(nearest(&"x".repeat(5000), verbs()), None);
 }
 
 /// What the screen says does the same is a command line that is understood.

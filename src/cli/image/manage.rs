@@ -5,7 +5,6 @@ use crate::engine::images;
 use crate::image::Store;
 use crate::image::collect::Collected;
 use crate::image::names::Entry;
-use crate::model::image::Digest;
 use crate::model::{ByteSize, Failure, ImageRef};
 
 pub(super) fn tag(store: &Store, reference: &ImageRef, name: &str, ctx: &Ctx) -> Result<(), Failure> {
@@ -63,24 +62,4 @@ pub(super) fn check(store: &Store, json: bool, ctx: &Ctx) -> Result<u8, Failure>
         ctx.out.note("all good");
     }
     Ok(u8::from(bad))
-}
-
-/// Images that cubes with a record need, running or kept.
-///
-/// # Errors
-/// The records cannot be listed.
-pub fn used(ctx: &Ctx) -> Result<Vec<Digest>, Failure> {
-    images::used(&ctx.engine(), &Store::open(&ctx.layout)?)
-}
-
-/// What `prune` finds among the images.
-pub type Swept = Collected;
-
-/// Deletes, or only counts, what no image or cube needs.
-///
-/// # Errors
-/// As [`Store::collect`].
-pub fn sweep(ctx: &Ctx, dry: bool) -> Result<Swept, Failure> {
-    let store = Store::open(&ctx.layout)?;
-    store.collect(&used(ctx)?, dry)
 }

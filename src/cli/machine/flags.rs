@@ -8,7 +8,8 @@ use crate::config::machine::COLOURS;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
 use crate::model::net::{Hole, ProxyUrl, Rule};
 use crate::model::{
-    CarryGroup, CarryPattern, EnvVar, ImageRef, Jail, Name, NetPolicyKind, PortMap, RunAs, SeccompProfile,
+    CarryGroup, CarryPattern, EnvVar, ImageRef, JailChoice, Name, NetPolicyKind, PortMap, RunAs,
+    SeccompProfile,
 };
 use crate::store::machines;
 
@@ -23,7 +24,7 @@ pub struct MachineFlags {
     #[arg(short, long, value_name = "REF", value_parser = image)]
     pub image: Option<String>,
     /// The kind of jail [default: container]
-    #[arg(long, value_name = "KIND", value_parser = words(Jail::WORDS))]
+    #[arg(long, value_name = "KIND", value_parser = words(JailChoice::WORDS))]
     pub jail: Option<String>,
     /// What it may reach on the network [default: none]
     #[arg(long, value_name = "POLICY", value_parser = words(NetPolicyKind::WORDS))]

@@ -10,21 +10,23 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, test_kill_process};
 
 use super::{Seen, fail, none_of, pass, untested};
-use crate::model::RunAs;
+use crate::model::{Jail, RunAs};
 
 /// Bits of the capabilities that root in a cube may have: `CHOWN`, `DAC_OVERRIDE`, `FOWNER`,
 /// `FSETID`, `KILL`, `SETGID`, `SETUID`, `NET_BIND_SERVICE`, `SYS_CHROOT`, `SETFCAP`.
 const ROOT_CAPABILITIES: u64 =
     1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 18 | 1 << 31;
 
-pub(super) fn privileges(run_as: RunAs) -> Seen {
+pub(super) fn privileges(run_as: RunAs, jail: Jail) -> Seen {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
         return untested("/proc/self/status cannot be read");
     };
-    judge_status(&status, run_as)
+    // Without a user namespace an ordinary user may not lower the bounding set; `no_new_privs` keeps it from mattering.
+    let bounding = jail != Jail::Landlock || rustix::process::geteuid().is_root();
+    judge_status(&status, run_as, bounding)
 }
 
-fn judge_status(status: &str, run_as: RunAs) -> Seen {
+fn judge_status(status: &str, run_as: RunAs, bounding: bool) -> Seen {
     let fields: BTreeMap<&str, &str> =
         status.lines().filter_map(|line| line.split_once(':')).map(|(k, v)| (k, v.trim())).collect();
     let allowed = match run_as {
@@ -38,6 +40,9 @@ fn judge_status(status: &str, run_as: RunAs) -> Seen {
         }
     }
     for name in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+        if name == "CapBnd" && !bounding {
+            continue;
+        }
         let held = fields.get(name).and_then(|text| u64::from_str_radix(text, 16).ok());
         if held.is_none_or(|held| held & !allowed != 0) {
             wrong.push(format!("{name} is {}", fields.get(name).unwrap_or(&"absent")));
@@ -64,11 +69,15 @@ pub(super) fn descriptors() -> Seen {
     none_of(&left, "0, 1 and 2 only")
 }
 
-pub(super) fn environment(names: &[String]) -> Seen {
+/// `caller` is a process of the host that has these variables, where its number means anything inside.
+pub(super) fn environment(names: &[String], caller: Option<u32>) -> Seen {
     if names.is_empty() {
         return untested("no variable of the host was named");
     }
-    let of_init = std::fs::read("/proc/1/environ").unwrap_or_default();
+    let mut of_init = std::fs::read("/proc/1/environ").unwrap_or_default();
+    of_init.extend(
+        caller.and_then(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok()).unwrap_or_default(),
+    );
     let seen: Vec<String> = names
         .iter()
         .filter_map(|name| {
@@ -77,7 +86,7 @@ pub(super) fn environment(names: &[String]) -> Seen {
             if std::env::var_os(name).is_some() {
                 Some(format!("{name} in the own environment"))
             } else {
-                in_init.then(|| format!("{name} in that of process 1"))
+                in_init.then(|| format!("{name} in that of another process"))
             }
         })
         .collect();
@@ -151,11 +160,14 @@ pub(super) fn own_program() -> Seen {
     none_of(&written, "neither its own nor that of process 1")
 }
 
-pub(super) fn host_process(pid: Option<u32>) -> Seen {
+/// In place the process is there, and must refuse.
+pub(super) fn host_process(pid: Option<u32>, in_place: bool) -> Seen {
     let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
         return untested("no process of the host was named");
     };
     match test_kill_process(pid) {
+        Err(rustix::io::Errno::PERM) if in_place => pass("not permitted"),
+        Err(rustix::io::Errno::SRCH) if in_place => untested("the host's process is gone"),
         Err(rustix::io::Errno::SRCH) => pass("no such process"),
         Err(error) => fail(format!("the host's process {pid} answers: {error}")),
         Ok(()) => fail(format!("the host's process {pid} can be signalled")),
@@ -273,7 +285,7 @@ mod tests {
             (String::new(), RunAs::Me, Verdict::Fail),
         ];
         for (text, run_as, expected) in cases {
-            assert_eq!(judge_status(&text, run_as).0, expected, "{text}");
+            assert_eq!(judge_status(&text, run_as, true).0, expected, "{text}");
         }
     }
 

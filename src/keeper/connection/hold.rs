@@ -18,6 +18,7 @@ impl Connection {
             Ok(()) => {
                 self.keeper.record.borrow_mut().state = CubeState::Frozen;
                 self.keeper.save();
+                self.keeper.event("frozen", serde_json::Value::Null);
                 Answer::Done
             }
             Err(message) => {
@@ -37,6 +38,7 @@ impl Connection {
                 record.state = CubeState::Running;
                 drop(record);
                 self.keeper.save();
+                self.keeper.event("thawed", serde_json::Value::Null);
             }
         }
     }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::jail::spawn::SpawnSpec;
 
+pub use crate::jail::spawn::Identity;
+
 /// The first words of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Greeting {
@@ -86,17 +88,6 @@ pub struct Spawn {
     pub identity: Identity,
     /// Rows and columns of its terminal; without one it has pipes.
     pub terminal: Option<(u16, u16)>,
-}
-
-/// Who a process of the guest is. It never gains anything (`no_new_privs`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// User.
-    pub uid: u32,
-    /// Group; there are no others.
-    pub gid: u32,
-    /// Capabilities that it may hold, by their bits.
-    pub capabilities: u64,
 }
 
 /// A listening TCP socket of the guest.
@@ -234,8 +225,6 @@ pub enum Message {
     Query {
         /// The guest's number for it.
         token: u32,
-        /// Whom it was sent to.
-        to: SocketAddr,
         /// The packet.
         packet: Vec<u8>,
     },
@@ -307,6 +296,13 @@ pub enum Message {
     },
     /// Either: no more data in this lane.
     Eof {
+        /// The stream.
+        stream: u32,
+        /// The lane.
+        lane: Lane,
+    },
+    /// Either: nobody reads this lane any more.
+    Shut {
         /// The stream.
         stream: u32,
         /// The lane.

@@ -44,6 +44,7 @@ const DATA: u8 = 0x31;
 const EOF: u8 = 0x32;
 const CREDIT: u8 = 0x33;
 const RESET: u8 = 0x34;
+const SHUT: u8 = 0x35;
 
 /// Bytes of a text that a person reads.
 const TEXT: usize = 1024;
@@ -63,7 +64,7 @@ pub(super) const fn longest(kind: u8, reader: Side) -> Option<usize> {
         (Side::Host, FAILED | LOG) => Some(TEXT + 8),
         (Side::Host, READY..=STATS) => Some(32),
         (_, DATA) => Some(CHUNK + 1),
-        (_, OPENED | EOF | CREDIT | RESET) => Some(8),
+        (_, OPENED | EOF | CREDIT | RESET | SHUT) => Some(8),
         _ => None,
     }
 }
@@ -101,18 +102,15 @@ impl Message {
                 (SETUP, 0)
             }
             Self::Spawn { stream, spawn } => {
-                let Identity { uid, gid, capabilities } = spawn.identity;
-                let (rows, cols) = spawn.terminal.unwrap_or_default();
-                writer.word(uid).word(gid).long(capabilities).short(rows).short(cols);
-                writer.0.extend_from_slice(&spawn.spec.encode());
+                put_spawn(writer, spawn);
                 (SPAWN, *stream)
             }
             Self::Data { stream, lane, bytes } => {
                 writer.byte(lane_byte(*lane)).0.extend_from_slice(bytes);
                 (DATA, *stream)
             }
-            Self::Query { token, to, packet } => {
-                writer.socket(*to).bytes(packet);
+            Self::Query { token, packet } => {
+                writer.bytes(packet);
                 (QUERY, *token)
             }
             Self::Answer { token, packet } => {
@@ -193,6 +191,10 @@ impl Message {
                 (STATS, token)
             }
             Self::Opened { stream } => (OPENED, stream),
+            Self::Shut { stream, lane } => {
+                writer.byte(lane_byte(lane));
+                (SHUT, stream)
+            }
             Self::Eof { stream, lane } => {
                 writer.byte(lane_byte(lane));
                 (EOF, stream)
@@ -224,7 +226,30 @@ const fn lane_byte(lane: Lane) -> u8 {
 
 /// So much of a text as fits, whole characters only.
 fn cut(text: &str) -> &[u8] {
-    text[..text.floor_char_boundary(TEXT)].as_bytes()
+    &text.as_bytes()[..text.floor_char_boundary(TEXT)]
+}
+
+fn put_spawn(writer: &mut Writer, spawn: &Spawn) {
+    let Identity { uid, gid, capabilities } = spawn.identity;
+    let (rows, cols) = spawn.terminal.unwrap_or_default();
+    writer.word(uid).word(gid).long(capabilities).short(rows).short(cols);
+    writer.0.extend_from_slice(&spawn.spec.encode());
+}
+
+impl Spawn {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        put_spawn(&mut writer, self);
+        writer.0
+    }
+
+    /// From [`Spawn::encode`]; `None` when the bytes are anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        spawn(&mut Reader(bytes))
+    }
 }
 
 fn put_setup(writer: &mut Writer, setup: &Setup) {
@@ -270,7 +295,7 @@ pub(super) fn decode(kind: u8, stream: u32, body: &[u8]) -> Option<Message> {
         NOT_STARTED => Message::NotStarted { stream, errno: r.word()?.cast_signed(), folder: r.flag()? },
         EXITED => Message::Exited { stream, status: r.word()?.cast_signed(), alone: r.flag()? },
         CONNECT => Message::Connect { stream, to: r.socket()? },
-        QUERY => Message::Query { token: stream, to: r.socket()?, packet: r.bytes(QUERY_MAX)?.to_vec() },
+        QUERY => Message::Query { token: stream, packet: r.bytes(QUERY_MAX)?.to_vec() },
         PORTS => Message::Ports(listeners(r)?),
         DONE => Message::Done { token: stream, errno: r.word()?.cast_signed() },
         STATS => {
@@ -281,6 +306,7 @@ pub(super) fn decode(kind: u8, stream: u32, body: &[u8]) -> Option<Message> {
         OPENED => Message::Opened { stream },
         DATA => Message::Data { stream, lane: lane(r)?, bytes: r.rest().to_vec() },
         EOF => Message::Eof { stream, lane: lane(r)? },
+        SHUT => Message::Shut { stream, lane: lane(r)? },
         CREDIT => Message::Credit { stream, lane: lane(r)?, bytes: r.word()? },
         RESET => Message::Reset { stream, errno: r.word()?.cast_signed() },
         _ => return None,

@@ -92,7 +92,7 @@ pub(super) fn overlay(facts: &HostFacts) -> Finding {
         verdict,
         matters: Matters::Essential,
         found,
-        what_it_costs: "no cube starts: its root is an overlay whose changes are thrown away",
+        what_it_costs: "no cube starts in the container jail: its root is an overlay whose changes are thrown away",
         fix,
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn fresh_proc(facts: &HostFacts) -> Finding {
         verdict,
         matters: Matters::Essential,
         found,
-        what_it_costs: "no cube starts: it would have to see the host's processes",
+        what_it_costs: "no cube starts in the container jail: it would have to see the host's processes",
         fix,
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn network_namespace(facts: &HostFacts) -> Finding {
         verdict,
         matters: Matters::Essential,
         found,
-        what_it_costs: "no cube starts: it would have to share the host's network",
+        what_it_costs: "no cube starts in the container jail: it would have to share the host's network",
         fix: sysctl("user.max_net_namespaces", "15000").into(),
     }
 }

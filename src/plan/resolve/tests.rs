@@ -5,7 +5,7 @@ use super::super::launch::{CgroupPlan, Enforcer, FileIdentity, MapWriter, Settin
 use super::super::samples::facts;
 use super::*;
 use crate::model::net::{NetPolicy, NetSettings, Rule};
-use crate::model::{ByteSize, Layer, Limit, NetPolicyKind};
+use crate::model::{ByteSize, JailChoice, Layer, Limit, NetPolicyKind};
 
 type Change = fn(&mut Typed, &mut Facts);
 
@@ -154,10 +154,10 @@ fn what_is_not_built_is_refused_by_name() {
     let cases: [(Change, &str); 4] = [
         (|t, _| t.settings.image = ImageRef::parse("dev").ok(), "image `dev` (from: flag) is not built yet"),
         (|_, f| f.machine.settings.image = ImageRef::parse("dev@2").ok(), "image `dev@2` (from: machine)"),
-        (|t, _| t.settings.jail = Some(Jail::Landlock), "jail `landlock` (from: flag)"),
+        (|t, _| t.settings.jail = Some(JailChoice::Microvm), "jail `microvm` (from: flag)"),
         (
             |_, f| {
-                f.project_file = Some(Settings { jail: Some(Jail::Microvm), ..Settings::default() });
+                f.project_file = Some(Settings { jail: Some(JailChoice::Microvm), ..Settings::default() });
             },
             "jail `microvm` (from: project file)",
         ),
@@ -319,7 +319,7 @@ fn working_directories() {
 fn uppers() {
     let disk = |plan: &LaunchPlan| match &plan.root.upper {
         UpperPlan::Disk { dir } => dir.ends_with("system-copy") && dir.starts_with("/home/ann/.local/state"),
-        UpperPlan::Tmpfs { .. } => false,
+        UpperPlan::Tmpfs { .. } | UpperPlan::Nothing => false,
     };
     let kept = planned(|t, _| t.keep = Name::parse("box").ok());
     assert!(disk(&kept) && kept.keep == Keep::Durable && kept.name.is_some());

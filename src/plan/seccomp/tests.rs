@@ -72,6 +72,8 @@ const ALLOW: u32 = 0x7fff_0000;
 const REFUSED_ANSWER: u32 = 0x0005_0001;
 const MISSING: u32 = 0x0005_0026;
 const KILLED: u32 = 0x8000_0000;
+const FAMILY: u32 = 0x0005_0000 | EAFNOSUPPORT as u32;
+const PROTOCOL: u32 = 0x0005_0000 | EPROTONOSUPPORT as u32;
 
 #[test]
 fn what_is_refused_in_every_profile() {
@@ -167,8 +169,6 @@ fn what_is_refused_in_every_profile() {
 
 #[test]
 fn sockets_by_family_type_and_protocol() {
-    const FAMILY: u32 = 0x0005_0000 | EAFNOSUPPORT as u32;
-    const PROTOCOL: u32 = 0x0005_0000 | EPROTONOSUPPORT as u32;
     const KIND: u32 = 0x0005_0000 | ESOCKTNOSUPPORT as u32;
     // family, type, protocol, answer
     let cases: &[(u64, u64, u64, u32)] = &[
@@ -205,13 +205,64 @@ fn sockets_by_family_type_and_protocol() {
         assert_eq!(ask(&set, "socket", &[1, 1, 0]), unix, "{profile}");
         assert_eq!(ask(&set, "socketpair", &[1, 1, 0]), ALLOW, "{profile}");
         assert_eq!(ask(&set, "socketpair", &[40, 1, 0]), FAMILY, "{profile}");
-
-        let alone = set.without_network();
-        assert_eq!(ask(&alone, "socket", &[2, 1, 0]), FAMILY, "{profile}");
-        assert_eq!(ask(&alone, "socket", &[16, 3, 0]), FAMILY, "{profile}");
-        assert_eq!(ask(&alone, "socket", &[1, 1, 0]), unix, "{profile}");
-        assert_eq!(ask(&alone, "socketpair", &[1, 1, 0]), ALLOW, "{profile}");
     }
+}
+
+/// The filter of the jail in place, in every profile: what would reach past Landlock is off, and what programs need is on.
+#[test]
+fn in_place_nothing_of_the_users_other_things_is_reached() {
+    const ABSENT: u32 = 0x0005_0000 | in_place::EOPNOTSUPP as u32;
+    for (profile, _, set) in every_set() {
+        for network in [false, true] {
+            let inet = if network { ALLOW } else { FAMILY };
+            let set = set.clone().in_place(network, false);
+            for (call, args, expected) in [
+                ("socket", &[2, 1, 0][..], inet),
+                ("socket", &[10, 2, 17], inet),
+                ("socket", &[1, 1, 0], FAMILY),
+                ("socket", &[16, 3, 0], inet),
+                ("socket", &[40, 1, 0], FAMILY),
+                ("socket", &[2, 1, 262], if network { PROTOCOL } else { FAMILY }),
+                ("socketpair", &[1, 1, 0], ALLOW),
+                ("socketpair", &[2, 1, 0], FAMILY),
+                ("prlimit64", &[0, 7, 1], ALLOW),
+                ("prlimit64", &[77, 0, 1], REFUSED_ANSWER),
+                ("prlimit64", &[77, 0, 0], REFUSED_ANSWER),
+                ("sched_setaffinity", &[0, 8, 1], ALLOW),
+                ("sched_setaffinity", &[77, 8, 1], REFUSED_ANSWER),
+                ("setpriority", &[0, 0, 10], ALLOW),
+                ("setpriority", &[0, 77, 10], REFUSED_ANSWER),
+                ("setpriority", &[2, 0, 10], REFUSED_ANSWER),
+                ("ioprio_set", &[1, 0, 0], ALLOW),
+                ("ioprio_set", &[3, 0, 0], REFUSED_ANSWER),
+                ("shmget", &[1, 1, 0], MISSING),
+                ("mq_open", &[1], MISSING),
+                ("fchmod", &[3, 0o755], ALLOW),
+                ("fchmod", &[3, 0o4755], REFUSED_ANSWER),
+                ("fchmodat", &[3, 1, 0o755], ALLOW),
+                ("fchmodat", &[3, 1, 0o777], REFUSED_ANSWER),
+                ("fchmodat2", &[3, 1, 0o2755, 0], REFUSED_ANSWER),
+                ("fchownat", &[3, 1, 0, 0], REFUSED_ANSWER),
+                ("setxattr", &[], ABSENT),
+                ("fsetxattr", &[3], ALLOW),
+                ("unshare", &[0x1000_0000], REFUSED_ANSWER),
+            ] {
+                assert_eq!(ask(&set, call, args), expected, "{call} {args:?} {profile} {network}");
+            }
+            let root = set.in_place(network, true);
+            for call in ["fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat"] {
+                assert_eq!(ask(&root, call, &[3, 1, 0o600]), REFUSED_ANSWER, "{call} {profile}");
+            }
+            assert_eq!(ask(&root, "fsetxattr", &[3]), ABSENT, "{profile}");
+            if set_has(&root, "chmod") {
+                assert_eq!(ask(&root, "chmod", &[1, 0o600]), REFUSED_ANSWER, "{profile}");
+            }
+        }
+    }
+}
+
+fn set_has(set: &RuleSet, call: &str) -> bool {
+    number(set.arch, call).is_some()
 }
 
 #[test]

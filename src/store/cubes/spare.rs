@@ -6,14 +6,13 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat, renameat_with, statat,
 };
 
-use super::{FRESH, encode, errno, open_dir, remove_in};
+use super::{FRESH, encode, errno, open_dir, remove_in, write_over};
 use crate::model::CubeRecord;
 
 /// Spares that are kept: launches in a quick row find one each while the next is being made.
@@ -40,8 +39,8 @@ fn take_slot(mines: &OwnedFd, name: &str, record: &CubeRecord) -> rustix::io::Re
         return Err(rustix::io::Errno::BUSY);
     }
     let path = format!("{name}/headers/record.json");
-    let mut file = File::from(openat(mines, path, flags | OFlags::TRUNC, Mode::empty())?);
-    file.write_all(&encode(record)?).map_err(errno)?;
+    let mut file = File::from(openat(mines, path, flags, Mode::empty())?);
+    write_over(&mut file, &encode(record)?).map_err(errno)?;
     renameat_with(mines, name, mines, record.id.as_str(), RenameFlags::NOREPLACE)?;
     Ok(lock)
 }

@@ -89,7 +89,7 @@ fn files_under(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn exactly_the_allowed_is_copied() {
     let (host, layers) = (host(), tempfile::tempdir().expect("tempdir"));
-    let folder = ensure_from(host.path(), layers.path(), &me(), "seed").expect("made");
+    let folder = ensure_from(host.path(), layers.path(), &me(), "seed").expect("made").folder;
     let mut found = BTreeSet::new();
     files_under(&folder, "", &mut found);
     let expected = [
@@ -149,8 +149,9 @@ fn exactly_the_allowed_is_copied() {
 #[test]
 fn it_is_reused_until_something_changes() {
     let (host, layers) = (host(), tempfile::tempdir().expect("tempdir"));
-    let make =
-        |user: &SkeletonUser, seed: &str| ensure_from(host.path(), layers.path(), user, seed).expect("made");
+    let make = |user: &SkeletonUser, seed: &str| {
+        ensure_from(host.path(), layers.path(), user, seed).expect("made").folder
+    };
     let first = make(&me(), "seed");
     fs::write(first.join("mark"), "").expect("write");
     assert_eq!(make(&me(), "seed"), first);
@@ -172,7 +173,7 @@ fn it_is_reused_until_something_changes() {
 #[test]
 fn prune_spares_what_may_be_in_use() {
     let (host, layers) = (host(), tempfile::tempdir().expect("tempdir"));
-    let make = |seed: &str| ensure_from(host.path(), layers.path(), &me(), seed).expect("made");
+    let make = |seed: &str| ensure_from(host.path(), layers.path(), &me(), seed).expect("made").folder;
     let (current, stale) = (make("current"), make("stale"));
     fs::create_dir_all(layers.path().join(".host-half/etc")).expect("mkdir");
     let later = SystemTime::now() + Duration::from_secs(60);
@@ -196,12 +197,12 @@ fn prune_spares_what_may_be_in_use() {
 fn this_host_gives_a_whole_skeleton_quickly_found_again() {
     let layers = tempfile::tempdir().expect("tempdir");
     let start = Instant::now();
-    let folder = ensure(layers.path(), &me(), "seed").expect("made");
+    let folder = ensure(layers.path(), &me(), "seed").expect("made").folder;
     let made = start.elapsed();
     let best = (0..50)
         .map(|_| {
             let start = Instant::now();
-            assert_eq!(ensure(layers.path(), &me(), "seed").expect("found"), folder);
+            assert_eq!(ensure(layers.path(), &me(), "seed").expect("found").folder, folder);
             start.elapsed()
         })
         .min()

@@ -249,7 +249,13 @@ pub(in crate::tui) fn snapshot(model: &mut Model) -> Effects {
 
 pub(in crate::tui) fn draft(model: &mut Model, id: &TripId, name: &str) -> Effects {
     let row = Some(id.as_str().to_owned());
-    model.jobs.push(Job { number: DRAFTING, row, verb: "reading its changes" });
+    model.jobs.push(Job {
+        number: DRAFTING,
+        row,
+        verb: "reading its changes",
+        at_ms: model.now_ms,
+        cancels: false,
+    });
     vec![Effect::Draft(id.clone(), name.to_owned())]
 }
 

@@ -15,6 +15,10 @@ pub(in crate::tui) fn has_row(model: &Model) -> Enabled {
     if model.selected().is_some() { Ok(()) } else { no("there is nothing here") }
 }
 
+pub(in crate::tui) fn has_jobs(model: &Model) -> Enabled {
+    if model.jobs.is_empty() { no("nothing is under way") } else { Ok(()) }
+}
+
 pub(in crate::tui) fn has_last(model: &Model) -> Enabled {
     if model.log.is_empty() { no("nothing was changed yet") } else { Ok(()) }
 }
@@ -35,6 +39,16 @@ fn cube_with(model: &Model, good: impl Fn(&CubeItem) -> Enabled) -> Enabled {
 
 pub(in crate::tui) fn cube_runs(model: &Model) -> Enabled {
     cube_with(model, |cube| if cube.runs() { Ok(()) } else { no("it has ended") })
+}
+
+/// Several are marked: the question says which of them it is about.
+pub(in crate::tui) fn runs_or_marked(model: &Model) -> Enabled {
+    if model.marked.is_empty() { cube_runs(model) } else { Ok(()) }
+}
+
+/// The same for those that have ended.
+pub(in crate::tui) fn ended_or_marked(model: &Model) -> Enabled {
+    if model.marked.is_empty() { cube_ended(model) } else { Ok(()) }
 }
 
 pub(in crate::tui) fn cube_ended(model: &Model) -> Enabled {

@@ -3,12 +3,13 @@
 use super::super::acts::{self, carry, join};
 use super::super::key::{Code, Key};
 use super::super::layer::{
-    Confirm, DEAF_MS, Layer, Page, PageKind, PageLine, PickItem, Picker, PickerKind, Prompt, PromptKind,
-    Then, edit, paste as paste_into,
+    Confirm, DEAF_MS, Layer, PickItem, Picker, PickerKind, Prompt, PromptKind, Then, edit,
+    paste as paste_into,
 };
 use super::super::model::Model;
 use super::super::msg::Effect;
-use super::super::view::{page_height, terminal};
+use super::super::view::terminal;
+use super::pages::{look_for, page_key};
 use crate::config::edit::Edit;
 use crate::engine::request::Request;
 use crate::model::net::Rule;
@@ -18,7 +19,7 @@ use crate::term::cells::Picture;
 type Effects = Vec<Effect>;
 
 /// What a layer wants after a key.
-enum Next {
+pub(super) enum Next {
     Stay(Effects),
     Close(Effects),
 }
@@ -33,8 +34,8 @@ pub(super) fn press(model: &mut Model, key: Key) -> Effects {
             let next = sheet_key(model, &mut sheet, key);
             (Layer::Sheet(sheet), next)
         }
-        Layer::Confirm(confirm) => {
-            let next = confirm_key(model, &confirm, key);
+        Layer::Confirm(mut confirm) => {
+            let next = confirm_key(model, &mut confirm, key);
             (Layer::Confirm(confirm), next)
         }
         Layer::Prompt(mut prompt) => {
@@ -94,7 +95,10 @@ fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key
             let changed = match (key.code, sheet.field()) {
                 (_, Some(field)) => {
                     let before = field.value().to_owned();
-                    edit(field, key) && field.value() != before
+                    if edit(field, key) && field.value() != before {
+                        return Next::Stay(ask_plan(sheet));
+                    }
+                    false
                 }
                 (Code::Left | Code::Char('h'), None) => sheet.turn(false),
                 (Code::Right | Code::Char('l' | ' '), None) => sheet.turn(true),
@@ -114,7 +118,7 @@ fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key
                 _ => false,
             };
             if changed {
-                return Next::Stay(ask_plan(sheet));
+                return Next::Stay(changed_plan(sheet));
             }
         }
     }
@@ -124,9 +128,25 @@ fn sheet_key(model: &mut Model, sheet: &mut super::super::sheet::Sheet, key: Key
 /// Asks for the plan of the sheet on top.
 pub(in crate::tui) fn plan(model: &mut Model) -> Effects {
     match model.layers.last_mut() {
-        Some(Layer::Sheet(sheet)) => ask_plan(sheet),
+        Some(Layer::Sheet(sheet)) => changed_plan(sheet),
         _ => Vec::new(),
     }
+}
+
+/// Which jails there are was looked up.
+pub(super) fn offers(model: &mut Model, offers: Vec<(String, Option<Failure>)>) {
+    for layer in &mut model.layers {
+        if let Layer::Sheet(sheet) = layer {
+            sheet.offers.clone_from(&offers);
+        }
+    }
+}
+
+/// After another choice: what else can be chosen may differ, too.
+fn changed_plan(sheet: &mut super::super::sheet::Sheet) -> Effects {
+    let mut effects = ask_plan(sheet);
+    effects.extend(sheet.typed().ok().map(|typed| Effect::Offers(Box::new(typed))));
+    effects
 }
 
 fn ask_plan(sheet: &mut super::super::sheet::Sheet) -> Effects {
@@ -144,7 +164,7 @@ fn ask_plan(sheet: &mut super::super::sheet::Sheet) -> Effects {
     }
 }
 
-fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
+fn confirm_key(model: &mut Model, confirm: &mut Confirm, key: Key) -> Next {
     if key.code == Code::Esc {
         // To leave it is never wrong.
         return Next::Close(Vec::new());
@@ -154,6 +174,7 @@ fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
     }
     match key.code {
         Code::Enter | Code::Char('q') => Next::Close(Vec::new()),
+        Code::Char(digit @ '0'..='9') if confirm.bulk.is_some() => bulk_key(model, confirm, digit),
         Code::Char(typed) if !key.ctrl && !key.alt => {
             let Some(choice) = confirm.choices.iter().find(|choice| choice.key == typed) else {
                 return Next::Stay(Vec::new());
@@ -169,6 +190,13 @@ fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
                         model.quiet.insert((cube, place));
                         Next::Close(Vec::new())
                     }
+                    // The question is off the stack: what lies beneath it is typed into.
+                    Some(Then::Paste(text)) => Next::Close(paste_line(model, &text)),
+                    Some(Then::Quit) => {
+                        model.quit = Some(0);
+                        Next::Close(Vec::new())
+                    }
+                    Some(Then::Show(verb, words)) => Next::Stay(acts::show(model, verb, words)),
                     Some(Then::Changes(id)) => Next::Stay(acts::changes_of(model, &id)),
                     Some(Then::Ask(kind)) => {
                         let field = tui_input::Input::default();
@@ -184,6 +212,30 @@ fn confirm_key(model: &mut Model, confirm: &Confirm, key: Key) -> Next {
         }
         _ => Next::Stay(Vec::new()),
     }
+}
+
+/// Their number, digit by digit; a wrong one begins anew.
+fn bulk_key(model: &mut Model, confirm: &mut Confirm, digit: char) -> Next {
+    let Some(bulk) = &mut confirm.bulk else { return Next::Stay(Vec::new()) };
+    let wanted = bulk.requests.len().to_string();
+    bulk.typed.push(digit);
+    if bulk.typed != wanted {
+        if !wanted.starts_with(&bulk.typed) {
+            bulk.typed.clear();
+        }
+        return Next::Stay(Vec::new());
+    }
+    model.marked.clear();
+    let requests = bulk.requests.clone();
+    Next::Close(
+        requests
+            .into_iter()
+            .flat_map(|request| {
+                let (row, verb) = about(&request);
+                carry(model, request, row, verb)
+            })
+            .collect(),
+    )
 }
 
 /// The row that a request is about, and what is being done to it.
@@ -343,6 +395,10 @@ fn picker_key(model: &mut Model, picker: &mut Picker, key: Key) -> Next {
             let Some(item) = picker.shown().get(picker.at).map(|item| (*item).clone()) else {
                 return Next::Stay(Vec::new());
             };
+            if let Some((named, rest)) = picker.with_arguments() {
+                let (id, rest) = (named.id.clone(), rest.to_owned());
+                return Next::Close(super::give_about(model, &id, &rest));
+            }
             return match (&picker.kind, item.disabled.clone()) {
                 (_, Some(why)) => {
                     model.tell(super::Loud::Warn, format!("{}: {why}", item.title), Vec::new());
@@ -394,10 +450,11 @@ fn picked(model: &mut Model, kind: &PickerKind, item: &PickItem) -> Effects {
         PickerKind::Word(field) => match model.layers.last_mut() {
             Some(Layer::Sheet(sheet)) => {
                 sheet.set(field, &item.id);
-                ask_plan(sheet)
+                changed_plan(sheet)
             }
             _ => Vec::new(),
         },
+        PickerKind::Job => item.id.parse().ok().map(Effect::Cancel).into_iter().collect(),
         PickerKind::Command | PickerKind::Theme(_) => Vec::new(),
     }
 }
@@ -407,93 +464,38 @@ fn fit_picker(model: &Model, picker: &mut Picker) {
     picker.top = picker.top.clamp((picker.at + 1).saturating_sub(height), picker.at);
 }
 
-fn page_key(model: &mut Model, page: &mut Page, key: Key) -> Next {
-    let height = page_height(model.size);
-    let end = page.lines.len().saturating_sub(height);
-    match (key.code, key.ctrl) {
-        (Code::Esc | Code::Char('q'), false) => return Next::Close(vec![Effect::EndPage]),
-        (Code::Down | Code::Char('j'), false) => page.top += 1,
-        (Code::Up | Code::Char('k'), false) => back(page, 1, end),
-        (Code::PageDown | Code::Char(' '), false) | (Code::Char('d' | 'f'), true) => page.top += height,
-        (Code::PageUp, false) | (Code::Char('u' | 'b'), true) => back(page, height, end),
-        (Code::Home | Code::Char('g'), false) => back(page, usize::MAX, end),
-        (Code::End | Code::Char('G'), false) => page.top = end,
-        (Code::Char('w'), false) => page.wrap = !page.wrap,
-        (Code::Char('t'), false) => page.times = !page.times,
-        (Code::Char('n'), false) => find(page, true, height),
-        (Code::Char('N'), false) => find(page, false, height),
-        (Code::Char('y'), false) => {
-            let text: Vec<&str> = page
-                .lines
-                .iter()
-                .skip(page.top.min(end))
-                .take(height)
-                .map(|line| line.text.as_str())
-                .collect();
-            return Next::Stay(vec![Effect::Copy(text.join("\n"))]);
-        }
-        (Code::Char('/'), false) => {
-            let field = tui_input::Input::new(page.search.clone());
-            model.layers.push(Layer::Prompt(Prompt { kind: PromptKind::Search, field, error: None }));
-        }
-        _ => {}
-    }
-    page.top = page.top.min(end);
-    if page.top == end && matches!(page.kind, PageKind::Log(_)) {
-        (page.follow, page.unseen) = (true, 0);
-    }
-    Next::Stay(Vec::new())
-}
-
-fn back(page: &mut Page, by: usize, end: usize) {
-    page.top = page.top.min(end).saturating_sub(by);
-    if end > 0 {
-        page.follow = false;
-    }
-}
-
-fn look_for(model: &mut Model, text: String) {
-    let height = page_height(model.size);
-    let Some(page) = model.layers.iter_mut().rev().find_map(|layer| match layer {
-        Layer::Page(page) => Some(page),
-        _ => None,
-    }) else {
-        return;
-    };
-    page.search = text;
-    find_from(page, page.top, true, height);
-}
-
-fn find(page: &mut Page, forward: bool, height: usize) {
-    let from = if forward { page.top + 1 } else { page.top.saturating_sub(1) };
-    find_from(page, from, forward, height);
-}
-
-fn find_from(page: &mut Page, from: usize, forward: bool, height: usize) {
-    if page.search.is_empty() {
-        return;
-    }
-    let search = page.search.to_lowercase();
-    let has = |at: &usize| page.lines.get(*at).is_some_and(|line| line.text.to_lowercase().contains(&search));
-    let found = if forward { (from..page.lines.len()).find(has) } else { (0..=from).rev().find(has) };
-    if let Some(at) = found {
-        page.top = at.min(page.lines.len().saturating_sub(height));
-        page.follow = false;
-    }
-}
-
-/// A paste: into a field, else nowhere. Nothing in it is a key.
+/// A paste: into a field, else nowhere. Nothing in it is a key, and several lines become one only when that is meant.
 pub(super) fn paste(model: &mut Model, text: &str) -> Effects {
-    let filtering = model.filtering && model.layers.is_empty();
-    if filtering {
-        let mut field = tui_input::Input::new(model.list().filter.clone());
-        paste_into(&mut field, text);
-        model.list_mut().filter = field.value().chars().take(200).collect();
-        return Vec::new();
+    let field = match model.layers.last_mut() {
+        None => model.filtering,
+        Some(Layer::Prompt(_) | Layer::Picker(_)) => true,
+        Some(Layer::Sheet(sheet)) => sheet.field().is_some(),
+        Some(_) => false,
+    };
+    if field && text.trim_end().lines().count() > 1 {
+        return acts::ask_paste(model, text);
     }
+    paste_line(model, text.trim_end_matches(['\n', '\r']))
+}
+
+/// Types a text into the field that has the keys, as one line.
+fn paste_line(model: &mut Model, text: &str) -> Effects {
     match model.layers.last_mut() {
-        Some(Layer::Prompt(prompt)) => paste_into(&mut prompt.field, text),
-        Some(Layer::Picker(picker)) => paste_into(&mut picker.field, text),
+        None if model.filtering => {
+            let mut field = tui_input::Input::new(model.list().filter.clone());
+            paste_into(&mut field, text);
+            let list = model.list_mut();
+            list.filter = field.value().chars().take(200).collect();
+            (list.at, list.selected) = (0, None);
+        }
+        Some(Layer::Prompt(prompt)) => {
+            prompt.error = None;
+            paste_into(&mut prompt.field, text);
+        }
+        Some(Layer::Picker(picker)) => {
+            picker.at = 0;
+            paste_into(&mut picker.field, text);
+        }
         Some(Layer::Sheet(sheet)) => {
             if let Some(field) = sheet.field() {
                 paste_into(field, text);
@@ -536,27 +538,17 @@ pub(super) fn writer(model: &mut Model, writes: bool) {
     }
 }
 
-pub(super) fn lines(model: &mut Model, lines: Vec<PageLine>) {
-    let height = page_height(model.size);
-    for layer in &mut model.layers {
-        if let Layer::Page(page) = layer
-            && matches!(page.kind, PageKind::Log(_) | PageKind::Command(_))
-        {
-            page.add(lines);
-            if page.follow {
-                page.top = page.lines.len().saturating_sub(height);
-            }
-            return;
-        }
-    }
-}
-
 /// The size of what a question is about has become known.
 pub(super) fn measured(model: &mut Model, what: &str, size: &str) {
     if let Some(Layer::Confirm(confirm)) = model.layers.last_mut()
         && confirm.measures.as_deref() == Some(what)
     {
-        confirm.lines.insert(0, format!("{size} would go"));
+        let lost = if size.starts_with("nothing") {
+            format!("it changed {size}")
+        } else {
+            format!("{size} would go")
+        };
+        confirm.lines.insert(0, lost);
         confirm.measures = None;
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn mouse(model: &mut Model, mouse: Mouse, x: u16, y: u16, zones: &Zon
             }
             _ => Vec::new(),
         },
-        (Mouse::Press, Some(Target::Key(character))) => super::press(model, Key::char(*character)),
+        (Mouse::Press, Some(Target::Key(key))) => super::press(model, *key),
         (Mouse::Press, _) => Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use ratatui::layout::Rect;
 
+use super::super::key::Key;
 use super::super::layer::{Confirm, DEAF_MS};
 use super::super::model::Model;
 use super::super::role::Role;
@@ -15,9 +16,12 @@ pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area
     let lines: Vec<String> = confirm.lines.iter().flat_map(|line| wrap(line, room)).collect();
     let title = wrap(&confirm.title, room);
     let measuring = usize::from(confirm.measures.is_some());
-    let tall = title.len() + lines.len() + measuring + confirm.choices.len() + 4;
+    let bulk = usize::from(confirm.bulk.is_some());
+    let tall = title.len() + lines.len() + measuring + confirm.choices.len() + bulk + 4;
     let place = popup(area, (width, u16::try_from(tall).unwrap_or(u16::MAX)));
-    let inside = brush.window(place, "sure?", "enter leaves it");
+    let deaf = model.now_ms < confirm.opened_ms + DEAF_MS;
+    // Keys are not heard yet: said, and not only drawn.
+    let inside = brush.window(place, "sure?", if deaf { "a moment…" } else { "enter leaves it" });
     let mut y = inside.y;
     let mut put = |brush: &mut Brush<'_>, role: Role, text: &str| {
         brush.text(Rect { y, height: u16::from(y < inside.bottom()), ..inside }, role, text);
@@ -32,7 +36,6 @@ pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area
     for line in &lines {
         put(brush, Role::Text, line);
     }
-    let deaf = model.now_ms < confirm.opened_ms + DEAF_MS;
     let mut y = y + 1;
     for choice in &confirm.choices {
         let row = Rect { y, height: u16::from(y < inside.bottom()), ..inside };
@@ -43,10 +46,18 @@ pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area
             Some(why) => brush.text(rest, Role::Disabled, &format!("{} ({why})", choice.label)),
             None => brush.text(rest, Role::Text, &choice.label),
         };
-        zones.add(row, Target::Key(choice.key));
+        zones.add(row, Target::Key(Key::char(choice.key)));
         if choice.request.is_none() && choice.then.is_none() && choice.disabled.is_none() {
             zones.cursor = Some((row.x, y));
         }
+        y += 1;
+    }
+    if let Some(bulk) = &confirm.bulk {
+        let row = Rect { y, height: u16::from(y < inside.bottom()), ..inside };
+        let asked = format!("type {} to do it: ", bulk.requests.len());
+        let used = brush.text(row, if deaf { Role::Disabled } else { Role::Text }, &asked);
+        let rest = Rect { x: row.x + used, width: row.width.saturating_sub(used), ..row };
+        brush.text(rest, Role::Input, &bulk.typed);
         y += 1;
     }
     // The command that says the same.
@@ -54,7 +65,8 @@ pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area
         .choices
         .iter()
         .find_map(|choice| choice.request.as_ref())
-        .map(|request| request.command_line());
+        .map(|request| request.command_line())
+        .or_else(|| confirm.bulk.as_ref().map(|bulk| super::super::acts::bulk_line(&bulk.requests)));
     if let Some(command) = command.filter(|_| y < inside.bottom()) {
         brush.text(Rect { y: inside.bottom() - 1, height: 1, ..inside }, Role::Dim, &command);
     }

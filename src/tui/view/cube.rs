@@ -139,6 +139,12 @@ fn plots(model: &Model, cube: &CubeItem, brush: &Brush<'_>, width: u16) -> Vec<L
         plot(brush, "cpu", &cpu, &samples.cpu, 100.max(samples.cpu.iter().copied().max().unwrap_or(0)), room),
         plot(brush, "memory", &memory, &samples.memory, (most + most / 4).max(1), room),
     ];
+    if samples.last.as_ref().is_none_or(|usage| usage.net.is_some()) {
+        let net = samples.net.last().map_or_else(|| "—".to_owned(), |bytes| format!("{}/s", size(*bytes)));
+        // A quiet network is a flat line, not a mountain of single packets.
+        let most = samples.net.iter().copied().max().unwrap_or(0).max(10_240);
+        lines.push(plot(brush, "network", &net, &samples.net, most, room));
+    }
     if let Some(usage) = &samples.last {
         let others = samples.viewers.saturating_sub(1);
         let watch = if others > 0 { format!(" · {others} attached") } else { String::new() };
@@ -147,6 +153,10 @@ fn plots(model: &Model, cube: &CubeItem, brush: &Brush<'_>, width: u16) -> Vec<L
             Role::Text,
             format!("{} processes, {} threads{watch}", usage.processes, usage.threads),
         ));
+    }
+    let changed = model.measured.get(&format!("changes {}", cube.id));
+    if let Some(changed) = changed.filter(|text| !text.is_empty() && *text != "—") {
+        lines.push(labelled("changed", Role::Text, fit(changed, usize::from(width).saturating_sub(10))));
     }
     lines
 }

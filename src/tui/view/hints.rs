@@ -11,6 +11,9 @@ use super::super::role::Role;
 use super::boxes::Brush;
 use super::{Target, Zones};
 
+/// Keys of the place that are shown; `?` has all of them.
+const MOST: usize = 6;
+
 pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let mut x = area.x + 1;
     let mut button = |brush: &mut Brush<'_>, key: &str, word: &str, target: Option<Target>| {
@@ -29,13 +32,15 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut
     };
     if let Some(layer) = model.layers.last() {
         for (key, word) in layer_hints(model, layer) {
-            button(brush, &key, word, None);
+            // One key alone can be pressed; `n/N` and words cannot.
+            let pressed = key.parse().ok().map(Target::Key).filter(|_| key != "type");
+            button(brush, &key, word, pressed);
         }
         return;
     }
     if model.filtering {
         for (key, word) in [("enter", "keep"), ("esc", "show all"), ("!word", "not this")] {
-            button(brush, key, word, None);
+            button(brush, key, word, key.parse().ok().map(Target::Key));
         }
         return;
     }
@@ -47,9 +52,10 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut
         }
         return;
     }
-    let here = |place: Place| place == Place::In(model.focus) || place == Place::Everywhere;
-    let shown = COMMANDS.iter().filter(|c| here(c.place) && !c.hint.is_empty() && c.check(model).is_ok());
-    for command in shown {
+    let of = |place: Place| {
+        COMMANDS.iter().filter(move |c| c.place == place && !c.hint.is_empty() && c.check(model).is_ok())
+    };
+    for command in of(Place::In(model.focus)).take(MOST).chain(of(Place::Everywhere)) {
         button(brush, &model.keymap.keys(command), command.hint, Some(Target::Command(command.id)));
     }
 }
@@ -62,6 +68,7 @@ fn layer_hints(model: &Model, layer: &Layer) -> Vec<(String, &'static str)> {
             ("enter", "launch"),
             ("up/down", "field"),
             ("left/right", "change"),
+            ("/", "choose"),
             ("pagedown", "plan"),
             ("esc", "back"),
         ]),
@@ -75,6 +82,7 @@ fn layer_hints(model: &Model, layer: &Layer) -> Vec<(String, &'static str)> {
                 list(&[("esc", "back"), ("/", "search"), ("n/N", "next"), ("w", "wrap"), ("y", "copy")]);
             if matches!(page.kind, PageKind::Log(_)) {
                 hints.push(("t".into(), "times"));
+                hints.push(("f".into(), "full"));
                 hints.push(("G".into(), "follow"));
             }
             hints

@@ -13,9 +13,11 @@ use super::{Target, Zones};
 pub(super) fn tabs(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let mut x = area.x + 1;
     for pane in Pane::ALL {
-        let text = format!(" {} {} {} ", pane.index() + 1, pane.word(), count(model, pane));
-        let short = format!(" {} {} ", pane.index() + 1, &pane.word()[..4]);
-        let text = if area.width < 70 { short } else { text };
+        let text = if area.width < 70 {
+            format!("{} {} ", pane.index() + 1, pane.word())
+        } else {
+            format!(" {} {} {} ", pane.index() + 1, pane.word(), count(model, pane))
+        };
         let role = if pane == model.focus { Role::TitleFocus } else { Role::Title };
         let place = Rect { x, width: area.right().saturating_sub(x), ..area };
         let used = brush.text(place, role, &text);
@@ -91,6 +93,9 @@ fn draw_row(brush: &mut Brush<'_>, area: Rect, row: &Row, selected: bool, focuse
     let note = fit(&row.note, room / 2);
     let title = pad(&row.title, room.saturating_sub(width(&note) + 1));
     brush.text(Rect { x: area.x, width: 1.min(area.width), ..area }, row.sign.role(), sign);
+    if row.marked && area.width > 1 {
+        brush.text(Rect { x: area.x + 1, width: 1, ..area }, Role::Accent, "+");
+    }
     let mut x = area.x + 2;
     for (at, character) in (0u32..).zip(title.chars()) {
         let role = if row.found.contains(&at) { Role::Match } else { role };

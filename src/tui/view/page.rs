@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::super::layer::{Page, PageKind};
+use super::super::layer::{Page, PageKind, PageLine};
 use super::super::model::{Loud, Model};
 use super::super::role::Role;
 use super::super::text::{pad, wrap};
@@ -11,11 +11,47 @@ use super::boxes::Brush;
 
 /// Where a page is drawn.
 #[must_use]
-pub(super) fn area(screen: (u16, u16)) -> Rect {
-    Rect::new(0, 0, screen.0, screen.1.saturating_sub(2))
+pub(super) fn area(screen: (u16, u16), full: bool) -> Rect {
+    Rect::new(0, 0, screen.0, if full { screen.1 } else { screen.1.saturating_sub(2) })
 }
 
-pub(super) fn draw(_model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
+/// Lines of text that a page shows on a screen of this size.
+#[must_use]
+pub fn page_height(screen: (u16, u16), page: &Page) -> usize {
+    let height = usize::from(area(screen, page.full).height);
+    if page.full { height.max(1) } else { height.saturating_sub(2).max(1) }
+}
+
+/// The first line that is drawn when the last one can be seen.
+#[must_use]
+pub fn page_end(screen: (u16, u16), page: &Page) -> usize {
+    let height = page_height(screen, page);
+    if !page.wrap {
+        return page.lines.len().saturating_sub(height);
+    }
+    let width = usize::from(screen.0).saturating_sub(if page.full { 0 } else { 4 });
+    let (mut at, mut rows) = (page.lines.len(), 0);
+    while at > 0 {
+        rows += parts(page, &page.lines[at - 1], width).len();
+        if rows > height {
+            break;
+        }
+        at -= 1;
+    }
+    at.min(page.lines.len().saturating_sub(1))
+}
+
+fn time(page: &Page, line: &PageLine) -> String {
+    if page.times && !line.time.is_empty() { format!("{}  ", line.time) } else { String::new() }
+}
+
+/// A line as the rows that it takes.
+fn parts(page: &Page, line: &PageLine, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(time(page, line).len() + line.mark.len());
+    if page.wrap { wrap(&line.text, room) } else { vec![line.text.clone()] }
+}
+
+pub(super) fn draw(model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let log = matches!(page.kind, PageKind::Log(_));
     let note = match (log, page.follow) {
         (true, true) => "following".to_owned(),
@@ -24,12 +60,17 @@ pub(super) fn draw(_model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rec
         (false, _) => String::new(),
     };
     let last = page.lines.len();
-    let inside = brush.window(area, &page.title, &note);
+    let inside = if page.full {
+        brush.clear(area);
+        area
+    } else {
+        brush.window(area, &page.title, &note)
+    };
     let height = usize::from(inside.height);
-    let top = page.top.min(last.saturating_sub(height));
+    let top = page.top.min(page_end(model.size, page));
     let count = format!("{}-{} of {last}", if last == 0 { 0 } else { top + 1 }, (top + height).min(last));
     let wide = u16::try_from(count.len()).unwrap_or(0) + 2;
-    if area.width > wide + 30 {
+    if area.width > wide + 30 && !page.full {
         let at = Rect { x: area.right() - wide - 2, y: area.y, width: wide, height: 1 };
         brush.text(at, Role::Dim, &format!(" {count} "));
     }
@@ -42,16 +83,13 @@ pub(super) fn draw(_model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rec
     let search = page.search.to_lowercase();
     let mut y = inside.y;
     for line in page.lines.iter().skip(top) {
-        let time =
-            if page.times && !line.time.is_empty() { format!("{}  ", line.time) } else { String::new() };
+        let time = time(page, line);
         let role = match line.loud {
             None | Some(Loud::Info) => Role::Text,
             Some(Loud::Warn) => Role::Warn,
             Some(Loud::Error) => Role::Error,
         };
-        let room = usize::from(inside.width).saturating_sub(time.len() + line.mark.len());
-        let parts = if page.wrap { wrap(&line.text, room) } else { vec![line.text.clone()] };
-        for part in parts {
+        for part in parts(page, line, usize::from(inside.width)) {
             if y >= inside.bottom() {
                 return;
             }

@@ -62,8 +62,10 @@ fn fields(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
             }
             Value::Choice { words, at } => {
                 let word = words.get(*at).map_or("", String::as_str);
+                let refused = sheet.refusal(field.id, word).is_some();
                 let role = if word == AS_SET { Role::Dim } else { Role::Strong };
-                let shown = if focused { format!("< {word} >") } else { word.to_owned() };
+                let why = if refused { " (refused)" } else { "" };
+                let shown = if focused { format!("< {word} >{why}") } else { format!("{word}{why}") };
                 brush.text(value, role, &shown);
                 if focused {
                     brush.wash(value, Role::Selection);

@@ -2,10 +2,12 @@
 
 use ratatui::layout::Rect;
 
+use super::super::layer::Layer;
 use super::super::model::Model;
 use super::super::role::{Line, Role};
 use super::super::text::width;
 use super::boxes::Brush;
+use crate::model::CubeRecord;
 
 pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect) {
     let glyphs = brush.look.glyphs;
@@ -16,19 +18,34 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect) {
         let shown = model.cube().map_or(id, |cube| format!("{} {}", cube.id.short(), cube.title()));
         left.push((Role::Status, format!(" {arrow} {shown}")));
     }
-    let runs = model.world.cubes.iter().filter(|cube| cube.runs()).count();
-    let right = match runs {
-        0 => "nothing runs ".to_owned(),
-        count => format!("{} {count} running ", glyphs.running),
-    };
-    let wide = u16::try_from(width(&right)).unwrap_or(0).min(area.width);
+    if let Some(mode) = mode(model) {
+        left.push((Role::Accent, format!(" {arrow} {mode}")));
+    }
+    let running: Vec<_> = model.world.cubes.iter().filter(|cube| cube.runs()).collect();
+    let mut right: Line = Vec::new();
+    let created = running.iter().filter_map(|cube| cube.good()).map(|record| record.created_unix_ms).max();
+    if created.is_some_and(|created| created > model.now_ms + SKEW_MS) {
+        right.push((Role::Warn, "the clock went back  ".into()));
+    }
+    if !model.silent.is_empty() {
+        right.push((Role::Warn, format!("{} silent  ", model.silent.len())));
+    }
+    // What the kernel was seen to apply, over all that run.
+    let weak = running.iter().filter_map(|cube| cube.good()).filter(|record| !whole(record)).count();
+    match (running.len(), weak) {
+        (0, _) => right.push((Role::Status, "nothing runs ".into())),
+        (_, 0) if area.width < 60 => {}
+        (_, 0) => right.push((Role::Full, format!("{} all in force  ", glyphs.full))),
+        (_, weak) => right.push((Role::Partial, format!("{} {weak} not in full  ", glyphs.partial))),
+    }
+    if !running.is_empty() {
+        right.push((Role::Running, format!("{} {} running ", glyphs.running, running.len())));
+    }
+    let total: usize = right.iter().map(|(_, text)| width(text)).sum();
+    let wide = u16::try_from(total).unwrap_or(0).min(area.width);
     let at = area.right() - wide;
     brush.line(Rect { width: area.width.saturating_sub(wide + 2), ..area }, &left);
-    brush.text(
-        Rect { x: at, width: wide, ..area },
-        if runs > 0 { Role::Running } else { Role::Status },
-        &right,
-    );
+    brush.line(Rect { x: at, width: wide, ..area }, &right);
     if let Some(job) = model.jobs.last() {
         let frame = glyphs.spinner[model.frame % glyphs.spinner.len()];
         let more =
@@ -37,5 +54,27 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect) {
         let wide = u16::try_from(width(&text)).unwrap_or(0);
         let x = area.x + (area.width.saturating_sub(wide)) / 2;
         brush.text(Rect { x, width: wide.min(area.right() - x), ..area }, Role::Accent, &text);
+    }
+}
+
+/// A record from further ahead than this was written by another clock.
+const SKEW_MS: u64 = 5_000;
+
+fn whole(record: &CubeRecord) -> bool {
+    // Before anything was read back, nothing is known to be in force.
+    !record.layers.is_empty() && record.layers.iter().all(|status| status.enforcement.is_full())
+}
+
+/// What has the keys, when it is not the list.
+fn mode(model: &Model) -> Option<&'static str> {
+    match model.layers.last() {
+        Some(Layer::Sheet(_)) => Some("launch"),
+        Some(Layer::Confirm(_)) => Some("sure?"),
+        Some(Layer::Prompt(_)) => Some("type"),
+        Some(Layer::Picker(_)) => Some("choose"),
+        Some(Layer::Page(_)) => Some("read"),
+        Some(Layer::Terminal(_)) => Some("inside"),
+        None if model.filtering => Some("filter"),
+        None => None,
     }
 }

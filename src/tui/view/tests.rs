@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use super::*;
+use crate::config::screen::GlyphSet;
 use crate::config::theme::{built_in, parse_theme};
 use crate::tui::input::Input;
 use crate::tui::key::parse_keys;
@@ -17,7 +18,8 @@ use crate::tui::update::update;
 fn look(theme: &str, ascii: bool, depth: Depth) -> Look {
     let find = |name: &str| built_in(name).map(str::to_owned);
     let text = built_in(theme).expect("built in");
-    Look::new(&parse_theme(theme, Path::new(theme), text, &find).expect("good"), ascii, depth)
+    let glyphs = if ascii { GlyphSet::Ascii } else { GlyphSet::Unicode };
+    Look::new(&parse_theme(theme, Path::new(theme), text, &find).expect("good"), glyphs, depth)
 }
 
 fn drawn(model: &Model, look: &Look) -> Buffer {
@@ -111,14 +113,21 @@ fn scenes_look_as_they_did() {
             same(&format!("{scene}-{size}"), &text(&drawn(&model, &look("default", false, Depth::True))));
         }
     }
-    for (scene, keys) in SCENES.iter().filter(|(scene, _)| ["cubes", "sheet", "stop", "help"].contains(scene))
-    {
-        let mut model = model(80, 24);
-        press(&mut model, keys);
-        planned(&mut model);
-        same(&format!("{scene}-ascii"), &text(&drawn(&model, &look("default", true, Depth::True))));
-        same(&format!("{scene}-styles"), &styles(&drawn(&model, &look("default", false, Depth::True))));
-        same(&format!("{scene}-mono"), &styles(&drawn(&model, &look("mono", false, Depth::None))));
+    for (size, columns, rows) in [("wide", 120, 40), ("middle", 80, 24), ("small", 40, 12)] {
+        for (scene, keys) in
+            SCENES.iter().filter(|(scene, _)| ["cubes", "sheet", "stop", "help"].contains(scene))
+        {
+            let mut model = model(columns, rows);
+            press(&mut model, keys);
+            planned(&mut model);
+            let end = if size == "middle" { String::new() } else { format!("-{size}") };
+            same(&format!("{scene}-ascii{end}"), &text(&drawn(&model, &look("default", true, Depth::True))));
+            same(
+                &format!("{scene}-styles{end}"),
+                &styles(&drawn(&model, &look("default", false, Depth::True))),
+            );
+            same(&format!("{scene}-mono{end}"), &styles(&drawn(&model, &look("mono", false, Depth::None))));
+        }
     }
 }
 
@@ -200,4 +209,48 @@ fn what_is_drawn_can_be_pressed() {
     assert_eq!(model.selected_in(Pane::Projects).as_deref(), Some("webshop"));
     assert_eq!(model.focus, Pane::Cubes);
     assert!(matches!(model.layers.last(), Some(Layer::Picker(_))));
+}
+
+/// Six keys of the place at most, whatever is selected; the rest is in the help.
+#[test]
+fn the_line_of_keys_stays_short() {
+    for pane in Pane::ALL {
+        for at in 0..6 {
+            let mut model = model(200, 40);
+            model.focus = pane;
+            for _ in 0..at {
+                press(&mut model, "j");
+            }
+            let shown = text(&drawn(&model, &look("default", false, Depth::True)));
+            let line = shown.lines().nth(38).expect("the keys");
+            let own = line.split("  ").filter(|part| !part.trim().is_empty()).count();
+            assert!(own <= 6 + 3, "{line}");
+            assert!(line.contains("? help"), "{line}");
+        }
+    }
+}
+
+/// The badge over all cubes says what was read back, and nothing else.
+#[test]
+fn the_badge_of_the_last_line_cannot_lie() {
+    let last = |model: &Model| {
+        let shown = text(&drawn(model, &look("default", false, Depth::True)));
+        shown.lines().last().unwrap_or_default().to_owned()
+    };
+    let mut model = model(120, 40);
+    assert!(last(&model).contains("~ 2 not in full"), "{}", last(&model));
+    for cube in &mut model.world.cubes {
+        if let Ok(record) = &mut cube.record {
+            let full = crate::model::Enforcement::Full("read back".into());
+            record.layers =
+                vec![crate::model::LayerStatus { layer: crate::model::Layer::UserNs, enforcement: full }];
+        }
+    }
+    assert!(last(&model).contains("all in force"), "{}", last(&model));
+    if let Ok(record) = &mut model.world.cubes[0].record {
+        record.layers.clear();
+        record.created_unix_ms = model.now_ms + 3_600_000;
+    }
+    assert!(last(&model).contains("~ 1 not in full"), "nothing was read back: {}", last(&model));
+    assert!(last(&model).contains("the clock went back"), "{}", last(&model));
 }
