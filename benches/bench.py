@@ -343,7 +343,72 @@ def pipes(world, count):
           flush=True)
 
 
-BENCHES = {"launch": (launch, 300), "exec": (execs, 200), "flood": (flood, 256), "pipes": (pipes, 4096), "idle": (idle, 1000)}
+# What any keeper does at the least: a session of its own, a lock and a record on disk, a pipe, fork and exec, the exit code
+# back to whoever asked. In C, so that no interpreter is measured.
+LEAST = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    int talk[2], out[2], status = 0, length, lock, record;
+    char place[256], text[512], buffer[4096];
+    if (argc < 3 || socketpair(AF_UNIX, SOCK_STREAM, 0, talk)) return 125;
+    if (fork()) {
+        close(talk[1]);
+        return read(talk[0], &status, sizeof status) == sizeof status ? WEXITSTATUS(status) : 125;
+    }
+    close(talk[0]);
+    setsid();
+    snprintf(place, sizeof place, "%s/%d", argv[1], getpid());
+    if (mkdir(place, 0700) || chdir(place) || pipe(out)) return 125;
+    lock = open("lock", O_CREAT | O_RDWR, 0600);
+    flock(lock, LOCK_EX);
+    record = open("record", O_CREAT | O_RDWR, 0600);
+    length = snprintf(text, sizeof text, "{\"state\":\"running\",\"keeper\":%d}", getpid());
+    if (write(record, text, length) != length) return 125;
+    pid_t child = fork();
+    if (!child) {
+        dup2(out[1], 1);
+        dup2(out[1], 2);
+        close(out[0]);
+        execvp(argv[2], argv + 2);
+        _exit(127);
+    }
+    close(out[1]);
+    while (read(out[0], buffer, sizeof buffer) > 0) {}
+    waitpid(child, &status, 0);
+    length = snprintf(text, sizeof text, "{\"state\":\"exited\",\"code\":%d}", WEXITSTATUS(status));
+    if (pwrite(record, text, length, 0) != length) return 125;
+    return write(talk[1], &status, sizeof status) != sizeof status;
+}
+"""
+
+
+def place(world, count):
+    """The jail in place against fork, exec and the least keeper."""
+    source, least = os.path.join(world.folder, "least.c"), os.path.join(world.folder, "least")
+    records = os.path.join(world.folder, "least.records")
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(LEAST)
+    if not shutil.which("cc"):
+        print("\nplace: not measured, there is no C compiler")
+        return
+    subprocess.run(["cc", "-O2", "-static", "-o", least, source], check=True)
+    os.mkdir(records, 0o777)
+    os.chmod(records, 0o777)
+    timed(lambda: world.tripmine("run", "--jail", "landlock", "host", "--", "true"))
+    ours, theirs = pairs(lambda: world.tripmine("run", "--jail", "landlock", "host", "--", "true"),
+                         lambda: world.spawn([least, records, "true"]), count)
+    plain = [timed(lambda: world.spawn(["/usr/bin/true"])) for _ in range(count)]
+    report("launch of `true` in place", ("tripmine --jail landlock", "fork + exec + least keeper"), (ours, theirs))
+    print(f"  plain fork + exec of the same command: median {statistics.median(plain):.2f} ms", flush=True)
+
+
+BENCHES = {"launch": (launch, 300), "place": (place, 300), "exec": (execs, 200), "flood": (flood, 256), "pipes": (pipes, 4096), "idle": (idle, 1000)}
 
 
 def machine(world):

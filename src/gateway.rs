@@ -17,7 +17,7 @@
 //! handle.stop();                                       // also on drop; ends every connection
 //! ```
 //!
-//! - **Capture**: `tcp*` are listening TCP sockets to which the namespace redirects; the accepted
+//! - **Capture**: `tcp*` are bound TCP sockets, which listen from [`start`] on, to which the namespace redirects; the accepted
 //!   socket says by `SO_ORIGINAL_DST` where it was going. `dns_*` get port 53, UDP and TCP. What
 //!   goes to the cube's own loopback must never be redirected; a connection that claims so, or
 //!   that was made to the listener itself, is reset.
@@ -163,7 +163,7 @@ pub struct Handle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the gateway on a thread of its own. Connections that came before wait in the listeners.
+/// Starts the gateway on a thread of its own. Its sockets listen when this returns; until then connections are refused.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be made, or a descriptor is no such socket.

@@ -102,7 +102,7 @@ as_root() {
 install_tools() {
     local tool lacking=() packages=()
     for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks \
-        skopeo:skopeo umoci:umoci podman:podman docker-registry:docker-registry mmdebstrap:mmdebstrap; do
+        tor:tor iproute2:ip skopeo:skopeo umoci:umoci podman:podman docker-registry:docker-registry mmdebstrap:mmdebstrap; do
         command -v "${tool#*:}" >/dev/null || lacking+=("$tool")
     done
     [ "${#lacking[@]}" -gt 0 ] || return 0

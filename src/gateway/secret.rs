@@ -26,6 +26,12 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// One of a test's own.
+    #[cfg(test)]
+    pub(super) fn of(user: &[u8], password: &[u8]) -> Self {
+        Self { user: user.into(), password: password.into() }
+    }
+
     /// The user name: 1 to 255 bytes.
     #[must_use]
     pub fn user(&self) -> &[u8] {

@@ -7,13 +7,16 @@
 use std::io;
 use std::net::IpAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::limits::{PROXY_CONNECT, PROXY_GREETING};
 use super::secret::Secret;
 use crate::model::net::{Destination, Host};
+
+/// A connection to a proxy.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -50,7 +53,7 @@ pub(super) enum SocksError {
 /// Asks the proxy at the other end of `stream` for `destination`. Afterwards the stream is the
 /// connection to it.
 pub(super) async fn ask(
-    stream: &mut TcpStream,
+    stream: &mut impl Wire,
     secret: Option<&Secret>,
     destination: &Destination,
 ) -> Result<(), SocksError> {
@@ -58,7 +61,7 @@ pub(super) async fn ask(
     timeout(PROXY_CONNECT, connect(stream, destination)).await.map_err(|_| SocksError::Silent)?
 }
 
-async fn greet(stream: &mut TcpStream, secret: Option<&Secret>) -> Result<(), SocksError> {
+async fn greet(stream: &mut impl Wire, secret: Option<&Secret>) -> Result<(), SocksError> {
     let method = if secret.is_some() { PASSWORD } else { NO_AUTHENTICATION };
     stream.write_all(&[VERSION, 1, method]).await?;
     let mut chosen = [0; 2];
@@ -72,7 +75,7 @@ async fn greet(stream: &mut TcpStream, secret: Option<&Secret>) -> Result<(), So
     }
 }
 
-async fn authenticate(stream: &mut TcpStream, secret: &Secret) -> Result<(), SocksError> {
+async fn authenticate(stream: &mut impl Wire, secret: &Secret) -> Result<(), SocksError> {
     let mut request = vec![PASSWORD_VERSION];
     for field in [secret.user(), secret.password()] {
         request.push(u8::try_from(field.len()).map_err(|_| SocksError::Secret)?);
@@ -85,7 +88,7 @@ async fn authenticate(stream: &mut TcpStream, secret: &Secret) -> Result<(), Soc
     if status[1] == 0 { Ok(()) } else { Err(SocksError::Secret) }
 }
 
-async fn connect(stream: &mut TcpStream, destination: &Destination) -> Result<(), SocksError> {
+async fn connect(stream: &mut impl Wire, destination: &Destination) -> Result<(), SocksError> {
     stream.write_all(&request(destination)?).await?;
     let mut head = [0; 4];
     stream.read_exact(&mut head).await?;
@@ -145,6 +148,8 @@ const fn reply_text(code: u8) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -155,6 +160,99 @@ mod tests {
             ("[2001:db8::1]:80", b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x00\x50"),
         ] {
             assert_eq!(request(&to.parse().expect(to)).expect(to), want, "{to}");
+        }
+    }
+
+    /// Asks a proxy that says `said` whatever it hears, in pieces of `piece` bytes, and then closes; what `ask` made of it and
+    /// what it left unread.
+    fn asked(said: &[u8], piece: usize, secret: Option<&Secret>) -> (Result<(), SocksError>, Vec<u8>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            // Small, so that pieces arrive as pieces.
+            let (mut ours, mut its) = tokio::io::duplex(piece.max(1));
+            let destination = "a.test:80".parse().expect("destination");
+            let talk = async {
+                let (mut hear, mut say) = tokio::io::split(&mut its);
+                let hearing = async { tokio::io::copy(&mut hear, &mut tokio::io::sink()).await };
+                let saying = async {
+                    let _refused = say.write_all(said).await;
+                    let _closed = say.shutdown().await;
+                };
+                tokio::join!(hearing, saying)
+            };
+            let listen = async {
+                let went = ask(&mut ours, secret, &destination).await;
+                let mut rest = Vec::new();
+                ours.read_to_end(&mut rest).await.expect("the rest");
+                drop(ours);
+                (went, rest)
+            };
+            tokio::join!(listen, talk).0
+        })
+    }
+
+    /// The length of the replies that `said` begins with, if they say yes: an independent reading of RFC 1928 and 1929.
+    fn agreed(said: &[u8], secret: bool) -> Option<usize> {
+        let mut at = 2;
+        if said.get(..2)? != [5, if secret { 2 } else { 0 }] {
+            return None;
+        }
+        if secret {
+            at += 2;
+            if said.get(3)? != &0 {
+                return None;
+            }
+        }
+        let head = said.get(at..at + 4)?;
+        let address = match (head[0], head[1], head[3]) {
+            (5, 0, 1) => 4,
+            (5, 0, 4) => 16,
+            (5, 0, 3) => 1 + usize::from(*said.get(at + 4)?),
+            _ => return None,
+        };
+        let end = at + 4 + address + 2;
+        (said.len() >= end).then_some(end)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        /// Whatever a proxy says, in whatever pieces: it is taken for a yes exactly when it is one, and not a byte of what
+        /// follows is read.
+        #[test]
+        fn a_yes_is_a_yes_and_nothing_behind_it_is_read(
+            random in prop::collection::vec(any::<u8>(), 0..40),
+            kind in prop::sample::select(vec![1u8, 3, 4, 0, 9]), length in 0u8..20,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cut in any::<prop::sample::Index>(), whole in any::<bool>(),
+            piece in 1usize..30, with_secret in any::<bool>(), wild in any::<bool>(),
+        ) {
+            let secret = Secret::of(b"me", b"");
+            let mut said = if wild { random } else {
+                let mut said = if with_secret { vec![5, 2, 1, 0] } else { vec![5, 0] };
+                said.extend([5, 0, 0, kind]);
+                let address = match kind { 1 => 4, 4 => 16, _ => { said.push(length); usize::from(length) } };
+                said.extend(std::iter::repeat_n(7, address + 2));
+                said.extend(random);
+                said
+            };
+            for (at, byte) in changes {
+                if !said.is_empty() {
+                    let at = at.index(said.len());
+                    said[at] = byte;
+                }
+            }
+            if !whole {
+                said.truncate(cut.index(said.len() + 1));
+            }
+            let (went, rest) = asked(&said, piece, with_secret.then_some(&secret));
+            match agreed(&said, with_secret) {
+                Some(end) => {
+                    prop_assert!(went.is_ok(), "{went:?}: {said:?}");
+                    prop_assert_eq!(rest, &said[end..]);
+                }
+                None => prop_assert!(went.is_err(), "taken for a yes: {said:?}"),
+            }
         }
     }
 }

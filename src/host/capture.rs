@@ -16,9 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, listen, netlink as family, socket_with, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netlink as family, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::LinkNameSpaceType;
 
@@ -29,10 +27,8 @@ use crate::model::net::{OWN_V4, OWN_V6};
 
 pub use ruleset::Ports;
 
-/// Connections that wait for the gateway before the kernel drops new ones.
-const BACKLOG: i32 = 4096;
-
-/// The listeners of one family, inside the cube's network namespace, not blocking.
+/// What the gateway listens on in one family, inside the cube's network namespace, not blocking. Bound and not yet listening:
+/// they begin to when the keeper has them, so that at no moment there is a listener whose owner nobody can tell.
 #[derive(Debug)]
 pub struct Listeners {
     /// Every TCP connection that is not DNS.
@@ -189,9 +185,9 @@ impl Capturing {
     /// Readable when the helper has answered or died, for a runtime to wait for.
     ///
     /// # Errors
-    /// As epoll_ctl(2).
-    pub fn watch(&self) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
-        super::aio::watched(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
+    /// No descriptor is left.
+    pub fn ear(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
     }
 
     /// Waits for the helper.
@@ -319,9 +315,6 @@ fn sockets(address: IpAddr) -> rustix::io::Result<(Vec<OwnedFd>, Ports)> {
     let make = |kind| -> rustix::io::Result<(OwnedFd, u16)> {
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
         bind(&socket, &SocketAddr::new(address, 0))?;
-        if kind == SocketType::STREAM {
-            listen(&socket, BACKLOG)?;
-        }
         let port = port(&socket).ok_or(Errno::BADF)?;
         Ok((socket, port))
     };
@@ -361,4 +354,22 @@ pub fn try_here() -> Result<(), CaptureError> {
     let wrong =
         |error: io::Error| CaptureError::new(Part::Rules, Errno::from_io_error(&error).unwrap_or(Errno::IO));
     captured.verify().map(|_| ()).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between the helper, which makes them, and the keeper, which has them, a cube's list of ports is looked at as well.
+    #[test]
+    fn what_is_handed_out_does_not_listen_yet() {
+        let (made, ports) = sockets(Ipv4Addr::LOCALHOST.into()).expect("made");
+        assert_eq!(made.len(), 3);
+        for socket in &made {
+            assert!(!rustix::net::sockopt::socket_acceptconn(socket).expect("asked"));
+        }
+        assert!(ports.tcp != 0 && ports.dns_udp != 0 && ports.dns_tcp != 0);
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, ports.tcp));
+        assert!(taken.is_err(), "nobody else can listen there meanwhile");
+    }
 }

@@ -153,7 +153,8 @@ mod tests {
         }
         let mut found = beneath(root);
         let mut by_parents = beneath_by_parents(root, &parents());
-        (found.sort_unstable(), by_parents.sort_unstable());
+        found.sort_unstable();
+        by_parents.sort_unstable();
         assert_eq!((found.len(), &found), (2, &by_parents));
         assert!(found.iter().all(|pid| parent(*pid) == Some(root)));
         signal_beneath(root, Signal::KILL);

@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::thread::CapabilitySet;
 
 use super::spawn::SpawnSpec;
+use crate::model::EnvVar;
 use crate::model::sanitize::printable;
 use crate::plan::LaunchPlan;
 use crate::plan::launch::{
@@ -132,6 +133,38 @@ pub enum PrepareError {
     /// Fewer id-mapped folders came along than the plan has.
     #[error("an id-mapped folder is missing")]
     Mapped,
+}
+
+/// PATH where the environment has none (execvp(3) of the C library has the same idea).
+const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+impl SpawnSpec {
+    /// Prepares a command.
+    ///
+    /// # Errors
+    /// A NUL byte in any of the texts.
+    pub fn new(argv: &[String], env: &[EnvVar], cwd: &str) -> Result<Self, PrepareError> {
+        let text = |value: String| {
+            CString::new(value)
+                .map_err(|error| PrepareError::Nul(printable(&String::from_utf8_lossy(&error.into_vec()))))
+        };
+        let program = argv.first().cloned().unwrap_or_default();
+        let candidates = if program.contains('/') {
+            vec![text(program)?]
+        } else {
+            let path = env.iter().find(|v| v.key == "PATH").map_or(FALLBACK_PATH, |v| v.value.as_str());
+            path.split(':')
+                .filter(|part| !part.is_empty())
+                .map(|part| text(format!("{part}/{program}")))
+                .collect::<Result<_, _>>()?
+        };
+        Ok(Self {
+            argv: argv.iter().cloned().map(text).collect::<Result<_, _>>()?,
+            env: env.iter().map(|v| text(format!("{}={}", v.key, v.value))).collect::<Result<_, _>>()?,
+            cwd: text(cwd.to_owned())?,
+            candidates,
+        })
+    }
 }
 
 fn text(value: &str) -> Result<CString, PrepareError> {

@@ -76,7 +76,7 @@ fn try_row(row: Row, canaries: &Canaries) -> Seen {
         "R03" => floods::memory(canaries.memory),
         "R04" => floods::data(canaries.disk),
         "S14" => calls::foreign(),
-        id => calls::answers(id, canaries.profile),
+        id => calls::answers(id, canaries.profile, in_place),
     }
 }
 

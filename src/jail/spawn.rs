@@ -6,10 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 
-use super::prepare::PrepareError;
 use super::taken_out::{Part, taken_out};
-use crate::model::EnvVar;
-use crate::model::sanitize::printable;
 
 /// A command with all its strings ready for execve(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,37 +21,7 @@ pub struct SpawnSpec {
     pub candidates: Vec<CString>,
 }
 
-/// PATH where the environment has none (execvp(3) of the C library has the same idea).
-const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
 impl SpawnSpec {
-    /// Prepares a command.
-    ///
-    /// # Errors
-    /// A NUL byte in any of the texts.
-    pub fn new(argv: &[String], env: &[EnvVar], cwd: &str) -> Result<Self, PrepareError> {
-        let text = |value: String| {
-            CString::new(value)
-                .map_err(|error| PrepareError::Nul(printable(&String::from_utf8_lossy(&error.into_vec()))))
-        };
-        let program = argv.first().cloned().unwrap_or_default();
-        let candidates = if program.contains('/') {
-            vec![text(program)?]
-        } else {
-            let path = env.iter().find(|v| v.key == "PATH").map_or(FALLBACK_PATH, |v| v.value.as_str());
-            path.split(':')
-                .filter(|part| !part.is_empty())
-                .map(|part| text(format!("{part}/{program}")))
-                .collect::<Result<_, _>>()?
-        };
-        Ok(Self {
-            argv: argv.iter().cloned().map(text).collect::<Result<_, _>>()?,
-            env: env.iter().map(|v| text(format!("{}={}", v.key, v.value))).collect::<Result<_, _>>()?,
-            cwd: text(cwd.to_owned())?,
-            candidates,
-        })
-    }
-
     /// As bytes, for a memfd: counts, then NUL-terminated strings.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -297,6 +264,7 @@ unsafe fn become_one(identity: Identity) -> libc::c_long {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::EnvVar;
 
     #[test]
     fn specs_round_trip() {

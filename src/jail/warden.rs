@@ -11,10 +11,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, kill_process, set_child_subreaper,
+    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, set_child_subreaper,
     set_dumpable_behavior, waitid,
 };
 
+use super::taken_out::{Part, taken_out};
 use super::{child, confine, init};
 use crate::host::{descendants, sys};
 
@@ -24,11 +25,47 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// then end the cubes.
 const NAME: &std::ffi::CStr = c"cube-warden";
 
+/// Forks the warden, with nothing of its parent left open but `control`, for init, and `tie`. Returns its pidfd.
+///
+/// # Errors
+/// No process can be made.
+#[expect(unsafe_code, reason = "a fork in a single-threaded process")]
+pub fn fork(control: OwnedFd, tie: OwnedFd) -> std::io::Result<OwnedFd> {
+    // SAFETY: the keeper has one thread here: no runtime has been made yet, and nothing starts threads.
+    match unsafe { sys::fork_into(0) }? {
+        sys::Forked::Parent { pidfd, .. } => Ok(pidfd),
+        sys::Forked::Child => {
+            if !taken_out(Part::CloseChild) {
+                close_all_but(&control, &tie);
+            }
+            // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection to the face; nothing here owns number 0.
+            unsafe { libc::dup2(1, 0) };
+            let code = if taken_out(Part::Warden) {
+                // What init's number is a warden would tell.
+                let _told = rustix::io::write(&tie, &getpid().as_raw_nonzero().get().to_le_bytes());
+                child::run_in_place(&control)
+            } else {
+                run(control, &tie)
+            };
+            // SAFETY: ends the process without running its parent's destructors.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+fn close_all_but(one: &OwnedFd, other: &OwnedFd) {
+    let (one, other) = (one.as_raw_fd().unsigned_abs(), other.as_raw_fd().unsigned_abs());
+    let (low, high) = (one.min(other), one.max(other));
+    sys::close_between(3, low - 1);
+    sys::close_between(low + 1, high - 1);
+    sys::close_from(high + 1);
+}
+
 /// Forks init, which serves on `control`, tells its number over `tie`, and watches until init or the keeper is gone;
 /// returns the process's exit code.
 #[must_use]
 #[expect(unsafe_code, reason = "a fork in a single-threaded process")]
-pub fn run(control: OwnedFd, tie: &OwnedFd) -> i32 {
+fn run(control: OwnedFd, tie: &OwnedFd) -> i32 {
     let _named = rustix::thread::set_name(NAME);
     crate::host::fork::rename_words(NAME);
     // Without these nothing would be ended: better no cube.

@@ -1,7 +1,6 @@
 //! The start of a cube in place: no namespaces, but a warden between the keeper and init, and layers that are read back from
 //! processes among the host's own.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,8 +13,7 @@ use super::life::Life;
 use super::protocol::Launch;
 use super::readback;
 use super::start::{self, Born, Known, NotStarted, Pipes};
-use crate::host::{descendants, proc, sys};
-use crate::jail::taken_out::{Part, taken_out};
+use crate::host::{descendants, proc};
 use crate::jail::wire::Message;
 use crate::jail::{child, warden};
 use crate::model::{Enforcement, Layer, LayerStatus};
@@ -37,57 +35,27 @@ pub(super) struct Standing {
 ///
 /// # Errors
 /// No process can be made.
-#[expect(unsafe_code, reason = "clone3 and _exit in a single-threaded process")]
 pub fn birth() -> Result<Born, NotStarted> {
     let cannot = |what: &str, errno: Errno| NotStarted::new(format!("cannot {what}: {errno}"));
     set_child_subreaper(Some(getpid())).map_err(|errno| cannot("take in the cube's orphans", errno))?;
     let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
     let (ours, its) = pair().map_err(|errno| cannot("make init's control socket", errno))?;
     let (tie, its_tie) = pair().map_err(|errno| cannot("make the warden's socket", errno))?;
-    // SAFETY: this process has one thread: no runtime has been made yet, and nothing here starts threads.
-    match unsafe { sys::fork_into(0) } {
-        Err(error) => Err(NotStarted::new(format!("cannot make the cube's warden: {error}"))),
-        Ok(sys::Forked::Parent { pidfd, .. }) => {
-            drop((its, its_tie));
-            let mut told = [0; 4];
-            let heard = poll(&mut [PollFd::new(&tie, PollFlags::IN)], Some(&TOLD)) == Ok(1)
-                && rustix::io::read(&tie, &mut told) == Ok(4);
-            let pid = i32::from_le_bytes(told);
-            let init = Pid::from_raw(pid)
-                .filter(|_| heard)
-                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-            match init {
-                Some(init) => Ok(Born { init: ours, life: Life::Tree { init, warden: pidfd, tie }, pid }),
-                None => {
-                    let _ended = descendants::end_all(std::time::Duration::from_secs(10));
-                    Err(NotStarted::new("the cube's warden could not make its first process"))
-                }
-            }
-        }
-        Ok(sys::Forked::Child) => {
-            // Nothing of the keeper lives on here but these two: not the connection to the face (descriptor 0), and no lock.
-            close_all_but(&its, &its_tie);
-            // SAFETY: descriptor 1 is /dev/null, which takes the place of the connection; nothing here owns number 0.
-            unsafe { libc::dup2(1, 0) };
-            // Ours were closed with the rest, and must not be closed again by number.
-            std::mem::forget((ours, tie));
-            let code =
-                if taken_out(Part::Warden) { child::run_in_place(&its) } else { warden::run(its, &its_tie) };
-            // SAFETY: ends the process without running the keeper's destructors.
-            unsafe { libc::_exit(code) }
+    // The child has copies of all of these, and closes what is not its own.
+    let warden = warden::fork(its, its_tie)
+        .map_err(|error| NotStarted::new(format!("cannot make the cube's warden: {error}")))?;
+    let mut told = [0; 4];
+    let heard = poll(&mut [PollFd::new(&tie, PollFlags::IN)], Some(&TOLD)) == Ok(1)
+        && rustix::io::read(&tie, &mut told) == Ok(4);
+    let pid = i32::from_le_bytes(told);
+    let init = Pid::from_raw(pid).filter(|_| heard);
+    match init.and_then(|init| pidfd_open(init, PidfdFlags::empty()).ok()) {
+        Some(init) => Ok(Born { init: ours, life: Life::Tree { init, warden, tie }, pid }),
+        None => {
+            let _ended = descendants::end_all(std::time::Duration::from_secs(10));
+            Err(NotStarted::new("the cube's warden could not make its first process"))
         }
     }
-}
-
-fn close_all_but(one: &OwnedFd, other: &OwnedFd) {
-    if taken_out(Part::CloseChild) {
-        return;
-    }
-    let (one, other) = (one.as_raw_fd().unsigned_abs(), other.as_raw_fd().unsigned_abs());
-    let (low, high) = (one.min(other), one.max(other));
-    sys::close_between(3, low - 1);
-    sys::close_between(low + 1, high - 1);
-    sys::close_from(high + 1);
 }
 
 /// Builds the jail around `born`, and the cube's folder in `known`.

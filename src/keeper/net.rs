@@ -201,7 +201,7 @@ pub async fn open_later(keeper: Rc<Keeper>, namespaces: Namespaces) {
         Ok(capturing) => capturing,
         Err(error) => return keeper.event("net-not-captured", error.to_string()),
     };
-    let answered = match capturing.watch() {
+    let answered = match capturing.ear().and_then(crate::host::aio::watched) {
         Ok(socket) => socket.readable().await.map(|mut guard| guard.retain_ready()),
         Err(error) => Err(error),
     };

@@ -1,6 +1,7 @@
 //! The first file system of a guest: our own agent as `/init`, the modules, and a console node, as a newc archive
 //! (the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`). The same input gives the same bytes.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
@@ -14,6 +15,18 @@ const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CONSOLE: u32 = 0o020_600;
+
+/// The agent as a program of its own, which `build.rs` made; empty where that failed.
+static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+
+/// What becomes `/init`: the agent that this program carries, or where it was built without one, this program, which is its
+/// own agent as well, at more than ten times the size.
+///
+/// # Errors
+/// This program cannot be read.
+pub fn agent_binary() -> io::Result<Cow<'static, [u8]>> {
+    if AGENT.is_empty() { fs::read("/proc/self/exe").map(Cow::Owned) } else { Ok(Cow::Borrowed(AGENT)) }
+}
 
 /// Builds the archive.
 #[must_use]
@@ -143,6 +156,16 @@ mod tests {
             assert!(listed.contains(&(entry.0.to_owned(), entry.1, entry.2)), "{entry:?} in {listed:?}");
         }
         assert_eq!(archive, build(b"program", &modules()), "the same bytes");
+    }
+
+    #[test]
+    fn the_agent_that_is_carried_is_small_and_static() {
+        let agent = agent_binary().expect("an agent");
+        assert!(agent.starts_with(b"\x7fELF"));
+        assert!(agent.len() < 1_500_000, "{} bytes: the kernel unpacks them in each guest", agent.len());
+        // A program of the guest's libraries could not run before there are any: PT_INTERP names its loader.
+        assert_eq!(memchr::memmem::find(&agent, b"/ld-linux"), None);
+        assert_eq!(memchr::memmem::find(&agent, b"/ld-musl"), None);
     }
 
     #[test]

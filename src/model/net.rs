@@ -10,6 +10,7 @@ mod address;
 mod event;
 mod host;
 mod host_name;
+mod own;
 mod policy;
 mod proxy;
 mod rule;
@@ -23,6 +24,7 @@ pub use event::{
 };
 pub use host::{Destination, DestinationError, Host, HostError, Port};
 pub use host_name::{HOST_ALIASES, HostName, HostNameError};
+pub use own::{OWN_V4, OWN_V6};
 pub use policy::{LiveRule, NetPolicy, PolicyError, Scope};
 pub use proxy::{Hole, HoleError, ProxyAuth, ProxyUrl, ProxyUrlError};
 pub use rule::{Pattern, Rule, RuleError};
@@ -33,9 +35,3 @@ pub const POOL_V4: Cidr = Cidr::V4 { network: core::net::Ipv4Addr::new(198, 18, 
 /// The same for IPv6: a unique local prefix (RFC 4193) whose global id spells "tripmi".
 pub const POOL_V6: Cidr =
     Cidr::V6 { network: core::net::Ipv6Addr::new(0xfd74, 0x7269, 0x706d, 0, 0, 0, 0, 0), length: 64 };
-
-/// The cube's own address, outside of the pool (RFC 7600 has it as a dummy): the source of what reaches out, and where its
-/// resolver asks. Libraries ask for names only where there is an address besides 127.0.0.1 (`AI_ADDRCONFIG`).
-pub const OWN_V4: core::net::Ipv4Addr = core::net::Ipv4Addr::new(192, 0, 0, 8);
-/// The same for IPv6.
-pub const OWN_V6: core::net::Ipv6Addr = core::net::Ipv6Addr::new(0xfd74, 0x7269, 0x706d, 1, 0, 0, 0, 1);

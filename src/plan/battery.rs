@@ -109,6 +109,7 @@ const NOT_IN_PLACE: &[(&str, &str)] = &[
     ("F04", "/dev is the host's own, and shut but for seven devices"),
     ("F06", "its mounts are the host's own"),
     ("F13", "its mounts are the host's own; L01 and L02 stand for it"),
+    ("F14", "its mounts are the host's own; L02 stands for it"),
     ("N01", "it has the host's network, and no socket to use it"),
     ("N12", "it has no proxy"),
     ("N13", "it has no proxy"),

@@ -36,12 +36,8 @@ mod tests {
         for jail in [JailChoice::Landlock, JailChoice::Auto] {
             assert_eq!(check_built(&Settings { jail: Some(jail), ..built.clone() }), Ok(()));
         }
-        for (settings, part) in
-            [(Settings { jail: Some(JailChoice::Microvm), ..built.clone() }, "jail `microvm`")]
-        {
-            let failure = check_built(&settings).expect_err(part);
-            assert!(failure.message.contains(part), "{failure}");
-            assert_eq!(failure.kind, FailureKind::Unsupported);
-        }
+        let failure = check_built(&Settings { jail: Some(JailChoice::Microvm), ..built }).expect_err("later");
+        assert!(failure.message.contains("jail `microvm`"), "{failure}");
+        assert_eq!(failure.kind, FailureKind::Unsupported);
     }
 }

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::env::{self, BaseInput, EnvChoice};
 use super::facts::{Facts, StreamKind};
+use super::landlock::SCOPES_ABI;
 use super::launch::{
     EntryPlan, InPlace, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan,
     StdioPlan, SystemTree, UpperPlan, UserPlan,
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
-use super::{idmap, images, jails, landlock, layers, mounts, ports, reach, secrets, tighten};
+use super::{idmap, images, jails, layers, mounts, ports, reach, secrets, tighten};
 use crate::model::net::NetPolicy;
 use crate::model::sanitize::printable;
 use crate::model::{
@@ -155,7 +156,7 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         image_override: chosen.image_override,
         jail: chosen.kind.jail,
         layers: match in_place {
-            Some(_) => layers::required_in_place(&limits, facts.landlock_abi >= landlock::SCOPES_ABI),
+            Some(_) => layers::required_in_place(&limits, facts.landlock_abi >= SCOPES_ABI),
             None => layers::required(&limits, reach.captured()),
         },
         net: reach.policy,

@@ -21,6 +21,7 @@ mod pty;
 
 mod battery;
 mod escape;
+mod landlock;
 mod race;
 mod refused;
 mod terminal;

@@ -196,6 +196,12 @@ impl Env {
         records
     }
 
+    /// True while `ps` lists the cube.
+    pub(crate) fn runs(&self, id: &str) -> bool {
+        let shown: Value = serde_json::from_str(self.tripmine(["ps", "--json"]).ok(0)).unwrap();
+        shown["cubes"].as_array().unwrap().iter().any(|cube| cube["id"] == id)
+    }
+
     /// The newest cube's record.
     pub(crate) fn record(&self) -> Value {
         self.records().pop().expect("a record")

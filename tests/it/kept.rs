@@ -47,7 +47,7 @@ fn a_kept_cube_is_launched_again_with_what_was_typed() {
     env.tripmine(["rename", "box", "lab"]).ok(0);
     let mut command = env.command(["attach", "lab"]);
     let again = finish(command.env("COPIED", "later").current_dir("/").spawn().unwrap(), PATIENCE);
-    assert_eq!(again.ok(0), first.stdout.replace("-now-", "-later-").trim_end());
+    assert_eq!(again.ok(0).trim_end(), first.stdout.replace("-now-", "-later-").trim_end());
     env.tripmine(["rm", "--yes", "lab"]).ok(0);
 }
 

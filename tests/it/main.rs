@@ -37,6 +37,7 @@ mod landlock_promises;
 mod landlock_refusals;
 mod life;
 mod links;
+mod net_counters;
 mod net_live;
 mod net_peers;
 mod net_policies;

@@ -39,9 +39,7 @@ impl<'a> Cube<'a> {
 impl Drop for Cube<'_> {
     fn drop(&mut self) {
         let _ended = self.env.tripmine(["kill", &self.id]);
-        until("the cube is gone", Duration::from_secs(10), || {
-            !self.env.tripmine(["ps"]).stdout.contains(&self.id[..8])
-        });
+        until("the cube is gone", Duration::from_secs(10), || !self.env.runs(&self.id));
     }
 }
 
@@ -149,7 +147,7 @@ fn a_killed_keeper_leaks_nothing() {
     until("it connects", Duration::from_secs(20), || web.seen().len() > 3);
     let keeper = i32::try_from(env.record()["keeper"]["pid"].as_i64().unwrap()).unwrap();
     signal(keeper, Signal::KILL);
-    until("the cube ends", Duration::from_secs(10), || !env.tripmine(["ps"]).stdout.contains(&id[..8]));
+    until("the cube ends", Duration::from_secs(10), || !env.runs(&id));
     assert_eq!(canary.seen(), Vec::<String>::new());
     let log = env.tripmine(["net", &id]).stdout;
     assert!(log.contains("opened") && log.contains("denied"), "{log}");

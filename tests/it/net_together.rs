@@ -192,7 +192,7 @@ fn a_keeper_killed_in_a_stream_ends_it() {
     let before = established(proxy.port());
     signal(keeper, Signal::KILL);
     until("the proxy's side ends", Duration::from_secs(2), || established(proxy.port()) == 0);
-    until("the cube ends", PATIENCE, || !env.tripmine(["ps"]).stdout.contains(&id[..8]));
+    until("the cube ends", PATIENCE, || !env.runs(&id));
     assert_eq!((before, canary.seen()), (1, Vec::new()));
 }
 
@@ -242,4 +242,57 @@ fn a_flood_of_attempts_is_bounded() {
     env.tripmine(["kill", &id]).ok(0);
     let log = env.tripmine(["net", &id, "--json"]);
     assert!(log.ok(0).len() < 2 << 20, "{} bytes of log", log.stdout.len());
+}
+
+/// Without `--port` a person chooses from what listens; what is chosen works until Ctrl-C.
+#[test]
+fn what_to_forward_is_chosen_on_a_terminal() {
+    if !python("what_to_forward_is_chosen_on_a_terminal") {
+        return;
+    }
+    let env = Env::new();
+    let cube = Cube::launch(&env, &[], &["127.0.0.1:6080", "127.0.0.1:6081"]);
+    let mut pty = crate::pty::Pty::tripmine(&env, &["forward", &cube.id]);
+    pty.wait_for("what to forward of the cube");
+    pty.type_text("2\r");
+    pty.wait_for("-> 6081");
+    let json: Value = serde_json::from_str(env.tripmine(["forward", "--list", "--json"]).ok(0)).unwrap();
+    let port = crate::forward::port_of(&format!(
+        "{} -> 6081",
+        json["forwards"][0]["forward"]["map"].as_str().unwrap().trim_end_matches(":6081")
+    ));
+    assert_eq!(ask(connect(port), b"echo\nchosen"), b"chosen");
+    pty.type_text("\x03");
+    assert_eq!(pty.wait_exit(PATIENCE), 0);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// The name service as programs meet it: at whatever server they ask, over UDP and TCP, backwards, and for kinds that it has not.
+#[test]
+fn names_are_answered_whatever_server_is_asked() {
+    if !python("names_are_answered_whatever_server_is_asked") {
+        return;
+    }
+    let script = r"
+import socket, struct
+def ask(name, kind, tcp=False):
+    p = b'\x12\x34\x01\0\0\x01\0\0\0\0\0\0' + b''.join(bytes([len(l)]) + l.encode() for l in name.split('.')) + b'\0' + struct.pack('>HH', kind, 1)
+    if tcp:
+        s = socket.create_connection(('198.51.100.1', 53), 5); s.sendall(struct.pack('>H', len(p)) + p)
+        f = s.makefile('rb'); r = f.read(struct.unpack('>H', f.read(2))[0])
+    else:
+        s = socket.socket(2, 2); s.settimeout(5); s.sendto(p, ('9.9.9.9', 53)); r, at = s.recvfrom(600); assert at == ('9.9.9.9', 53)
+    return r[3] & 15, struct.unpack('>H', r[6:8])[0]
+for question in ('www.example.com', 1), ('www.example.com', 1, True), ('www.example.com', 28), ('www.example.com', 16), ('www.example.com', 65), ('www.example.com', 252), ('a%00b.example', 1):
+    print(*ask(*question))
+print(socket.gethostbyaddr(socket.gethostbyname('www.example.com'))[0])";
+    let env = Env::new();
+    let output = env.tripmine(["run", "host", "--allow", "example.com", "--", "python3", "-c", script]);
+    // Code and number of answers: found, found, found (or no IPv6 here), nothing of the kind twice, refused, no name.
+    let lines: Vec<&str> = output.ok(0).lines().collect();
+    assert!(["0 1", "0 0"].contains(&lines[2]), "{output:?}");
+    assert_eq!(
+        [&lines[..2], &lines[3..]].concat(),
+        ["0 1", "0 1", "0 0", "0 0", "5 0", "3 0", "www.example.com"]
+    );
 }

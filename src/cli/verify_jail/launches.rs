@@ -46,7 +46,7 @@ struct Cubes<'a> {
 impl Cubes<'_> {
     /// F08: what one cube deletes is there for the next.
     fn destroyed(&self) -> Result<Seen, Failure> {
-        let destroy = format!("rm -rf /etc /srv /var/* 2>/dev/null; {WHOLE}");
+        let destroy = format!("rm -rf /etc/* /var/* /srv 2>/dev/null; {WHOLE}");
         if self.code(None, &destroy, || Ok(()))? == 0 {
             return Ok((Verdict::CouldNotTest, "a cube could not delete its own system".to_owned()));
         }
