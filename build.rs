@@ -16,6 +16,7 @@ const AGENT: &[&str] = &[
     "agent/src",
     "src/host/capture",
     "src/host/capture.rs",
+    "src/host/descendants.rs",
     "src/host/fdpass.rs",
     "src/host/guest.rs",
     "src/host/net.rs",

@@ -201,9 +201,7 @@ def pull(world, count):
     with registry(world) as host:
         run(world, [world.binary, "image", "import", "--compress", "gzip", tar, "root"])
         run(world, [world.binary, "image", "push", "--plain-http", "root", f"{host}/root:1"])
-        forget = lambda: subprocess.run([world.binary, "image", "rm", "--yes", "root", "pulled"], env=world.env,
-                                        capture_output=True, check=False, **world.identity)
-        forget()
+        run(world, [world.binary, "image", "rm", "--yes", "root"])
         duel("pull of 300 MB in one gzip layer from loopback",
              ("image pull, and unpacked", lambda: subprocess.run(
                  [world.binary, "image", "rm", "--yes", "pulled"], env=world.env, capture_output=True, check=False,
@@ -212,7 +210,6 @@ def pull(world, count):
              ("skopeo copy to oci:, packed", lambda: shutil.rmtree(out, ignore_errors=True),
               lambda: run(world, ["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{host}/root:1",
                                   f"oci:{out}:1"])[0]), count)
-        forget()
 
 
 def launch(world, count):

@@ -4,6 +4,7 @@
 #[path = "../../src/host"]
 mod host {
     pub mod capture;
+    pub mod descendants;
     pub mod fdpass;
     pub mod guest;
     pub mod net;

@@ -50,7 +50,7 @@ pub fn measure(
         }
         Ok(())
     };
-    walk(home, &|_| false, &mut |path, stat| count(path, stat))?;
+    walk(home, &|_| false, &mut count)?;
     Ok(found)
 }
 

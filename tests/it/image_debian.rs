@@ -41,7 +41,7 @@ fn package(project: &Path) {
     }
     let file = project.join("tm-hello.deb");
     let built =
-        Command::new("dpkg-deb").arg("--root-owner-group").arg("-b").arg(&tree).arg(&file).output().unwrap();
+        Command::new("dpkg-deb").arg("--root-owner-group").arg("-b").arg(&tree).arg(file).output().unwrap();
     assert!(built.status.success(), "{built:?}");
     fs::remove_dir_all(tree).unwrap();
 }

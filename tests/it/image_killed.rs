@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -57,7 +56,7 @@ fn killed_at_instants(env: &Env, args: &[&str], names: &[&str], undo: &[&str]) {
         let _ended = child.kill();
         let done = finish(child, PATIENCE).code == 0;
         cut += u32::from(!done);
-        if round % 4 == 0 {
+        if round.is_multiple_of(4) {
             valid(env, names, round as usize);
         }
         if done {
@@ -236,6 +235,6 @@ fn full(env: &Env) {
     env.tripmine(["kill", &id]).ok(0);
     valid(env, &["kept"], 0);
     assert!(!env.tripmine(["image", "list"]).stdout.contains("large"));
-    assert!(!Path::new(&env.tripmine_home.join("data/draft")).exists());
+    assert!(!env.tripmine_home.join("data/draft").exists());
     env.tripmine(["prune", "--yes"]).ok(0);
 }

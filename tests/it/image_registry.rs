@@ -245,7 +245,7 @@ fn a_pull_that_breaks_off_goes_on_where_it_stopped() {
         }
         let mut asked = heard.lock().unwrap();
         asked.push(range);
-        let from = range.unwrap_or(0) as usize;
+        let from = usize::try_from(range.unwrap_or(0)).unwrap();
         let headers = vec![("Content-Range", format!("bytes {from}-{}/{size}", size - 1))];
         let status = if range.is_some() { 206 } else { 200 };
         // 100,000 bytes each time, and nothing at all from the second on until it was given up.
@@ -285,7 +285,8 @@ fn lies_of_a_registry_are_named_and_store_nothing() {
     let unknown = text.replace("layer.v1.tar", "layer.v9.squash").into_bytes();
     let contradictory =
         text.replace(&format!("\"size\":{}}}]", layer.len()), &format!("\"size\":{}}}]", layer.len() - 1));
-    let cases: Vec<(&str, Vec<u8>, Vec<u8>, Vec<u8>, &str)> = vec![
+    type Bytes = Vec<u8>;
+    let cases: Vec<(&str, Bytes, Bytes, Bytes, &str)> = vec![
         ("bit", config.clone(), manifest.clone(), wrong(700), "is not what its name says"),
         ("short", config.clone(), manifest.clone(), layer[..1000].to_vec(), "layer"),
         ("size", config.clone(), contradictory.into_bytes(), layer.clone(), "layer"),
@@ -294,7 +295,7 @@ fn lies_of_a_registry_are_named_and_store_nothing() {
         ("noise", config.clone(), b"\x00\x01 nonsense".to_vec(), layer.clone(), "manifest"),
         ("empty", config.clone(), b"{}".to_vec(), layer.clone(), "manifest"),
     ];
-    let served: Arc<Mutex<(Vec<u8>, Vec<u8>, Vec<u8>)>> = Arc::default();
+    let served: Arc<Mutex<(Bytes, Bytes, Bytes)>> = Arc::default();
     let (now, config_digest) = (Arc::clone(&served), digest(&config));
     let host = liar(Arc::new(move |path, _| {
         let (config, manifest, layer) = now.lock().unwrap().clone();

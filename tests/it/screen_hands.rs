@@ -140,8 +140,7 @@ fn a_broken_configuration_is_told_and_launches_nothing() {
     // Mended, it launches as the file says now, without another start.
     env.config("mouse = false\n[defaults]\nmemory = \"300M\"\n[keys]\nquit = \"ctlr-q\"\n");
     screen.type_text("\r");
-    screen.wait_gone("planning");
-    screen.wait_gone("cannot launch");
+    screen.wait_shown("container: the kernel is shared");
     screen.type_text("\x1b");
     screen.wait_gone("launch site");
     screen.type_text("q");
