@@ -146,8 +146,6 @@ fn edit(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {
 }
 
 fn set_image(name: &Name, image: &ImageRef, ctx: &Ctx) -> Result<(), Failure> {
-    let edits = [Edit::Set { key: "image", value: image.to_string() }];
-    check_built(&machines::settings_of(&edits)?)?;
     machines::set_image(&ctx.layout, name, image)?;
     ctx.record("machine set-image", &format!("{name} {image}"), None);
     ctx.out.note(format!("machine `{name}` starts from `{image}`"));

@@ -94,7 +94,7 @@ pub(super) fn no_capabilities() -> Result<(), Errno> {
     }
     let held = rustix::thread::capabilities(None)?;
     if held.effective.contains(CapabilitySet::SETPCAP) {
-        return capabilities(CapabilitySet::empty());
+        return capabilities(CapabilitySet::empty(), false);
     }
     let none = CapabilitySet::empty();
     rustix::thread::clear_ambient_capability_set()?;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::sync::oneshot;
 
 use super::super::state::{Ended, Keeper, Pending, Start};
+use crate::host::fdpass;
 use crate::jail::spawn::SpawnSpec;
 use crate::jail::wire::{self, Message};
 
