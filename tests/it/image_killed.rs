@@ -96,6 +96,10 @@ fn killed_at_every_write(env: &Env, args: &[&str], names: &[&str], undo: &[&str]
         if at % (stride * 4) == 1 || killed.code == 0 || at + 2 >= calls {
             valid(env, names, at);
         }
+        if killed.code == 0 {
+            // It came to its end before that write; a next one would find all of it there.
+            env.tripmine(undo.iter()).ok(0);
+        }
         // The next one succeeds, whatever the last left, and clears it.
         if at % (stride * 8) == 1 {
             env.tripmine(args.iter()).ok(0);
