@@ -333,6 +333,9 @@ fn forget_quickly() {
     }
 }
 
+/// Connections that wait to be accepted, in a guest.
+const BACKLOG: i32 = 128;
+
 /// Captures the network namespace of the calling process for itself: in a guest, whose init is both.
 ///
 /// # Errors
@@ -341,7 +344,15 @@ pub fn here() -> Result<Captured, CaptureError> {
     let (rules, fds) = set_up_here()?;
     let mut fds = fds.into_iter();
     let lost = || CaptureError::new(Part::Listeners, Errno::BADF);
-    Ok(Captured { v4: listeners(&mut fds).ok_or_else(lost)?, v6: listeners(&mut fds), rules })
+    let captured = Captured { v4: listeners(&mut fds).ok_or_else(lost)?, v6: listeners(&mut fds), rules };
+    // Nobody else takes these over.
+    for family in std::iter::once(&captured.v4).chain(&captured.v6) {
+        for socket in [&family.tcp, &family.dns_tcp] {
+            rustix::net::listen(socket, BACKLOG)
+                .map_err(|errno| CaptureError::new(Part::Listeners, errno))?;
+        }
+    }
+    Ok(captured)
 }
 
 /// Whether a network can be captured here: everything is tried in the calling process's network namespace, which nobody else

@@ -231,7 +231,7 @@ pub(crate) fn finish(mut child: Child, patience: Duration) -> Output {
     };
     let stdout = drain(child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
     let stderr = drain(child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>));
-    if !wait_readable(&child, patience) {
+    if !wait_readable(&mut child, patience) {
         child.kill().unwrap();
         child.wait().unwrap();
         // Not what it said: a cube outlives its face, and may hold the pipes for ever.
@@ -242,7 +242,11 @@ pub(crate) fn finish(mut child: Child, patience: Duration) -> Output {
     Output { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-fn wait_readable(child: &Child, patience: Duration) -> bool {
+fn wait_readable(child: &mut Child, patience: Duration) -> bool {
+    // One that its test has looked at may have been waited for already.
+    if child.try_wait().unwrap().is_some() {
+        return true;
+    }
     let pidfd = pidfd_open(pid(child), PidfdFlags::empty()).unwrap();
     let timeout = Timespec { tv_sec: i64::try_from(patience.as_secs()).unwrap(), tv_nsec: 0 };
     poll(&mut [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)], Some(&timeout)).unwrap() == 1

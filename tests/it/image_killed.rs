@@ -111,7 +111,9 @@ fn killed_at_every_write(env: &Env, args: &[&str], names: &[&str], undo: &[&str]
         // What it brought in stays for the next one, which would have less to do and to be killed at.
         env.tripmine(["prune", "--yes"]).ok(0);
     }
-    assert!(cut * 2 > PLACES.min(calls), "{cut} of {calls} were killed");
+    // The calls are shared out among processes anew each time: instants reach what their numbers miss.
+    assert!(cut > 0, "none of {calls} was killed");
+    killed_at_instants(env, args, names, undo);
     env.tripmine(args.iter()).ok(0);
     valid(env, names, 0);
     env.tripmine(["prune", "--yes"]).ok(0);
@@ -169,7 +171,8 @@ pub(crate) fn pull_killed(env: &Env, pull: &[&str]) {
     env.tripmine(["image", "rm", "--yes", "kept"]).ok(0);
     env.tripmine(["prune", "--yes"]).ok(0);
     import(env, "other", |root| fs::write(root.join("opt/other"), "other").unwrap());
-    killed_at_every_write(env, pull, &["other"], &["image", "rm", "--yes", "more"]);
+    // Layers come on threads of their own: no count of one thread's writes says how far it is.
+    killed_at_instants(env, pull, &["other"], &["image", "rm", "--yes", "more"]);
 }
 
 #[test]

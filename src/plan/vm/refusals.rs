@@ -51,7 +51,14 @@ pub fn kvm(facts: &KvmFacts) -> Option<(String, Vec<String>)> {
         ),
         KvmFacts::Denied { owner, mode, user } => {
             let group = owner.split_once(':').map_or("kvm", |(_, group)| group);
-            let fix = format!("`sudo usermod -aG {group} {user}`, then log in again");
+            // Nobody should join root's group, and a mode without the group's rights helps nobody.
+            let fix = if group == "root" || mode & 0o060 != 0o060 {
+                format!(
+                    "`sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm && sudo usermod -aG kvm {user}`, then log in again"
+                )
+            } else {
+                format!("`sudo usermod -aG {group} {user}`, then log in again")
+            };
             said(
                 format!("/dev/kvm may not be opened by you (it belongs to {owner}, mode {mode:04o})"),
                 &[&fix],
