@@ -111,7 +111,7 @@ fn the_editor_s_text_counts_only_when_it_is_right() {
     for (text, outcome) in [
         ("# ok\npids = 7\n", Ok(())),
         ("pids = 7\nmemroy = 1\n", Err("work.toml:2:1: unknown key `memroy`")),
-        ("jail = \"microvm\"\n", Ok(())),
+        ("jail = \"microwm\"\n", Err("work.toml:1:8: `microwm` is no jail")),
     ] {
         fs::write(&script, text).expect("write");
         ctx.editor = Some(format!("cp {}", script.display()));
