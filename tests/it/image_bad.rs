@@ -3,10 +3,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::env::{Env, alone};
 use crate::image_root::import;
+
+const OCI: &str = "application/vnd.oci.image";
 
 /// Everything in the store, by path and size: what must not change.
 fn state(env: &Env) -> Vec<(PathBuf, u64)> {
@@ -24,6 +29,131 @@ fn state(env: &Env) -> Vec<(PathBuf, u64)> {
     }
     found.sort();
     found
+}
+
+fn blob(layout: &Path, bytes: &[u8]) -> Value {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+    fs::write(layout.join("blobs/sha256").join(&hex), bytes).unwrap();
+    json!({ "digest": format!("sha256:{hex}"), "size": bytes.len() })
+}
+
+fn typed(mut descriptor: Value, kind: &str) -> Value {
+    descriptor["mediaType"] = format!("{OCI}.{kind}").into();
+    descriptor
+}
+
+/// An OCI layout with one small layer, changed by `change` (config, manifest, index) before each is written.
+fn layout(env: &Env, name: &str, change: &dyn Fn(&str, &mut Value)) -> PathBuf {
+    let layout = env.root().join(name);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    tar.append_data(&mut header, "hello", &b"hello"[..]).unwrap();
+    let layer = blob(&layout, &tar.into_inner().unwrap());
+    let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let mut config = json!({ "architecture": arch, "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] } });
+    change("config", &mut config);
+    let config = typed(blob(&layout, config.to_string().as_bytes()), "config.v1+json");
+    let mut manifest = json!({ "schemaVersion": 2, "mediaType": format!("{OCI}.manifest.v1+json"), "config": config,
+        "layers": [typed(layer, "layer.v1.tar")] });
+    change("manifest", &mut manifest);
+    let manifest = typed(blob(&layout, manifest.to_string().as_bytes()), "manifest.v1+json");
+    let mut index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    change("index", &mut index);
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    layout
+}
+
+#[test]
+fn broken_layouts_are_named_and_change_nothing() {
+    let env = Env::new();
+    import(&env, "kept", |_| {});
+    let good = layout(&env, "good", &|_, _| {});
+    env.tripmine(["image", "import", good.to_str().unwrap(), "good"]).ok(0);
+    env.tripmine(["image", "rm", "--yes", "good"]).ok(0);
+    env.tripmine(["prune", "--yes"]).ok(0);
+    let before = state(&env);
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    let set = |document: &'static str, path: &'static str, value: Value| {
+        move |name: &str, found: &mut Value| {
+            if name == document {
+                *found.pointer_mut(path).unwrap() = value.clone();
+            }
+        }
+    };
+    type Damage = Box<dyn Fn(&str, &mut Value)>;
+    let cases: Vec<(&str, Damage, &str)> = vec![
+        ("digest", Box::new(set("manifest", "/layers/0/digest", json!(zeros))), "0000"),
+        ("size", Box::new(set("manifest", "/layers/0/size", json!(7))), "7"),
+        ("huge", Box::new(set("manifest", "/config/size", json!(1_u64 << 60))), "bytes"),
+        ("negative", Box::new(set("manifest", "/layers/0/size", json!(-1))), "manifest"),
+        ("algorithm", Box::new(set("manifest", "/layers/0/digest", json!("md5:00"))), "md5"),
+        (
+            "climb",
+            Box::new(set("manifest", "/layers/0/digest", json!("sha256:../../../../etc/passwd"))),
+            "sha256",
+        ),
+        ("media", Box::new(set("manifest", "/layers/0/mediaType", json!("application/x-squash"))), "squash"),
+        ("count", Box::new(set("config", "/rootfs/diff_ids", json!([]))), "contradictory"),
+        ("diff", Box::new(set("config", "/rootfs/diff_ids/0", json!(zeros))), "0000"),
+        ("config", Box::new(set("manifest", "/config/digest", json!(zeros))), "0000"),
+        ("machine", Box::new(set("config", "/architecture", json!("riscv64"))), "riscv64"),
+        ("env", Box::new(set("config", "/config", json!({ "Env": ["no sign"] }))), "Env"),
+        ("workdir", Box::new(set("config", "/config", json!({ "WorkingDir": "../../x" }))), "WorkingDir"),
+        ("index", Box::new(set("index", "/manifests", json!("none"))), "index"),
+        ("version", Box::new(set("index", "/schemaVersion", json!(9))), "9"),
+    ];
+    for (name, change, part) in cases {
+        let layout = layout(&env, name, &*change);
+        let imported = env.tripmine(["image", "import", layout.to_str().unwrap(), name]);
+        // Another machine's image may come in: it is the launch that it cannot be used for.
+        if imported.code == 0 {
+            env.tripmine(["run", name, "--", "true"]).fails(125, part);
+            env.tripmine(["image", "rm", "--yes", name]).ok(0);
+            env.tripmine(["prune", "--yes"]).ok(0);
+        } else {
+            imported.fails(1, part);
+            // What was read until then has no name, and goes with the rest that nothing needs.
+            env.tripmine(["prune", "--yes"]).ok(0);
+        }
+        assert_eq!(state(&env), before, "{name}");
+    }
+    // An index of indexes without an end, and blobs that are cut off or exchanged.
+    let cycle = layout(&env, "cycle", &|_, _| {});
+    let inner = json!({ "schemaVersion": 2, "mediaType": format!("{OCI}.index.v1+json"), "manifests": [] })
+        .to_string();
+    let mut line = typed(blob(&cycle, inner.as_bytes()), "index.v1+json");
+    for _ in 0..12 {
+        let outer =
+            json!({ "schemaVersion": 2, "mediaType": format!("{OCI}.index.v1+json"), "manifests": [line] });
+        line = typed(blob(&cycle, outer.to_string().as_bytes()), "index.v1+json");
+    }
+    fs::write(cycle.join("index.json"), json!({ "schemaVersion": 2, "manifests": [line] }).to_string())
+        .unwrap();
+    assert_eq!(env.tripmine(["image", "import", cycle.to_str().unwrap(), "cycle"]).code, 1);
+    for cut in [true, false] {
+        let layout = layout(&env, if cut { "cut" } else { "exchanged" }, &|_, _| {});
+        for entry in fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten() {
+            let mut bytes = fs::read(entry.path()).unwrap();
+            if bytes.len() > 1000 {
+                if cut {
+                    bytes.truncate(700)
+                } else {
+                    bytes[600] ^= 1
+                }
+                fs::write(entry.path(), bytes).unwrap();
+            }
+        }
+        env.tripmine(["image", "import", layout.to_str().unwrap(), "cut"]).fails(1, "sha256:");
+    }
+    assert_eq!(state(&env), before);
+    env.tripmine(["image", "check"]).ok(0);
 }
 
 /// A tar of members: path, kind, link, contents.
