@@ -76,8 +76,10 @@ const HOSTILE: &str = r#"
 
 fn launch(env: &Env, script: &str) {
     let script = format!("{HOSTILE}\n{script}");
-    env.tripmine(["--jail", "landlock", "-d", "p", "--", "/bin/sh", "-c", &script]).ok(0);
-    until("it has begun", PATIENCE, || env.tripmine(["logs", "p"]).stdout.contains("begun"));
+    let launched = env.tripmine(["--jail", "landlock", "-d", "p", "--", "/bin/sh", "-c", &script]);
+    // By its own name: one that has ended already is not the project's running cube any more.
+    let id = launched.ok(0);
+    until("it has begun", PATIENCE, || env.tripmine(["logs", id]).stdout.contains("begun"));
 }
 
 #[test]
