@@ -34,6 +34,7 @@ use super::atomic::write_atomic;
 use super::remove::remove_in;
 
 pub use find::{Found, find};
+pub(crate) use spare::recycle;
 
 /// The prefix of folders that are being deleted.
 pub const DEAD: &str = ".dead-";

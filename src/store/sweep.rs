@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, flock, statat};
 
 use super::cubes::{
     CubeError, DEAD, FRESH, is_marked_durable, mark_lost, names, open_dir, open_mines, probe, read_record,
-    set_aside, socket_path, write_record_at,
+    recycle, set_aside, socket_path, write_record_at,
 };
 use super::events::{self, Event};
 use super::remove::remove_in;
@@ -78,7 +78,8 @@ pub fn worth_it(mines: &Path, run: &Path) -> bool {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     };
     let sockets = names(run);
-    if names(mines).len() > sockets.len() + KEEP_ENDED + SURPLUS {
+    let cubes = names(mines).iter().filter(|name| !name.starts_with('.')).count();
+    if cubes > sockets.len() + KEEP_ENDED + SURPLUS {
         return true;
     }
     let Ok(mines_fd) = open_mines(mines) else { return false };
@@ -95,8 +96,15 @@ pub fn worth_it(mines: &Path, run: &Path) -> bool {
 /// When the `Mines` folder cannot be read at all.
 pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<SweepReport, CubeError> {
     let mines_fd = open_mines(mines)?;
-    let mut sweep =
-        Sweep { mines, run, mines_fd, report: SweepReport::default(), trash: vec![], spared: HashSet::new() };
+    let mut sweep = Sweep {
+        mines,
+        run,
+        mines_fd,
+        report: SweepReport::default(),
+        trash: vec![],
+        ended: vec![],
+        spared: HashSet::new(),
+    };
     match flock(&sweep.mines_fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(_) => return Ok(SweepReport { busy: true, ..SweepReport::default() }),
@@ -107,6 +115,8 @@ pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<Swe
         sweep.problem("unlock the cubes' folder", mines, error);
     }
     decided.map_err(|error| CubeError::Io { what: "read", path: mines.to_owned(), source: error.into() })?;
+    let recycled = std::mem::take(&mut sweep.ended);
+    sweep.trash.extend(recycled.into_iter().filter(|name| !recycle(&sweep.mines_fd, name)));
     for name in std::mem::take(&mut sweep.trash) {
         if let Err(error) = remove_in(&sweep.mines_fd, OsStr::new(&name)) {
             sweep.problem("delete all of", &mines.join(name), error);
@@ -131,6 +141,8 @@ struct Sweep<'a> {
     report: SweepReport,
     /// Names in `mines` to delete.
     trash: Vec<String>,
+    /// Names in `mines` of throwaways that ended as they should, to delete or to use again.
+    ended: Vec<String>,
     /// Cubes whose sockets stay: alive, or not for us to judge.
     spared: HashSet<TripId>,
 }
@@ -154,7 +166,9 @@ impl Sweep<'_> {
         if ended.len() > hooks.keep_ended {
             ended.sort_by(|a, b| b.cmp(a));
             for (_, id) in ended.drain(hooks.keep_ended..) {
+                let before = self.trash.len();
                 self.bury(id.as_str());
+                self.ended.extend(self.trash.drain(before..));
                 self.report.removed.push(id);
             }
         }

@@ -1,24 +1,32 @@
-//! Spare folders for throwaways: `Mines/.spare-N`, made by a keeper that has told of its cube's end, on nobody's time.
+//! Spare folders for throwaways: `Mines/.spare-N`, made by a keeper that has told of its cube's end, on nobody's time, or
+//! emptied of what is to be deleted.
 //!
 //! A launch takes one by renaming it. Making a folder means making half a dozen inodes, which takes some file systems
-//! milliseconds; a rename takes none. A spare is an ordinary folder of a cube with an empty record and a free lock; one
-//! that is missing, taken or strange only means that the launch makes its own.
+//! milliseconds; a rename takes none. Deleting one is no better: ext4 then passes by every inode that was freed in the
+//! last minute whenever it looks for a free one. A spare is an ordinary folder of a cube with an empty record and a free
+//! lock; one that is missing, taken or strange only means that the launch makes its own.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, mkdirat, openat, renameat_with, statat,
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, ftruncate, mkdirat, openat,
+    renameat_with, statat,
 };
 
-use super::{FRESH, encode, errno, open_dir, remove_in, write_over};
+use super::{FRESH, encode, errno, names, open_dir, remove_in, write_over};
 use crate::model::CubeRecord;
 
-/// Spares that are kept: launches in a quick row find one each while the next is being made.
-const SLOTS: usize = 4;
+/// Places for spares: as many as one sweep finds ended cubes too many, so that launches in a row use the same folders again.
+const SLOTS: usize = 36;
+/// Spares that are made where there are fewer: launches in a quick row find one each while the next is being made.
+const WANTED: usize = 4;
 /// Most that one ended cube makes.
 const AT_ONCE: usize = 2;
+/// What a spare has, beside its lock.
+const FILES: [(&str, &[&str]); 2] =
+    [("headers", &["lock", "record.json", "record.json.new"]), ("log", &["events.jsonl"])];
 
 fn slot(number: usize) -> String {
     format!(".spare-{number}")
@@ -26,7 +34,10 @@ fn slot(number: usize) -> String {
 
 /// Gives a spare to the cube of `record`: its lock, held. The caller holds `mines` shared.
 pub(super) fn take(mines: &OwnedFd, record: &CubeRecord) -> Option<OwnedFd> {
-    (0..SLOTS).find_map(|number| take_slot(mines, &slot(number), record).ok())
+    // Each begins elsewhere: nobody walks past all the places that others have emptied.
+    let first =
+        record.id.as_str().bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    (0..SLOTS).find_map(|step| take_slot(mines, &slot(first.wrapping_add(step) % SLOTS), record).ok())
 }
 
 fn take_slot(mines: &OwnedFd, name: &str, record: &CubeRecord) -> rustix::io::Result<OwnedFd> {
@@ -45,22 +56,23 @@ fn take_slot(mines: &OwnedFd, name: &str, record: &CubeRecord) -> rustix::io::Re
     Ok(lock)
 }
 
-/// Makes spares where some are missing. The caller holds `mines` shared.
+/// Makes spares where too few are left. The caller holds `mines` shared.
 ///
 /// # Errors
 /// A disk that is full, and the like; what is half made is cleared by the next sweep.
 pub(super) fn make(mines: &OwnedFd, by: &str) -> rustix::io::Result<()> {
-    let missing = (0..SLOTS).map(slot).filter(|name| statat(mines, name, AtFlags::SYMLINK_NOFOLLOW).is_err());
-    for name in missing.take(AT_ONCE).collect::<Vec<_>>() {
+    let is_free = |name: &String| statat(mines, name, AtFlags::SYMLINK_NOFOLLOW).is_err();
+    let there = (0..SLOTS).map(slot).filter(|name| !is_free(name)).take(WANTED).count();
+    let missing = (0..SLOTS).map(slot).filter(is_free);
+    for name in missing.take((WANTED - there).min(AT_ONCE)).collect::<Vec<_>>() {
         let fresh = format!("{FRESH}spare-{by}");
         mkdirat(mines, &fresh, Mode::RWXU)?;
         let folder = open_dir(mines, &fresh)?;
-        for name in ["headers", "log"] {
+        for (name, files) in FILES {
             mkdirat(&folder, name, Mode::RWXU)?;
-        }
-        let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        for file in ["headers/lock", "headers/record.json", "headers/record.json.new", "log/events.jsonl"] {
-            openat(&folder, file, new, Mode::RUSR | Mode::WUSR)?;
+            for file in files {
+                create(&folder, &format!("{name}/{file}"))?;
+            }
         }
         if let Err(error) = renameat_with(mines, &fresh, mines, &name, RenameFlags::NOREPLACE) {
             // Another keeper was quicker; nobody may come for a long time to clear this one.
@@ -69,4 +81,57 @@ pub(super) fn make(mines: &OwnedFd, by: &str) -> rustix::io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn create(folder: &OwnedFd, file: &str) -> rustix::io::Result<OwnedFd> {
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(folder, file, new, Mode::RUSR | Mode::WUSR)
+}
+
+/// Makes a spare of the folder `dead` of a throwaway that is to be deleted, with nothing of it left inside. False when there
+/// are enough, or when it is not what it should be: then it is still to be deleted.
+///
+/// Its folders, its lock and the files of its record are used again. What somebody may still be reading for longer than he
+/// holds the lock, as its events, is deleted and made anew.
+pub(crate) fn recycle(mines: &OwnedFd, dead: &str) -> bool {
+    let free = (0..SLOTS).map(slot).find(|name| statat(mines, name, AtFlags::SYMLINK_NOFOLLOW).is_err());
+    free.is_some_and(|name| {
+        empty(mines, dead)
+            .is_ok_and(|_lock| renameat_with(mines, dead, mines, &name, RenameFlags::NOREPLACE).is_ok())
+    })
+}
+
+/// Empties a dead cube's folder; its lock, held until it stands in its place.
+fn empty(mines: &OwnedFd, dead: &str) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let folder = open_beneath(mines, dead)?;
+    let lock = openat(&folder, "headers/lock", flags, Mode::empty())?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    let clear = |folder: &OwnedFd, but: &[&str]| -> std::io::Result<()> {
+        let all = names(folder)?;
+        all.iter()
+            .filter(|name| !but.contains(&name.as_str()))
+            .try_for_each(|name| remove_in(folder, OsStr::new(name)))
+    };
+    let [(headers, kept), (log, anew)] = FILES;
+    clear(&folder, &[headers, log])?;
+    let (headers, log) = (open_beneath(&folder, headers)?, open_beneath(&folder, log)?);
+    clear(&headers, kept)?;
+    clear(&log, &[])?;
+    for name in kept {
+        let file = openat(&headers, *name, flags | OFlags::CREATE, Mode::RUSR | Mode::WUSR)?;
+        // A name of our own making has one link; anything else is nothing that we would write into.
+        if fstat(&file)?.st_nlink != 1 {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        ftruncate(&file, 0)?;
+    }
+    for name in anew {
+        create(&log, name)?;
+    }
+    Ok(lock)
+}
+
+fn open_beneath(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }

@@ -178,23 +178,96 @@ fn a_spare_becomes_the_next_throwaway_and_only_once() {
         make_spares(&mines, &TripId::from_parts(round, [9; 16]));
         assert_eq!(spares(), want);
     }
-    let inode = std::fs::metadata(mines.join(".spare-0/headers/lock")).expect("spare").ino();
+    let inode = |folder: &Path| std::fs::metadata(folder.join("headers/lock")).expect("lock").ino();
+    let before: Vec<_> = (0..4).map(|number| inode(&mines.join(format!(".spare-{number}")))).collect();
     let record = sample(1);
     let held = create(&mines, &record).expect("taken");
-    assert_eq!(std::fs::metadata(held.path.join("headers/lock")).expect("lock").ino(), inode);
+    assert!(before.contains(&inode(&held.path)));
     assert_eq!(spares(), 3);
     let entry = load(&mines, &record.id).expect("found");
     assert!(entry.live && entry.record.expect("readable").id == record.id);
     // One whose lock is held, and one whose record is gone, are passed by.
-    let _taken = probe_exclusively(&mines.join(".spare-1/headers/lock"));
-    std::fs::remove_file(mines.join(".spare-2/headers/record.json")).expect("removed");
+    let left: Vec<_> =
+        (0..4).map(|n| mines.join(format!(".spare-{n}"))).filter(|path| path.exists()).collect();
+    let _taken = probe_exclusively(&left[0].join("headers/lock"));
+    std::fs::remove_file(left[1].join("headers/record.json")).expect("removed");
     let second = sample(2);
     let other = create(&mines, &second).expect("taken");
-    assert!(!mines.join(".spare-3").exists() && mines.join(".spare-1").exists());
+    assert!(left[0].exists() && left[1].exists() && !left[2].exists());
     drop((held, other));
     // A durable cube is written down from its first moment, and never uses one.
     create(&mines, &durable(3, "kept")).expect("made");
     assert_eq!(spares(), 2);
+}
+
+/// What is used again has nothing of its cube; what is not as it should be, or is still read, is not used again.
+#[test]
+fn an_ended_cube_is_used_again_with_nothing_of_it_inside() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mines = dir.path().join("Mines");
+    let fd = || open_mines(&mines).expect("opened");
+    let dead = |age: u64| {
+        let record = sample(age);
+        let cube = create(&mines, &record).expect("made");
+        std::fs::create_dir_all(cube.path.join("log")).expect("made");
+        std::fs::create_dir_all(cube.path.join("system-copy/upper/etc")).expect("made");
+        for file in ["log/out.jsonl", "log/events.jsonl", "headers/launch.json", "system-copy/upper/etc/x"] {
+            std::fs::write(cube.path.join(file), "secret").expect("written");
+        }
+        let name = set_aside(&fd(), record.id.as_str()).expect("renamed");
+        (name, cube)
+    };
+    let (name, cube) = dead(1);
+    assert!(!recycle(&fd(), &name), "its lock is held");
+    drop(cube);
+    assert!(recycle(&fd(), &name));
+    let spare = mines.join(".spare-0");
+    let mut found: Vec<_> = walk(&spare);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "headers",
+            "headers/lock",
+            "headers/record.json",
+            "headers/record.json.new",
+            "log",
+            "log/events.jsonl"
+        ]
+        .map(|name| (name.to_owned(), 0))
+    );
+    let again = create(&mines, &sample(2)).expect("taken");
+    assert!(!spare.exists() && again.path.join("log/events.jsonl").exists());
+    // A link into it, and something in the place of a file.
+    let (name, _) = dead(3);
+    std::fs::hard_link(mines.join(&name).join("headers/record.json"), dir.path().join("outside"))
+        .expect("linked");
+    let length = std::fs::metadata(dir.path().join("outside")).expect("linked").len();
+    assert!(length > 0 && !recycle(&fd(), &name) && mines.join(&name).exists());
+    assert_eq!(std::fs::metadata(dir.path().join("outside")).expect("linked").len(), length);
+    let (name, _) = dead(4);
+    std::fs::remove_file(mines.join(&name).join("headers/record.json")).expect("removed");
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), mines.join(&name).join("headers/record.json"))
+        .expect("linked");
+    assert!(!recycle(&fd(), &name) && !dir.path().join("elsewhere").exists());
+}
+
+/// Every entry under `folder`, with the length of what is a file.
+fn walk(folder: &Path) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(at) = waiting.pop() {
+        for entry in std::fs::read_dir(&at).expect("dir") {
+            let path = entry.expect("entry").path();
+            let meta = std::fs::symlink_metadata(&path).expect("entry");
+            if meta.is_dir() {
+                waiting.push(path.clone());
+            }
+            let name = path.strip_prefix(folder).expect("inside").to_string_lossy().into_owned();
+            found.push((name, if meta.is_file() { meta.len() } else { 0 }));
+        }
+    }
+    found
 }
 
 /// Keepers that end at the same time make the same spares; what comes too late leaves nothing half made.
