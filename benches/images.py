@@ -90,7 +90,7 @@ def snapshot(world, count):
         file.write(MAKE)
     run(world, [world.binary, "run", "host", "--mount", project, "--keep", "big", "--user", "root", "--", "python3",
                 "make.py", "/opt/tree", str(FILES), str(MEGABYTES)])
-    upper = next(os.path.join(path, "upper") for path, folders, _ in os.walk(world.env["TRIPMINE_HOME"])
+    upper = next(os.path.join(path, "upper") for path, folders, _ in os.walk(world.home)
                  if path.endswith("system-copy") and "upper" in folders)
     there = subprocess.run(["du", "-sm", upper], capture_output=True, text=True, check=False).stdout.split()[0]
     print(f"\nan upper of {there} MiB in {FILES} files")
@@ -300,11 +300,10 @@ def main():
         world.folder, options.bin = moved, os.path.abspath(options.bin)
         world.binary, world.home = os.path.join(moved, "tripmine"), os.path.join(moved, "home")
         shutil.copy2(options.bin, world.binary)
-        world.env["HOME"], world.env["TRIPMINE_HOME"] = world.home, os.path.join(moved, "tm")
-        for path in (world.home, world.env["TRIPMINE_HOME"]):
-            os.mkdir(path)
-            if world.identity:
-                shutil.chown(path, world.identity["user"], world.identity["group"])
+        world.env["HOME"] = world.home
+        os.mkdir(world.home)
+        if world.identity:
+            shutil.chown(world.home, world.identity["user"], world.identity["group"])
     try:
         machine(world)
         for name in BENCHES if options.bench == "all" else [options.bench]:

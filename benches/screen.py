@@ -153,7 +153,7 @@ class Screen:
 def fill(world, recorded, running):
     """`recorded` cubes, `running` of them running, all launched for real; those that have ended are kept ones, since of
     throwaways only the last few stay recorded."""
-    have = sum(1 for _ in world.records()) if os.path.isdir(world.env["TRIPMINE_HOME"] + "/state/Mines") else 0
+    have = sum(1 for _ in world.records())
     ended = recorded - running - have
     keep = lambda number: world.text("run", "-d", "--keep", f"cube-{number}", "host", "--", "true")
     launch = lambda _: world.text("run", "-d", "-t", "host", "--", "sleep", "1000000")
