@@ -1,35 +1,28 @@
 //! One client of a keeper, from its first bytes to its last.
 
 use std::cell::Cell;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::termios::Winsize;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::net::unix::OwnedReadHalf;
 
 mod begin;
+mod exec;
+mod frames;
 mod hold;
 
 pub(super) use begin::start;
+use frames::{Queue, next_frame, preamble, repaint, say, write};
 
-use super::output::{self, Read};
-use super::protocol::{self, Answer, Ask, HEAD, Kind, Status, parse_head};
-use super::state::{Ended, Keeper, Piece, Start, Viewer, now_ms};
-use super::{end, forward, ground, input, net, stats};
-use crate::host::fdpass;
-use crate::jail::spawn::SpawnSpec;
+use super::protocol::{self, Answer, Ask, Kind, Status};
+use super::state::{Keeper, Piece, Viewer};
+use super::{forward, ground, input, net, output, stats};
 use crate::jail::wire::{self, Message};
-use crate::model::{EnvVar, ExitReason, ExitRecord, Keep};
+use crate::model::{ExitReason, Keep};
 use crate::plan::changes::Ground;
-use crate::plan::vm;
 use crate::store::log::Stream;
-
-type Queue = mpsc::Sender<Piece>;
 
 /// Serves a client that has just connected: preamble, then frames.
 pub async fn accept(keeper: Rc<Keeper>, stream: UnixStream) {
@@ -94,17 +87,6 @@ pub async fn serve_launcher(keeper: Rc<Keeper>, stream: UnixStream) {
     let _written = write.await;
 }
 
-/// The client's first eight bytes, with the streams that it passes.
-async fn preamble(stream: &UnixStream) -> io::Result<(u8, [Option<OwnedFd>; 3])> {
-    let mut bytes = [0; 8];
-    let (count, fds) =
-        stream.async_io(Interest::READABLE, || fdpass::receive(stream.as_fd(), &mut bytes)).await?;
-    let bad = || io::Error::from(io::ErrorKind::InvalidData);
-    let (version, mask) = protocol::parse_preamble(bytes).filter(|_| count == 8).ok_or_else(bad)?;
-    let mut fds = fds.into_iter();
-    Ok((version, [0, 1, 2].map(|bit| if mask >> bit & 1 == 1 { fds.next() } else { None })))
-}
-
 fn refused(message: String) -> Answer {
     Answer::Refused { message, hints: Vec::new() }
 }
@@ -122,59 +104,6 @@ fn not_in_place(keeper: &Keeper, ask: &Ask) -> Option<Answer> {
     let message = format!("the jail `landlock` cannot give {what}: {why}");
     let hints = vec!["launch it with `--jail container`, where this host allows user namespaces".to_owned()];
     Some(Answer::Refused { message, hints })
-}
-
-async fn say(queue: &Queue, answer: Answer) {
-    // The client is gone: nobody to tell.
-    let _told = queue.send(Piece::Answer(Rc::new(answer))).await;
-}
-
-/// Writes what is queued until the queue closes or the client goes.
-async fn write(
-    keeper: Rc<Keeper>,
-    mut writer: OwnedWriteHalf,
-    mut pieces: mpsc::Receiver<Piece>,
-    lagged: Rc<Cell<bool>>,
-) {
-    while let Some(piece) = pieces.recv().await {
-        keeper.room.notify_waiters();
-        let result = match piece {
-            Piece::Bytes(stream, bytes) => {
-                let kind = if stream == Stream::Err { Kind::ErrorOutput } else { Kind::Output };
-                frame(&mut writer, kind, &bytes).await
-            }
-            Piece::Answer(answer) => match serde_json::to_vec(&*answer) {
-                Ok(bytes) => frame(&mut writer, Kind::Answer, &bytes).await,
-                Err(_) => return,
-            },
-        };
-        if result.is_err() {
-            break;
-        }
-        if lagged.get() && pieces.is_empty() {
-            lagged.set(false);
-            let repaint = repaint(&keeper);
-            if frame(&mut writer, Kind::Output, &repaint).await.is_err() {
-                break;
-            }
-        }
-    }
-    pieces.close();
-    keeper.room.notify_waiters();
-}
-
-async fn frame(writer: &mut OwnedWriteHalf, kind: Kind, bytes: &[u8]) -> io::Result<()> {
-    writer.write_all(&protocol::head(kind, bytes.len())).await?;
-    writer.write_all(bytes).await
-}
-
-/// The entry's screen as bytes, on a cleared terminal.
-fn repaint(keeper: &Keeper) -> Vec<u8> {
-    let mut bytes = b"\x1b[!p\x1b[H\x1b[2J".to_vec();
-    if let Some(screen) = keeper.screen.borrow_mut().as_mut() {
-        bytes.extend(crate::term::replay(screen));
-    }
-    bytes
 }
 
 struct Connection {
@@ -425,146 +354,6 @@ impl Connection {
         let exit = self.keeper.record.borrow().exit.clone();
         if let Some(exit) = exit {
             say(&self.queue, Answer::Exited(exit)).await;
-        }
-    }
-
-    /// Another process in the cube, its streams on this connection.
-    async fn exec(&mut self, argv: &[String], more: Vec<EnvVar>, cwd: Option<String>, rows: u16, cols: u16) {
-        let keeper = Rc::clone(&self.keeper);
-        let mut env = keeper.plan.env.clone();
-        for variable in more {
-            env.retain(|old| old.key != variable.key);
-            env.push(variable);
-        }
-        let cwd = cwd.unwrap_or_else(|| keeper.plan.entry.cwd.clone());
-        let refuse = |message: String| Answer::Refused { message, hints: Vec::new() };
-        let (words, folder) = vm::exec_words(&keeper.plan, argv, &cwd);
-        let spec = match SpawnSpec::new(&words, &env, &folder) {
-            Ok(spec) if !argv.is_empty() => spec,
-            Ok(_) => return say(&self.queue, refuse("no command was given".into())).await,
-            Err(error) => return say(&self.queue, refuse(error.to_string())).await,
-        };
-        let session = keeper.number();
-        let direct = std::mem::take(&mut self.direct);
-        let (ours, started, ended) = match start(&keeper, session, &spec, direct, rows, cols) {
-            Ok(all) => all,
-            Err(error) => return say(&self.queue, refuse(format!("cannot start it: {error}"))).await,
-        };
-        let begun = std::time::Instant::now();
-        let master = match started.await {
-            Ok(Start::Running(pid, master)) => {
-                say(&self.queue, Answer::Started { pid, layers: Vec::new(), forwards: Vec::new() }).await;
-                keeper.event("exec", serde_json::json!({ "session": session, "command": argv }));
-                master
-            }
-            Ok(Start::Refused { errno, folder }) => {
-                let why = end::not_started_why(&argv[0], folder.then_some(cwd.as_str()), errno);
-                let exit = ExitRecord {
-                    code: end::not_started_code(errno, folder),
-                    signal: None,
-                    reason: ExitReason::NotStarted(why),
-                    ended_unix_ms: now_ms(),
-                    ran: begun.elapsed(),
-                };
-                return say(&self.queue, Answer::Exited(exit)).await;
-            }
-            Err(_) => return say(&self.queue, refuse("the cube has ended".into())).await,
-        };
-        let status = self.session(session, master, ours, ended).await;
-        let (code, signal) = status.map_or((137, Some(9)), end::decode);
-        let reason = if status.is_some() { ExitReason::Ended } else { ExitReason::Stopped };
-        let exit = ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran: begun.elapsed() };
-        say(&self.queue, Answer::Exited(exit)).await;
-        keeper.event("exec-ended", serde_json::json!({ "session": session, "code": code }));
-    }
-
-    /// Moves bytes between this connection and a session until the session ends. A client that goes takes its
-    /// session along: HUP, as a closed terminal does.
-    async fn session(
-        &mut self,
-        session: u32,
-        master: Option<OwnedFd>,
-        ours: [Option<OwnedFd>; 3],
-        mut ended: oneshot::Receiver<Ended>,
-    ) -> Option<i32> {
-        let keeper = Rc::clone(&self.keeper);
-        let [stdin, stdout, stderr] = ours;
-        let watch = |fd: Option<OwnedFd>| fd.and_then(|fd| output::watched(fd).ok());
-        let (master, mut stdin) = (watch(master), watch(stdin));
-        let mut pumps = Vec::new();
-        let sources =
-            [(Stream::Tty, master.clone()), (Stream::Out, watch(stdout)), (Stream::Err, watch(stderr))];
-        for (stream, fd) in sources {
-            if let Some(fd) = fd {
-                pumps.push(tokio::task::spawn_local(pass_on(fd, stream, self.queue.clone())));
-            }
-        }
-        let signal = |signal| {
-            let _sent = wire::send(keeper.init.as_fd(), Message::Signal { session, signal }, &[]);
-        };
-        let status = loop {
-            tokio::select! {
-                biased;
-                ended = &mut ended => break ended.ok().map(|ended| ended.status),
-                frame = next_frame(&mut self.reader) => match frame {
-                    Some((Kind::Input, bytes)) => {
-                        if let Some(fd) = master.as_ref().or(stdin.as_ref()) {
-                            tokio::select! {
-                                written = input::write_all(fd, &bytes) => if written.is_err() { stdin = None },
-                                ended = &mut ended => break ended.ok().map(|ended| ended.status),
-                            }
-                        }
-                    }
-                    Some((Kind::InputEnd, _)) => stdin = None,
-                    Some((Kind::Ask, bytes)) => match serde_json::from_slice(&bytes) {
-                        Ok(Ask::Resize { rows, cols }) if rows > 0 && cols > 0 => if let Some(master) = &master {
-                            let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
-                            let _sized = rustix::termios::tcsetwinsize(master.get_ref(), size);
-                        },
-                        Ok(Ask::Signal { signal: number }) => signal(number),
-                        _ => {}
-                    },
-                    _ => {
-                        signal(libc::SIGHUP);
-                        signal(libc::SIGTERM);
-                        signal(libc::SIGCONT);
-                        break ended.await.ok().map(|ended| ended.status);
-                    }
-                },
-            }
-        };
-        // What a background child still holds open is not waited for: only what is in the pipe already.
-        for pump in pumps {
-            if tokio::time::timeout(std::time::Duration::from_millis(100), pump).await.is_err() {
-                continue;
-            }
-        }
-        status
-    }
-}
-
-/// One frame; `None` when the client is gone or lies. Safe to cancel only between frames: a cancelled read belongs to a
-/// session that has ended, after which nothing is read.
-async fn next_frame(reader: &mut OwnedReadHalf) -> Option<(Kind, Vec<u8>)> {
-    let mut head = [0; HEAD];
-    reader.read_exact(&mut head).await.ok()?;
-    let (kind, length) = parse_head(head)?;
-    let mut body = Vec::new();
-    // Grows with what arrives: a lie about the length costs the liar, not us.
-    reader.take(length as u64).read_to_end(&mut body).await.ok()?;
-    (body.len() == length).then_some((kind, body))
-}
-
-async fn pass_on(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
-    let mut buffer = vec![0; output::CHUNK];
-    loop {
-        let read = output::read(&fd, &mut buffer).await;
-        let (Read::Bytes(count) | Read::End(count)) = read;
-        if count > 0 && queue.send(Piece::Bytes(stream, Rc::from(&buffer[..count]))).await.is_err() {
-            return;
-        }
-        if matches!(read, Read::End(_)) {
-            return;
         }
     }
 }
