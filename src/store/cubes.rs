@@ -9,31 +9,32 @@
 //! the sweep holds it exclusively, so that the sweep never meets half a cube. Readers probe a
 //! cube's lock shared and hold it while they read.
 
+mod error;
 pub mod find;
+mod record;
 mod spare;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, RenameFlags, fdatasync, flock, fsync, mkdirat, openat,
-    renameat, renameat_with, statat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fsync, mkdirat, openat, renameat, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::model::cube::{ExitReason, ExitRecord, RECORD_VERSION};
-use crate::model::sanitize::printable;
-use crate::model::{CubeRecord, CubeState, Failure, FailureKind, Keep, TripId};
+use crate::model::{CubeRecord, Keep, TripId};
 
 use super::atomic::write_atomic;
 use super::remove::remove_in;
 
+pub use error::CubeError;
 pub use find::{Found, find};
+use record::{encode, errno, write_over};
+pub(crate) use record::{mark_lost, read_record, write_record_at};
 pub(crate) use spare::recycle;
 
 /// The prefix of folders that are being deleted.
@@ -46,78 +47,6 @@ const LOCK: &str = "headers/lock";
 const RECORD: &str = "headers/record.json";
 /// What was typed to launch a durable cube.
 const LAUNCH: &str = "headers/launch.json";
-/// No record of ours comes near this; a larger file is no record.
-const RECORD_MAX: u64 = 4 << 20;
-/// The code of a cube whose keeper vanished: tripmine failed, not the entry.
-const KEEPER_LOST_CODE: i32 = 125;
-
-/// Why a cube's folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CubeError {
-    /// The system said no.
-    #[error("cannot {what} `{}`", printable(&path.to_string_lossy()))]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The answer.
-        source: io::Error,
-    },
-    /// Written by another version of this program.
-    #[error("the record `{}` has version {version}, this tripmine reads version {RECORD_VERSION}", printable(&path.to_string_lossy()))]
-    UnknownVersion {
-        /// The record.
-        path: PathBuf,
-        /// Its version.
-        version: u64,
-    },
-    /// Not a whole record: cut off by a power loss, or changed by hand.
-    #[error("the record `{}` is damaged: {why}", printable(&path.to_string_lossy()))]
-    Torn {
-        /// The record.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// Its keeper holds the lock.
-    #[error("the cube {} runs", .0.short())]
-    Alive(TripId),
-    /// No such folder.
-    #[error("there is no cube {0}")]
-    Missing(TripId),
-    /// A throwaway cannot be entered again.
-    #[error("the cube {} is a throwaway and has ended", .0.short())]
-    NotDurable(TripId),
-}
-
-impl CubeError {
-    fn io(what: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
-        Self::Io { what, path: path.into(), source: source.into() }
-    }
-}
-
-impl From<CubeError> for Failure {
-    fn from(error: CubeError) -> Self {
-        let kind = match &error {
-            CubeError::Alive(_) => FailureKind::Busy,
-            CubeError::Missing(_) => FailureKind::Missing,
-            CubeError::UnknownVersion { .. } | CubeError::NotDurable(_) => FailureKind::Unsupported,
-            CubeError::Io { .. } | CubeError::Torn { .. } => FailureKind::Failed,
-        };
-        let failure = Self::new(kind, error.to_string());
-        match &error {
-            CubeError::Io { source, .. } => failure.because(source),
-            CubeError::UnknownVersion { .. } => {
-                failure.hint("use the tripmine that wrote it, or a newer one")
-            }
-            CubeError::Alive(id) => failure.hint(format!("stop it first: `tripmine stop {}`", id.short())),
-            CubeError::NotDurable(_) => failure.hint("`--keep NAME` makes a cube that can be entered again"),
-            CubeError::Torn { .. } | CubeError::Missing(_) => failure,
-        }
-    }
-}
-
 /// A cube's folder, held: the lock is ours as long as this value, or any copy of its descriptor, lives.
 #[derive(Debug)]
 pub struct CubeDir {
@@ -403,56 +332,6 @@ pub(crate) fn is_marked_durable(mines: BorrowedFd<'_>, id: &TripId) -> bool {
     !matches!(mark, Err(Errno::NOENT))
 }
 
-/// The record as written, and when that was (milliseconds since 1970).
-pub(crate) fn read_record(
-    mines: BorrowedFd<'_>,
-    path: &Path,
-    id: &TripId,
-) -> Result<(CubeRecord, u64), CubeError> {
-    let record_path = || path.join(RECORD);
-    let torn = |why: String| CubeError::Torn { path: record_path(), why };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = match openat(mines, format!("{id}/{RECORD}"), flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Err(torn("it is missing".into())),
-        Err(error) => return Err(CubeError::io("open", record_path(), error)),
-    };
-    let failed = |error| CubeError::io("read", record_path(), error);
-    let mut bytes = Vec::with_capacity(4096);
-    (&file).take(RECORD_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    let modified = file.metadata().map_err(failed)?;
-    let modified =
-        modified.mtime().cast_unsigned() * 1000 + modified.mtime_nsec().cast_unsigned() / 1_000_000;
-    let record: CubeRecord = match version_of(&bytes) {
-        Some(version) if version != u64::from(RECORD_VERSION) => {
-            return Err(CubeError::UnknownVersion { path: record_path(), version });
-        }
-        _ => serde_json::from_slice(&bytes).map_err(|error| torn(error.to_string()))?,
-    };
-    if record.id == *id { Ok((record, modified)) } else { Err(torn("it is another cube's".into())) }
-}
-
-/// The state as it must be when nobody holds the lock.
-pub(crate) fn mark_lost(record: &mut CubeRecord, ended_unix_ms: u64) {
-    let ended = ended_unix_ms.max(record.created_unix_ms);
-    record.state = CubeState::Failed;
-    record.exit = Some(ExitRecord {
-        code: KEEPER_LOST_CODE,
-        signal: None,
-        reason: ExitReason::KeeperLost,
-        ended_unix_ms: ended,
-        ran: Duration::from_millis(ended - record.created_unix_ms),
-    });
-}
-
-/// Every version of the record begins with its number, so that even a torn one tells whose it is.
-fn version_of(bytes: &[u8]) -> Option<u64> {
-    let rest = bytes.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
-    let rest = rest.strip_prefix(b"\"version\"")?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
-}
-
 fn load_at(mines: BorrowedFd<'_>, root: &Path, id: &TripId) -> Option<CubeEntry> {
     let path = root.join(id.as_str());
     let (live, held) = match probe(mines, id.as_str()) {
@@ -491,47 +370,6 @@ fn lock_exclusive(mines: &OwnedFd, root: &Path, id: &TripId) -> Result<OwnedFd, 
         Ok(now) if rustix::fs::fstat(&lock).is_ok_and(|ours| ours.st_ino == now.st_ino) => Ok(lock),
         _ => Err(CubeError::Missing(id.clone())),
     }
-}
-
-pub(crate) fn write_record_at(headers: &OwnedFd, record: &CubeRecord) -> rustix::io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut file = File::from(openat(headers, "record.json.new", flags, Mode::RUSR | Mode::WUSR)?);
-    write_over(&mut file, &encode(record)?).map_err(errno)?;
-    let durable = record.keep == Keep::Durable;
-    if durable {
-        fdatasync(&file)?;
-        renameat(headers, "record.json.new", headers, "record.json")?;
-        return fsync(headers);
-    }
-    // Over an existing file, ext4 makes rename(2) start to write the data out (`auto_da_alloc`), which the end of a launch would
-    // wait for; an exchange is as whole for every reader, and a throwaway's record need not survive a power loss.
-    match renameat_with(headers, "record.json.new", headers, "record.json", RenameFlags::EXCHANGE) {
-        // What stays under the other name is written over by the next record.
-        Ok(()) => Ok(()),
-        Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {
-            renameat(headers, "record.json.new", headers, "record.json")
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Replaces what is in a file that nobody reads yet. Not by truncating it first: of a file that was emptied, ext4 writes the
-/// data out when it is closed (`auto_da_alloc`), and the next who opens it waits for the disk.
-fn write_over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    let length = bytes.len() as u64;
-    if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
-}
-
-fn encode(record: &CubeRecord) -> rustix::io::Result<Vec<u8>> {
-    // A record is made of texts and numbers; a path that is not UTF-8 is what can fail here.
-    let mut bytes = serde_json::to_vec_pretty(record).map_err(|_| Errno::ILSEQ)?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 pub(crate) fn open_dir(at: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {

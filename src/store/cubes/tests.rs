@@ -1,11 +1,12 @@
 //! Cubes made, read, found and removed on a real file system.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Instant;
 
 use super::*;
-use crate::model::{ImageRef, Jail, Name, NetPolicyKind, RunAs, SeccompProfile};
+use crate::model::cube::{ExitReason, RECORD_VERSION};
+use crate::model::{CubeState, ImageRef, Jail, Name, NetPolicyKind, RunAs, SeccompProfile};
 
 /// A record of a throwaway, launched `age` milliseconds after the first.
 pub(crate) fn sample(age: u64) -> CubeRecord {
