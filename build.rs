@@ -63,8 +63,7 @@ fn main() {
 fn agent(out: &Path) -> Result<Vec<u8>, String> {
     let target = env::var("TARGET").map_err(|error| error.to_string())?;
     let cargo = env::var_os("CARGO").ok_or("cargo does not name itself")?;
-    // Beside the profiles, of which all have the same agent: DIR/TARGET/PROFILE/build/PACKAGE/out.
-    let folder = out.ancestors().nth(5).ok_or("OUT_DIR is not where cargo has it")?.join("agent");
+    let folder = beside_the_profiles(out, &target).ok_or("OUT_DIR is not where cargo has it")?.join("agent");
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "--locked", "--quiet", "--manifest-path", "agent/Cargo.toml"]);
     command.args(["--target", &target]).arg("--target-dir").arg(&folder);
@@ -87,4 +86,11 @@ fn agent(out: &Path) -> Result<Vec<u8>, String> {
         return Err(said.lines().last().unwrap_or("its build failed").to_owned());
     }
     fs::read(folder.join(target).join("release/tripmine-agent")).map_err(|error| error.to_string())
+}
+
+/// The folder of all builds, of which all have the same agent: `OUT_DIR` is `DIR/PROFILE/build/PACKAGE/out`, with the target
+/// before the profile when one was named.
+fn beside_the_profiles<'a>(out: &'a Path, target: &str) -> Option<&'a Path> {
+    let above = out.ancestors().nth(4)?;
+    if above.ends_with(target) { above.parent() } else { Some(above) }
 }

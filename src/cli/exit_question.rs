@@ -7,13 +7,11 @@ use super::changes::{Total, show};
 use super::ctx::Ctx;
 use super::image::snapshot::{SnapshotArgs, run};
 use crate::engine::changes::Source;
+use crate::engine::told::MOST;
 use crate::model::{Failure, Keep};
 use crate::plan::LaunchPlan;
 use crate::store::cubes;
 use crate::upper::wire::Line;
-
-/// More changes than this are not counted.
-const MOST: u64 = 10_000;
 
 /// Asks, if there is anything to ask, and carries the answer out.
 pub(super) fn ask(plan: &LaunchPlan, tty: bool, ctx: &Ctx) {
@@ -34,18 +32,7 @@ fn question(plan: &LaunchPlan, ctx: &Ctx) -> Result<(), Failure> {
         return Ok(());
     }
     let (source, _client) = Source::open(&engine, &entry)?;
-    let (mut system, mut project) = (Total::default(), Total::default());
-    source.list(false, Vec::new(), MOST, &mut |line| {
-        match line {
-            Line::Change(told) if source.regions.get(told.region).is_some_and(|region| region.project) => {
-                project.count(&told);
-            }
-            Line::Change(told) => system.count(&told),
-            Line::More => system.more = true,
-            _ => {}
-        }
-        Ok(())
-    })?;
+    let (system, project) = Total::of(&source)?;
     let id = plan.id.short();
     if !project.is_empty() {
         ctx.out.note(format!("under review: {}", project.text()));

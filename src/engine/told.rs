@@ -1,10 +1,10 @@
 //! Changes of a cube as lines for people. Every path is a cube's own text, and is made printable.
 
 use super::changes::Source;
-use crate::model::ByteSize;
 use crate::model::sanitize::printable_bytes;
+use crate::model::{ByteSize, Failure};
 use crate::plan::changes::{Aspect, Kind};
-use crate::upper::wire::{Fate, Told};
+use crate::upper::wire::{Fate, Line, Told};
 
 /// How many of each.
 #[derive(Debug, Default)]
@@ -17,7 +17,32 @@ pub struct Total {
     pub more: bool,
 }
 
+/// More changes than this are not counted.
+pub const MOST: u64 = 10_000;
+
 impl Total {
+    /// What a cube changed: in its system, and in a project that is held for review.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of(source: &Source) -> Result<(Self, Self), Failure> {
+        let (mut system, mut project) = (Self::default(), Self::default());
+        source.list(false, Vec::new(), MOST, &mut |line| {
+            match line {
+                Line::Change(told)
+                    if source.regions.get(told.region).is_some_and(|region| region.project) =>
+                {
+                    project.count(&told);
+                }
+                Line::Change(told) => system.count(&told),
+                Line::More => system.more = true,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok((system, project))
+    }
+
     /// Counts one.
     pub fn count(&mut self, told: &Told) {
         match told.fate {

@@ -4,7 +4,7 @@
 //! Kinds are an open set of kebab-case words; a reader shows those it does not know.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -59,27 +59,9 @@ pub fn append(dir: &Path, event: &Event) -> io::Result<()> {
 /// # Errors
 /// When a file cannot be read; a missing one is no events.
 pub fn read(dir: &Path) -> io::Result<Vec<Event>> {
-    let mut events = Vec::new();
-    for old in [true, false] {
-        let file = match File::open(path(dir, old)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        while {
-            line.clear();
-            (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)? > 0
-        } {
-            if let Ok(event) = serde_json::from_slice::<Event>(&line)
-                && event.version == EVENT_VERSION
-            {
-                events.push(event);
-            }
-        }
-    }
-    Ok(events)
+    super::json_lines::read([true, false].map(|old| path(dir, old)), LINE_MAX, |event: &Event| {
+        event.version == EVENT_VERSION
+    })
 }
 
 fn path(dir: &Path, old: bool) -> PathBuf {

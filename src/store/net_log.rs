@@ -4,7 +4,7 @@
 //! by whoever asks, so it outlives cube and keeper.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -61,28 +61,9 @@ impl NetLog {
 /// # Errors
 /// When a file cannot be read; a missing one is no events.
 pub fn read(dir: &Path, after: u64) -> io::Result<Vec<NetEvent>> {
-    let mut events = Vec::new();
-    for old in [true, false] {
-        let file = match File::open(path(dir, old)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        while {
-            line.clear();
-            (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)? > 0
-        } {
-            if let Ok(event) = serde_json::from_slice::<NetEvent>(&line)
-                && event.v == NET_EVENT_VERSION
-                && (after == 0 || event.seq > after)
-            {
-                events.push(event);
-            }
-        }
-    }
-    Ok(events)
+    super::json_lines::read([true, false].map(|old| path(dir, old)), LINE_MAX, |event: &NetEvent| {
+        event.v == NET_EVENT_VERSION && (after == 0 || event.seq > after)
+    })
 }
 
 /// The events in the last `bytes` of the log in the folder `dir`, oldest first. A full log that was just put aside is not

@@ -19,7 +19,6 @@ use crate::plan::{LaunchPlan, Typed, env};
 use crate::store::cubes::{self, CubeEntry, socket_path};
 use crate::store::{machines, projects};
 use crate::term::LeaderKey;
-use crate::upper::wire::Line;
 
 /// How it was when the terminal came back.
 #[derive(Debug)]
@@ -137,9 +136,6 @@ fn start(engine: &Engine, typed: &Typed, ahead: &[u8], leave: &dyn Fn()) -> Resu
     Ok(joined)
 }
 
-/// More changes than this are not counted.
-const MOST: u64 = 10_000;
-
 /// What a cube that has just ended changed, if there is something to ask.
 fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Failure> {
     let entry = cubes::load(&engine.layout.mines_dir(), &plan.id)?;
@@ -163,19 +159,7 @@ fn changed(engine: &Engine, plan: &LaunchPlan) -> Result<Option<Vec<String>>, Fa
 /// It cannot be read.
 pub(super) fn totals(engine: &Engine, entry: &CubeEntry) -> Result<(Total, Total), Failure> {
     let (source, _client) = Source::open(engine, entry)?;
-    let (mut system, mut project) = (Total::default(), Total::default());
-    source.list(false, Vec::new(), MOST, &mut |line| {
-        match line {
-            Line::Change(told) if source.regions.get(told.region).is_some_and(|region| region.project) => {
-                project.count(&told);
-            }
-            Line::Change(told) => system.count(&told),
-            Line::More => system.more = true,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok((system, project))
+    Total::of(&source)
 }
 
 fn greet(plan: &LaunchPlan, leader: Option<LeaderKey>) {
