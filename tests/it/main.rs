@@ -49,6 +49,7 @@ mod ports;
 mod program;
 mod resources;
 mod review;
+mod screen;
 mod screen_cubes;
 mod screen_ends;
 mod screen_hands;

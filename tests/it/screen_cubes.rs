@@ -4,25 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::env::{Env, PATIENCE, alone, signal};
+use crate::env::{Env, alone, signal};
 use crate::pty::Pty;
-
-/// Ctrl-] and d.
-const LEAVE: &str = "\x1dd";
-
-/// The end of a shell's prompt in the project `site`: what is typed before it is there may be lost, as in any terminal.
-const PROMPT: &str = ":/projects/site";
-
-fn running(env: &Env) -> Vec<String> {
-    let list = env.tripmine(["ps", "--json"]);
-    let value: serde_json::Value = serde_json::from_str(list.ok(0)).unwrap();
-    let ids = value["cubes"].as_array().unwrap().iter();
-    ids.map(|cube| cube["id"].as_str().unwrap().to_owned()).collect()
-}
-
-fn stop_all(env: &Env) {
-    env.tripmine(["stop", "--all", "-t", "0"]);
-}
+use crate::screen::{DETACH, PROMPT, answer, leave, running, stop_all};
 
 #[test]
 fn launched_left_entered_again_and_ended() {
@@ -39,7 +23,7 @@ fn launched_left_entered_again_and_ended() {
     screen.wait_for(PROMPT);
     screen.type_text("echo answer-$((40+2)); export KEPT=yes\r");
     screen.wait_for("answer-42");
-    screen.type_text(LEAVE);
+    screen.type_text(DETACH);
     screen.wait_shown("runs on");
     let cubes = running(&env);
     assert_eq!(cubes.len(), 1, "it runs on");
@@ -57,8 +41,8 @@ fn launched_left_entered_again_and_ended() {
     screen.type_text("@");
     screen.wait_shown("tripmine -m default site");
     screen.wait_shown(&format!("tripmine attach {}", &cubes[0][cubes[0].len() - 7..]));
-    screen.type_text("qq");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    screen.type_text("q");
+    leave(&mut screen);
     assert_eq!(running(&env), Vec::<String>::new());
 }
 
@@ -84,8 +68,7 @@ fn a_choice_for_one_launch_is_not_written_down() {
     screen.wait_for(PROMPT);
     screen.type_text("exit\r");
     screen.wait_shown("has ended");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     assert!(!env.tripmine_home.join("config/machines/default.toml").exists());
     let record = env.record();
     assert_eq!((record["project"].as_str(), record["net"].as_str()), (Some("site"), Some("none")));
@@ -107,17 +90,15 @@ fn a_cube_is_typed_into_beside_the_lists() {
     screen.resize(50, 160);
     screen.type_text("stty size\r");
     screen.wait_shown("46 ");
-    screen.type_text(LEAVE);
+    screen.type_text(DETACH);
     screen.wait_shown("attach");
     screen.type_text("x");
     screen.wait_shown("sure?");
     // What comes at once does not answer.
     screen.type_text("y");
-    screen.wait_shown("enter leaves it");
-    screen.type_text("y");
+    answer(&mut screen, "y");
     screen.wait_shown("exited");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }
 
 #[test]
@@ -136,8 +117,7 @@ fn the_screen_dies_and_the_cube_lives() {
     again.wait_shown("1 running");
     again.type_text("3");
     again.wait_shown("here-2");
-    again.type_text("q");
-    assert_eq!(again.wait_exit(PATIENCE), 0);
+    leave(&mut again);
     stop_all(&env);
 }
 
@@ -156,8 +136,8 @@ fn logs_are_read_searched_and_harmless() {
     screen.wait_shown("paused");
     screen.type_text("/line 177\r");
     screen.wait_shown("line 177");
-    screen.type_text("qq");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    screen.type_text("q");
+    leave(&mut screen);
     let raw = String::from_utf8_lossy(&screen.raw()).into_owned();
     assert!(
         !raw.contains("\x1b]0;PWN") && !raw.contains("\x1b]52;c;eA"),
@@ -198,8 +178,7 @@ fn a_flood_delays_no_key() {
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kib < 64 * 1024, "the keeper has {kib} KiB");
     println!("flood: key to screen, median {:?}, p95 {:?}; keeper {kib} KiB", delays[10], delays[18]);
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     stop_all(&env);
 }
 
@@ -219,7 +198,6 @@ fn a_keeper_that_hangs_is_told() {
     signal(keeper, Signal::CONT);
     screen.type_text("3");
     screen.wait_gone("trying again");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     stop_all(&env);
 }

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::env::{Env, PATIENCE, signal, skip, until};
 use crate::pty::Pty;
+use crate::screen::{DETACH, PROMPT, leave};
 
 /// Mouse off, paste off, attributes off, cursor on, the other screen left.
 const RESTORED: &[u8] = b"\x1b[?1006l\x1b[?1000l\x1b[?2004l\x1b[0m\x1b[?25h\x1b[?1049l";
@@ -102,8 +103,7 @@ fn stopped_and_continued() {
     signal(screen.pid(), Signal::CONT);
     screen.wait_shown("enter launch");
     assert!(screen.screen(|screen| screen.modes().alternate));
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }
 
 /// The window is closed in the middle of a cube, with and without the signal that says so.
@@ -116,7 +116,7 @@ fn closed_while_attached() {
         let mut screen = Pty::start(&env, Path::new("/bin/sh"), &["-c", &script]);
         screen.wait_shown("site");
         screen.type_text("S");
-        screen.wait_for(":/projects/site");
+        screen.wait_for(PROMPT);
         screen.hang_up();
         screen.wait_exit(PATIENCE);
         let list = env.tripmine(["ps", "--json"]);
@@ -135,17 +135,16 @@ fn a_damaged_terminal_is_mended() {
     let mut screen = Pty::tripmine(&env, &[]);
     screen.wait_shown("site");
     screen.type_text("S");
-    screen.wait_for(":/projects/site");
+    screen.wait_for(PROMPT);
     screen.type_text(
         "printf '\\033[?1049h\\033[?1000h\\033[?25l\\033(0\\033[5;10rqqq\\033[41m'; echo done-$((1+1))\r",
     );
     screen.wait_bytes(screen.total() + 1);
-    screen.type_text("\x1dd");
+    screen.type_text(DETACH);
     screen.wait_shown("runs on");
     screen.wait_shown("1 machines");
     screen.wait_shown("enter attach");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     assert!(screen.screen(|screen| !screen.modes().alternate
         && !screen.modes().mouse
         && screen.modes().cursor_visible));

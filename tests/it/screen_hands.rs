@@ -4,19 +4,7 @@ use std::path::Path;
 
 use crate::env::{Env, PATIENCE, until};
 use crate::pty::Pty;
-
-/// Ctrl-] and d.
-const LEAVE: &str = "\x1dd";
-
-fn stop_all(env: &Env) {
-    env.tripmine(["stop", "--all", "-t", "0"]);
-}
-
-fn running(env: &Env) -> usize {
-    let list = env.tripmine(["ps", "--json"]);
-    let value: serde_json::Value = serde_json::from_str(list.ok(0)).unwrap();
-    value["cubes"].as_array().unwrap().len()
-}
+use crate::screen::{DETACH, answer, leave, running, stop_all};
 
 /// Many may look, one types, and whoever wants to takes that over.
 #[test]
@@ -39,7 +27,7 @@ fn one_types_and_another_takes_over() {
     second.type_text("\r");
     second.wait_for("another terminal types");
     second.type_text("echo in-vain\r");
-    second.type_text(LEAVE);
+    second.type_text(DETACH);
     // The lists are back; that it runs on was said when it was joined, too.
     second.wait_shown("1 running");
     assert!(!first.shown().contains("in-vain"));
@@ -49,15 +37,13 @@ fn one_types_and_another_takes_over() {
     second.type_text("echo second-$((1+1))\r");
     second.wait_for("second-2");
     first.wait_for("second-2");
-    first.type_text(LEAVE);
+    first.type_text(DETACH);
     first.wait_shown("1 running");
-    first.type_text("q");
-    assert_eq!(first.wait_exit(PATIENCE), 0);
-    second.type_text(LEAVE);
+    leave(&mut first);
+    second.type_text(DETACH);
     // The lists are back; that it runs on was said when it was joined, too.
     second.wait_shown("1 running");
-    second.type_text("q");
-    assert_eq!(second.wait_exit(PATIENCE), 0);
+    leave(&mut second);
     stop_all(&env);
 }
 
@@ -74,14 +60,13 @@ fn marked_cubes_are_stopped_when_their_number_is_typed() {
     screen.wait_shown("enter leaves it");
     screen.type_text("y1\r");
     screen.wait_gone("sure?");
-    assert_eq!(running(&env), 3, "nothing but the number says yes");
+    assert_eq!(running(&env).len(), 3, "nothing but the number says yes");
     screen.type_text("x");
     screen.wait_shown("enter leaves it");
     screen.type_text("2");
     screen.wait_shown("1 running");
-    until("two have ended", PATIENCE, || running(&env) == 1);
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    until("two have ended", PATIENCE, || running(&env).len() == 1);
+    leave(&mut screen);
     stop_all(&env);
 }
 
@@ -108,8 +93,7 @@ fn what_is_pasted_and_copied_is_said() {
     let sent = format!("\x1b]52;c;{code}\x07");
     assert!(raw.windows(sent.len()).any(|part| part == sent.as_bytes()));
     // Within tmux the sequence is wrapped for the terminal around it.
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     let binary = env.binary().to_str().unwrap().to_owned();
     let mut inside = Pty::start(&env, Path::new("/usr/bin/env"), &["TMUX=/tmp/x,1,0", &binary]);
     inside.wait_shown("site");
@@ -117,8 +101,7 @@ fn what_is_pasted_and_copied_is_said() {
     inside.wait_shown("through tmux");
     let wrapped = b"\x1bPtmux;\x1b\x1b]52;c;";
     assert!(inside.raw().windows(wrapped.len()).any(|part| part == wrapped));
-    inside.type_text("q");
-    assert_eq!(inside.wait_exit(PATIENCE), 0);
+    leave(&mut inside);
 }
 
 /// The screen opens whatever `config.toml` says; what is launched does not.
@@ -143,14 +126,12 @@ fn a_broken_configuration_is_told_and_launches_nothing() {
     screen.wait_shown("container: the kernel is shared");
     screen.type_text("\x1b");
     screen.wait_gone("launch site");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     // A key that is none is a warning with its place, and its command keeps its own.
     let mut screen = Pty::tripmine(&env, &[]);
     screen.wait_shown("config.toml:5:8");
     screen.wait_shown("`ctlr-q` is no key");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }
 
 #[test]
@@ -169,11 +150,9 @@ fn the_palette_and_a_full_log() {
     screen.type_text("fq");
     screen.wait_shown("1 running");
     screen.type_text(&format!(":stop {id}\r"));
-    screen.wait_shown("enter leaves it");
-    screen.type_text("y");
+    answer(&mut screen, "y");
     screen.wait_shown("exited");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }
 
 /// A terminal with a light ground gets the theme for that; one that does not answer waits for nothing.
@@ -195,14 +174,12 @@ fn a_light_ground_is_asked_for() {
     screen.wait_shown(":solarized-light");
     screen.type_text("\x1b");
     screen.wait_gone(":solarized-light");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     let mut dark = Pty::tripmine(&env, &[]);
     dark.wait_shown("1 machines");
     dark.type_text("t");
     dark.wait_shown(":nord");
     dark.type_text("\x1b");
     dark.wait_gone(":nord");
-    dark.type_text("q");
-    assert_eq!(dark.wait_exit(PATIENCE), 0);
+    leave(&mut dark);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::env::{Env, PATIENCE, alone, until};
 use crate::pty::Pty;
+use crate::screen::{DETACH, answer, leave};
 
 #[test]
 fn projects_are_made_removed_and_brought_back() {
@@ -15,8 +16,7 @@ fn projects_are_made_removed_and_brought_back() {
     assert!(env.projects.join("shop").is_dir());
     screen.type_text("X");
     screen.wait_shown("delete project shop");
-    screen.wait_shown("enter leaves it");
-    screen.type_text("d");
+    answer(&mut screen, "d");
     screen.wait_shown("u brings it back");
     assert!(!env.projects.join("shop").exists());
     screen.type_text("u");
@@ -30,8 +30,8 @@ fn projects_are_made_removed_and_brought_back() {
     ] {
         screen.wait_shown(line);
     }
-    screen.type_text("qq");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    screen.type_text("q");
+    leave(&mut screen);
 }
 
 #[test]
@@ -50,8 +50,7 @@ fn machines_are_made_changed_and_used() {
     screen.wait_shown("delete machine lab");
     screen.type_text("\x1b");
     screen.wait_gone("sure?");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     env.tripmine(["machine", "show", "lab"]).ok(0);
     env.tripmine(["-m", "nobody"]).fails(1, "nobody");
 }
@@ -66,8 +65,7 @@ fn a_theme_is_tried_and_kept() {
     screen.wait_shown("colour-blind-safe");
     screen.type_text("nord\r");
     screen.wait_shown("theme nord, from now on");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     let text = std::fs::read_to_string(env.tripmine_home.join("config/config.toml")).unwrap();
     assert_eq!(text, "# mine\nmouse = false\ntheme = \"nord\"\n");
     // A theme that is broken is told with its place, and the default is used.
@@ -75,8 +73,7 @@ fn a_theme_is_tried_and_kept() {
     std::fs::write(env.tripmine_home.join("config/themes/nord.toml"), "[roles]\ntext = \"rde\"\n").unwrap();
     let mut screen = Pty::tripmine(&env, &[]);
     screen.wait_shown("`rde`");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }
 
 #[test]
@@ -110,8 +107,7 @@ fn without_colour_what_is_selected_still_shows() {
     let binary = env.binary().to_str().unwrap().to_owned();
     let mut screen = Pty::start(&env, std::path::Path::new("/usr/bin/env"), &["NO_COLOR=1", &binary]);
     screen.wait_shown("site");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     let raw = String::from_utf8_lossy(&screen.raw()).into_owned();
     let codes: Vec<&str> = raw
         .split("\x1b[")
@@ -152,7 +148,7 @@ fn line_by_line() {
     screen.wait_shown("number of the list");
     screen.type_text("s 1\r");
     screen.wait_for(":/projects/s");
-    screen.type_text("\x1dd");
+    screen.type_text(DETACH);
     screen.wait_for("runs on");
     screen.wait_for("3 attach cube");
     screen.type_text("x 3\r");
@@ -203,6 +199,5 @@ fn an_idle_screen_is_idle() {
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kib < 30 * 1024, "the screen has {kib} KiB");
     println!("idle: {taken} ticks in 4 s, {kib} KiB");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }

@@ -6,21 +6,7 @@ use std::net::TcpStream;
 use crate::env::{Env, PATIENCE, skip, until};
 use crate::peers::Peer;
 use crate::pty::Pty;
-
-/// The end of a shell's prompt in the project `site`.
-const PROMPT: &str = ":/projects/site";
-
-fn stop_all(env: &Env) {
-    env.tripmine(["stop", "--all", "-t", "0"]);
-}
-
-/// Answers a question that ignores keys at first.
-fn answer(screen: &mut Pty, key: &str) {
-    // It ignores what comes before it can have been read, and says when it listens.
-    screen.wait_shown("enter leaves it");
-    screen.type_text(key);
-    screen.wait_gone("sure?");
-}
+use crate::screen::{PROMPT, answer, leave, stop_all};
 
 fn has(path: &str) -> bool {
     std::path::Path::new(path).exists()
@@ -62,8 +48,7 @@ fn a_listener_is_forwarded_and_a_page_fetched_through_it() {
     screen.type_text("\r");
     screen.wait_shown("closed 127.0.0.1");
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "closed, and yet it answers");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     stop_all(&env);
 }
 
@@ -97,8 +82,8 @@ fn what_is_denied_is_told_allowed_and_tried_again() {
     screen.wait_shown("GOT-HELLO");
     screen.type_text("@");
     screen.wait_shown(" --cube");
-    screen.type_text("qq");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    screen.type_text("q");
+    leave(&mut screen);
     assert!(!web.seen().is_empty());
     stop_all(&env);
 }
@@ -143,8 +128,7 @@ fn a_cube_becomes_an_image_and_a_launch_starts_from_it() {
     screen.type_text("4X");
     answer(&mut screen, "d");
     screen.wait_shown("deleted `dev`");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
 }
 
 #[test]
@@ -184,8 +168,44 @@ fn a_throwaway_that_changed_its_system_asks_on_its_end() {
     screen.wait_shown("enter leaves it");
     screen.type_text("\r");
     screen.wait_gone("keep what it changed?");
-    screen.type_text("q");
-    assert_eq!(screen.wait_exit(PATIENCE), 0);
+    leave(&mut screen);
     let list = env.tripmine(["image", "list"]).stdout;
     assert_eq!(list.matches("kept").count(), 1, "{list}");
+}
+
+/// What takes long says how far it is; and what hangs is broken off, or asks before it is left alone.
+#[test]
+fn an_image_comes_in_with_its_bytes_and_a_pull_that_hangs_is_broken_off() {
+    let env = Env::new();
+    let root = env.root().join("big");
+    std::fs::create_dir_all(root.join("opt")).unwrap();
+    std::fs::File::create(root.join("opt/zeroes")).unwrap().set_len(128 << 20).unwrap();
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.resize(30, 140);
+    screen.wait_shown("1 machines");
+    screen.type_text("4I");
+    screen.wait_shown("/srv/root.tar");
+    screen.type_text(&format!("{} big\r", root.display()));
+    screen.wait_shown("importing");
+    screen.wait_shown("of 128.0M");
+    screen.wait_shown("`big` is ");
+    screen.wait_gone("importing");
+    // It accepts a connection and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    screen.type_text("P");
+    screen.wait_shown("debian:12");
+    screen.type_text(&format!("{}/app:1\r", silent.local_addr().unwrap()));
+    screen.wait_shown("pulling");
+    screen.type_text("q");
+    screen.wait_shown("leave while a job is under way?");
+    answer(&mut screen, "\r");
+    screen.type_text("J");
+    screen.wait_shown("under way: enter breaks it off");
+    screen.type_text("\r");
+    screen.wait_shown("was broken");
+    screen.wait_gone("pulling");
+    screen.type_text("@");
+    screen.wait_shown("tripmine image import");
+    screen.type_text("q");
+    leave(&mut screen);
 }

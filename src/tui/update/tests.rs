@@ -1,47 +1,12 @@
+use super::hands::{cube, on, press, requests, say};
 use super::*;
 use crate::engine::request::Request;
 use crate::model::{Failure, FailureKind, Name};
 use crate::tui::command::COMMANDS;
-use crate::tui::key::parse_keys;
 use crate::tui::layer::{DEAF_MS, PageLine};
 use crate::tui::model::Pane;
 use crate::tui::msg::Planned;
 use crate::tui::testing::{model, world};
-
-fn say(model: &mut Model, msg: Msg) -> Vec<Effect> {
-    update(model, msg, &Zones::default())
-}
-
-/// Presses keys, written as the configuration writes them; what came of the last.
-fn press(model: &mut Model, keys: &str) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for key in parse_keys(keys).expect(keys) {
-        effects = say(model, Msg::Input(Input::Key(key)));
-    }
-    effects
-}
-
-fn on(pane: Pane, id: &str) -> Model {
-    let mut model = model(120, 40);
-    model.focus = pane;
-    model.lists[pane.index()].selected = Some(id.to_owned());
-    say(&mut model, Msg::Tick);
-    model
-}
-
-fn cube(at: usize) -> Model {
-    let id = world().cubes[at].id.as_str().to_owned();
-    on(Pane::Cubes, &id)
-}
-
-fn requests(effects: &[Effect]) -> Vec<&Request> {
-    let request = |effect: &'_ Effect| match effect {
-        Effect::Carry(_, request) | Effect::Join(request) => Some(request.clone()),
-        _ => None,
-    };
-    let found: Vec<Request> = effects.iter().filter_map(request).collect();
-    found.into_iter().map(|request| &*Box::leak(Box::new(request))).collect()
-}
 
 #[test]
 fn the_selection_is_kept_by_id() {
@@ -91,7 +56,7 @@ fn what_was_typed_before_a_question_was_seen_does_not_answer_it() {
     assert_eq!(press(&mut model, "z"), [], "no answer");
     let effects = press(&mut model, "y");
     let id = world().cubes[0].id.clone();
-    assert!(requests(&effects).contains(&&Request::Stop(id)), "{effects:?}");
+    assert!(requests(&effects).contains(&Request::Stop(id)), "{effects:?}");
     assert_eq!(model.jobs[0].verb, "stopping");
     assert!(model.log[0].command.starts_with("tripmine stop "));
     say(&mut model, Msg::Done(0, Err(Failure::new(FailureKind::Busy, "no\x1b[2J"))));
@@ -130,7 +95,7 @@ fn what_cannot_be_done_says_why() {
         (2, "n", "it has ended"),
     ] {
         let mut model = cube(at);
-        assert_eq!(requests(&press(&mut model, keys)), Vec::<&Request>::new(), "{keys}");
+        assert_eq!(requests(&press(&mut model, keys)), Vec::<Request>::new(), "{keys}");
         let toasts = model.toasts();
         assert!(toasts.iter().any(|toast| toast.text.contains(why)), "{keys}: {toasts:?}");
     }
@@ -214,7 +179,7 @@ fn names_are_checked_before_anything_is_made() {
         machine: Name::default_machine(),
         name: Name::parse("shop").expect("a name"),
     };
-    assert_eq!(requests(&effects), [&made]);
+    assert_eq!(requests(&effects), [made]);
     let mut model = on(Pane::Machines, "work");
     press(&mut model, "E m e m o r y = 2 G");
     let effects = press(&mut model, "enter");
@@ -345,14 +310,14 @@ fn a_denial_is_told_decided_on_and_silenced() {
     model.now_ms += DEAF_MS;
     let effects = press(&mut model, "m");
     let asked = requests(&effects);
-    let [Request::NetAllow { cube, until, .. }] = asked[..] else { panic!("{effects:?}") };
+    let [Request::NetAllow { cube, until, .. }] = &asked[..] else { panic!("{effects:?}") };
     assert_eq!((cube, *until), (&id, crate::engine::request::Until::Machine));
     assert!(model.layers.is_empty());
     // Never: it is not told again, and nothing is asked of the cube.
     say(&mut model, Msg::Denials(id.clone(), true, Ok(vec![denial("b.example:443")])));
     press(&mut model, "enter");
     model.now_ms += DEAF_MS + 60_000;
-    assert_eq!(requests(&press(&mut model, "v")), Vec::<&Request>::new());
+    assert_eq!(requests(&press(&mut model, "v")), Vec::<Request>::new());
     let before = model.notices.len();
     say(&mut model, Msg::Denied(id, denial("b.example:443")));
     assert_eq!(model.notices.len(), before);
@@ -374,7 +339,7 @@ fn a_listener_is_chosen_and_its_address_copied() {
     assert!(!picker.items[0].about.contains('\u{1b}'));
     let effects = press(&mut model, "enter");
     let map = crate::model::PortMap::same(3000.try_into().expect("no zero"));
-    assert_eq!(requests(&effects), [&Request::Forward { cube: id, map }]);
+    assert_eq!(requests(&effects), [Request::Forward { cube: id, map }]);
     let done = crate::engine::carry::Done {
         message: "open".into(),
         undo: false,
