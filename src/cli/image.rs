@@ -2,10 +2,13 @@
 
 mod list;
 mod manage;
+pub(super) mod progress;
 pub(super) mod snapshot;
 pub(super) mod transfer;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use progress::HowShown;
 
 use crate::cli::ctx::Ctx;
 use crate::image::Store;
@@ -94,6 +97,9 @@ pub enum ImageVerb {
         /// How the registry is reached.
         #[command(flatten)]
         how: HowReached,
+        /// How progress is shown.
+        #[command(flatten)]
+        shown: HowShown,
     },
     /// Send an image to a registry
     Push {
@@ -105,6 +111,9 @@ pub enum ImageVerb {
         /// How the registry is reached.
         #[command(flatten)]
         how: HowReached,
+        /// How progress is shown.
+        #[command(flatten)]
+        shown: HowShown,
     },
     /// Hand an image out: oci:DIR, oci-archive:FILE or docker-archive:FILE
     #[command(
@@ -116,6 +125,9 @@ pub enum ImageVerb {
         /// Where to
         #[arg(value_name = "oci:DIR|oci-archive:FILE|docker-archive:FILE")]
         target: String,
+        /// How progress is shown.
+        #[command(flatten)]
+        shown: HowShown,
     },
 }
 
@@ -135,6 +147,9 @@ pub struct ImportArgs {
     /// Let an archive that you trust unpack to more than 64G, or much more than it is
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<ByteSize>,
+    /// How progress is shown.
+    #[command(flatten)]
+    pub shown: HowShown,
 }
 
 /// How a registry is reached.
@@ -186,14 +201,14 @@ pub fn run(args: &ImageArgs, ctx: &Ctx) -> Result<u8, Failure> {
         ImageVerb::Check { json } => manage::check(&store, *json, ctx),
         ImageVerb::Snapshot(args) => snapshot::run(args, ctx).map(done),
         ImageVerb::Import(args) => transfer::import(store, args, ctx).map(done),
-        ImageVerb::Pull { remote, name, how } => {
-            transfer::pull(&store, remote, name.as_deref(), how, ctx).map(done)
+        ImageVerb::Pull { remote, name, how, shown } => {
+            transfer::pull(&store, remote, name.as_deref(), how, *shown, ctx).map(done)
         }
-        ImageVerb::Push { image, remote, how } => {
-            transfer::push(&store, image, remote.as_deref(), how, ctx).map(done)
+        ImageVerb::Push { image, remote, how, shown } => {
+            transfer::push(&store, image, remote.as_deref(), how, *shown, ctx).map(done)
         }
-        ImageVerb::Export { image, target } => {
-            transfer::export(&store, &reference(image)?, target, ctx).map(done)
+        ImageVerb::Export { image, target, shown } => {
+            transfer::export(&store, &reference(image)?, target, *shown, ctx).map(done)
         }
     }
 }

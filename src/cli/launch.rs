@@ -4,6 +4,7 @@ use super::args::Launch;
 use super::ctx::Ctx;
 use super::forward;
 use super::image::HowReached;
+use super::image::progress::HowShown;
 use super::typed::typed;
 use crate::engine::ending::{code, ending};
 use crate::engine::launch::{self as engine, Waiting};
@@ -118,7 +119,7 @@ fn get_image(launch: &Launch, typed: &crate::plan::Typed, ctx: &Ctx) -> Result<(
     };
     if always || missing {
         let how = HowReached { plain_http: options.plain_http, proxy: None };
-        super::image::transfer::fetch(&store, &image.to_string(), None, &how, ctx)?;
+        super::image::transfer::fetch(&store, &image.to_string(), None, &how, HowShown::default(), ctx)?;
     }
     Ok(())
 }

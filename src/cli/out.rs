@@ -25,6 +25,13 @@ enum Sink {
     Captured(RefCell<(String, String)>),
 }
 
+/// How much of something is done, for a program that reads standard error. Any thread may say so.
+pub fn progress_line(done: u64, total: Option<u64>) {
+    let total = total.map_or_else(|| "-".to_owned(), |total| total.to_string());
+    // Who does not listen any more need not be told.
+    let _told = writeln!(io::stderr().lock(), "progress {done} {total}");
+}
+
 impl Out {
     /// The process's own stdout and stderr.
     #[must_use]

@@ -138,6 +138,7 @@ impl Engine {
                 Ok(Done::say(notes.join("; ")))
             }
             Request::ImagePull { remote } => self.image_pull(remote),
+            Request::ImagePush { image, remote } => self.image_push(image, remote.as_deref()),
             Request::ImageImport { path, name } => self.image_import(path, name.as_deref()),
             Request::ImageExport { image, target } => self.image_export(image, target),
             Request::ImageTag { image, name } => self.image_tag(image, name),

@@ -12,7 +12,7 @@ use crate::image::export::{self, Target};
 use crate::image::import::{self, ImportOptions};
 use crate::image::names::Entry;
 use crate::image::registry::client::{Client, ClientOptions};
-use crate::image::registry::{credentials, pull};
+use crate::image::registry::{credentials, pull, push};
 use crate::model::image::remote::RemoteRef;
 use crate::model::image::{Digest, ImageTarget, image_name};
 use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine, Name, Settings};
@@ -97,8 +97,22 @@ pub fn tag(store: &Store, image: &ImageRef, name: &str) -> Result<(Entry, Entry)
     Ok((entry, made))
 }
 
+/// Where a push of `entry` goes: what was said, else its name, else what it was called by.
+///
+/// # Errors
+/// It is no place in a registry, or a digest: that is the image's own.
+pub fn push_target(entry: &Entry, image: &str, to: Option<&str>) -> Result<RemoteRef, Failure> {
+    let text = to.or(entry.name.as_deref()).unwrap_or(image);
+    let target = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
+    match target.digest {
+        Some(_) => Err(Failure::usage("a push names a tag: the digest is the image's own")),
+        None => Ok(target),
+    }
+}
+
 /// Where logins may lie, the first found wins: docker's and podman's places.
-fn login_files(home: &Path) -> Vec<PathBuf> {
+#[must_use]
+pub fn login_files(home: &Path) -> Vec<PathBuf> {
     let variable = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut files: Vec<PathBuf> = variable("REGISTRY_AUTH_FILE").into_iter().collect();
     files.extend(variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")));
@@ -142,15 +156,31 @@ impl Engine {
     pub(super) fn image_pull(&self, text: &str) -> Result<Done, Failure> {
         self.layout.ensure(self.uid)?;
         let remote = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
-        let login = credentials::find(&login_files(&self.home), &remote)?;
-        let options = ClientOptions { plain_http: false, proxy: None, login };
-        let client = Client::new(&remote, options, false)?;
+        let client = self.registry(&remote, false)?;
         let store = Store::open(&self.layout)?;
         let entry =
             pull::pull(&store, &client, &remote, None, &machine(), &|_, _, _| {}).map_err(|failure| {
                 Failure { message: format!("cannot pull `{remote}`: {}", failure.message), ..failure }
             })?;
         Ok(self.brought("pull", &[entry]))
+    }
+
+    pub(super) fn image_push(&self, image: &str, to: Option<&str>) -> Result<Done, Failure> {
+        let store = Store::open(&self.layout)?;
+        let entry = store.find(&reference(image)?)?;
+        let target = push_target(&entry, image, to)?;
+        let client = self.registry(&target, true)?;
+        push::push(&store, &client, &target, &entry, &|_, _, _| {}).map_err(|failure| Failure {
+            message: format!("cannot push `{target}`: {}", failure.message),
+            ..failure
+        })?;
+        let what = format!("{} {target}", entry.reference());
+        Ok(self.done(format!("pushed `{}` to {target}", entry.reference()), "image push", &what, None))
+    }
+
+    fn registry(&self, remote: &RemoteRef, push: bool) -> Result<Client, Failure> {
+        let login = credentials::find(&login_files(&self.home), remote)?;
+        Client::new(remote, ClientOptions { plain_http: false, proxy: None, login }, push)
     }
 
     fn brought(&self, act: &str, entries: &[Entry]) -> Done {

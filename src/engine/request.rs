@@ -131,6 +131,13 @@ pub enum Request {
         /// As docker and podman write it.
         remote: String,
     },
+    /// Send an image to a registry.
+    ImagePush {
+        /// Which.
+        image: String,
+        /// Where to, as docker and podman write it; none: its name.
+        remote: Option<String>,
+    },
     /// Make an image of a folder or an archive.
     ImageImport {
         /// What comes in.
@@ -212,6 +219,7 @@ impl Request {
         "forward rm",
         "net",
         "image pull",
+        "image push",
         "image import",
         "image export",
         "image tag",
@@ -245,6 +253,7 @@ impl Request {
             Self::Unforward { .. } => "forward rm",
             Self::NetAllow { .. } => "net",
             Self::ImagePull { .. } => "image pull",
+            Self::ImagePush { .. } => "image push",
             Self::ImageImport { .. } => "image import",
             Self::ImageExport { .. } => "image export",
             Self::ImageTag { .. } => "image tag",
@@ -256,7 +265,13 @@ impl Request {
     /// It may take minutes: whoever asks can be offered to break it off.
     #[must_use]
     pub const fn may_take_long(&self) -> bool {
-        matches!(self, Self::ImagePull { .. } | Self::ImageImport { .. } | Self::ImageExport { .. })
+        matches!(
+            self,
+            Self::ImagePull { .. }
+                | Self::ImagePush { .. }
+                | Self::ImageImport { .. }
+                | Self::ImageExport { .. }
+        )
     }
 
     /// The words of the command line that does the same, without the program's name.
@@ -343,6 +358,10 @@ impl Request {
                 add(&[cube.short(), "allow", &rule.to_string(), until]);
             }
             Self::ImagePull { remote } => add(&[remote]),
+            Self::ImagePush { image, remote } => {
+                add(&[image]);
+                words.extend(remote.iter().cloned());
+            }
             Self::ImageImport { path, name } => {
                 add(&[path]);
                 words.extend(name.iter().cloned());
@@ -493,6 +512,7 @@ pub(crate) mod tests {
                 until: Until::Machine,
             },
             Request::ImagePull { remote: "debian:12".into() },
+            Request::ImagePush { image: "dev".into(), remote: Some("reg.example/dev:1".into()) },
             Request::ImageImport { path: "/srv/root.tar".into(), name: Some("root".into()) },
             Request::ImageExport { image: "dev".into(), target: "oci:/srv/out".into() },
             Request::ImageTag { image: "dev".into(), name: "dev2".into() },
@@ -519,7 +539,8 @@ pub(crate) mod tests {
             (18, "--port 8080:80 "),
             (19, "forward --rm 127.0.0.1:8080 "),
             (20, " allow a.example:443 --machine"),
-            (25, "tripmine image rm --yes dev"),
+            (22, "tripmine image push dev reg.example/dev:1"),
+            (26, "tripmine image rm --yes dev"),
         ];
         for (at, part) in ends {
             assert!(lines[at].contains(part), "{}", lines[at]);

@@ -57,7 +57,7 @@ struct Token {
 }
 
 /// What is sent along, and how many bytes of it there are.
-pub(super) type Sent = Option<(Box<dyn Read>, u64)>;
+pub(super) type Sent<'a> = Option<(Box<dyn Read + 'a>, u64)>;
 
 /// A request that may be sent again.
 pub(super) struct Asked<'a> {
@@ -146,10 +146,10 @@ impl Client {
     }
 
     /// The same with a body, which `body` makes each time anew with its length.
-    pub(super) fn send(
+    pub(super) fn send<'a>(
         &self,
         asked: &Asked<'_>,
-        body: &mut dyn FnMut() -> Result<Sent, Failure>,
+        body: &mut dyn FnMut() -> Result<Sent<'a>, Failure>,
     ) -> Result<Response<Body>, Failure> {
         let first = self.once(asked, body()?)?;
         if first.status().as_u16() != 401 {
@@ -170,7 +170,7 @@ impl Client {
         if second.status().as_u16() == 401 { Err(self.unauthorized()) } else { Ok(second) }
     }
 
-    fn once(&self, asked: &Asked<'_>, body: Sent) -> Result<Response<Body>, Failure> {
+    fn once(&self, asked: &Asked<'_>, body: Sent<'_>) -> Result<Response<Body>, Failure> {
         let mut request = ureq::http::Request::builder().method(asked.method).uri(asked.url);
         for (key, value) in asked.headers {
             request = request.header(*key, *value);
@@ -182,9 +182,9 @@ impl Client {
             Failure::failed(format!("cannot ask {}", printable(asked.url))).because(error)
         };
         let result = match body {
-            Some((reader, length)) => {
+            Some((mut reader, length)) => {
                 let request =
-                    request.header("content-length", length).body(SendBody::from_owned_reader(reader));
+                    request.header("content-length", length).body(SendBody::from_reader(&mut *reader));
                 self.agent.run(request.map_err(|error| wrong(&error))?)
             }
             None if matches!(asked.method, "POST" | "PUT") => {

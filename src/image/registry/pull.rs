@@ -81,6 +81,8 @@ fn layers(
             wanted.push(layer);
         }
     }
+    // How much there is in all is known before the first byte.
+    wanted.iter().for_each(|layer| progress(&layer.digest, layer.size, 0));
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (sender, arrived) = mpsc::channel();
     std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Push: what the registry lacks of an image, several blobs at once, then the manifest as it is stored.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::super::blobs::digest_of_file;
 use super::super::names::Entry;
@@ -34,6 +34,8 @@ pub fn push(
             blobs.push(blob);
         }
     }
+    // How much there is in all is known before the first byte.
+    blobs.iter().for_each(|blob| progress(&blob.digest, blob.size, 0));
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let results: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
         let work = || {
@@ -79,7 +81,6 @@ fn upload(store: &Store, client: &Client, blob: &Descriptor, progress: Progress<
     if found != blob.digest {
         return Err(super::super::blobs::damaged(&blob.digest, "its bytes are not those of its name"));
     }
-    progress(&blob.digest, blob.size, 0);
     let begun = client.ask(&Asked { method: "POST", url: &client.url("blobs/uploads/"), headers: &[] })?;
     if !begun.status().is_success() {
         return Err(client.refused("an upload", begun));
@@ -89,11 +90,37 @@ fn upload(store: &Store, client: &Client, blob: &Descriptor, progress: Progress<
     let joint = if location.contains('?') { '&' } else { '?' };
     let url = format!("{location}{joint}digest={}", blob.digest);
     let asked = Asked { method: "PUT", url: &url, headers: &[("content-type", "application/octet-stream")] };
-    let response = client
-        .send(&asked, &mut || Ok(Some((Box::new(store.open_blob(blob)?) as Box<dyn Read>, blob.size))))?;
+    let told = AtomicU64::new(0);
+    // What is sent once more, after a login, is told once.
+    let tell = |sent: u64| {
+        let before = told.fetch_max(sent, Ordering::Relaxed);
+        if sent > before {
+            progress(&blob.digest, blob.size, sent - before);
+        }
+    };
+    let response = client.send(&asked, &mut || {
+        let told = Told { file: store.open_blob(blob)?, sent: 0, tell: &tell };
+        Ok(Some((Box::new(told) as Box<dyn Read + '_>, blob.size)))
+    })?;
     if !response.status().is_success() {
         return Err(client.refused("an upload", response));
     }
-    progress(&blob.digest, blob.size, blob.size);
+    tell(blob.size);
     Ok(())
+}
+
+/// Tells how much of a file was read.
+struct Told<'a, F> {
+    file: F,
+    sent: u64,
+    tell: &'a dyn Fn(u64),
+}
+
+impl<F: Read> Read for Told<'_, F> {
+    fn read(&mut self, space: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(space)?;
+        self.sent += count as u64;
+        (self.tell)(self.sent);
+        Ok(count)
+    }
 }
