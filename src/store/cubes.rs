@@ -241,6 +241,48 @@ pub fn list(mines: &Path) -> Result<Vec<CubeEntry>, CubeError> {
     Ok(entries)
 }
 
+/// What the file of a record looks like from outside: while it looks the same, and nobody holds the cube, so is the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+}
+
+/// A cube among all.
+#[derive(Debug)]
+pub enum Listed {
+    /// It looks as it is known already.
+    Known(TripId),
+    /// What is known of it now, and what its record looked like before it was read.
+    Read(Box<CubeEntry>, Option<Stamp>),
+}
+
+/// As [`list`], but reads only what is not `known` by the looks of its record. A cube that was alive is never known: its
+/// keeper may die without a word.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn list_unknown(mines: &Path, known: &dyn Fn(&TripId, &Stamp) -> bool) -> Result<Vec<Listed>, CubeError> {
+    let mines_fd = open_mines(mines)?;
+    let all = names(&mines_fd).map_err(|error| CubeError::io("read", mines, error))?;
+    let mut ids: Vec<TripId> = all.iter().filter_map(|name| TripId::parse(name).ok()).collect();
+    ids.sort();
+    let look = |id: TripId| {
+        let found = statat(&mines_fd, format!("{id}/{RECORD}"), AtFlags::SYMLINK_NOFOLLOW).ok();
+        let stamp = found.map(|found| Stamp {
+            inode: found.st_ino,
+            size: found.st_size,
+            modified: (found.st_mtime, i64::try_from(found.st_mtime_nsec).unwrap_or(0)),
+        });
+        if stamp.as_ref().is_some_and(|stamp| known(&id, stamp)) {
+            return Some(Listed::Known(id));
+        }
+        load_at(mines_fd.as_fd(), mines, &id).map(|entry| Listed::Read(Box::new(entry), stamp))
+    };
+    Ok(ids.into_iter().filter_map(look).collect())
+}
+
 /// Deletes a cube that does not run: first renamed, so that a crash half way is finished by the sweep.
 ///
 /// # Errors

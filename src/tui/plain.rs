@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, Write};
 
 use super::join::{attach_plain, start_plain};
-use super::survey::{Images, survey};
+use super::survey::{Seen, survey};
 use super::world::World;
 use crate::engine::request::Request;
 use crate::engine::{Engine, Menu, environment};
@@ -31,7 +31,7 @@ pub(super) fn main(engine: &Engine, menu: &Menu) -> Result<u8, Failure> {
         say("nothing is launched until this is mended")?;
     }
     loop {
-        let world = survey(engine, &machine, &mut Images::default(), false);
+        let world = survey(engine, &machine, &mut Seen::default(), false);
         let entries = list(&world, &machine)?;
         match ask(
             "number, s NUMBER for a shell, x NUMBER to stop, n NAME for a new project, any command (as `machine list`), l to list again, q to leave: ",

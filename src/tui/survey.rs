@@ -1,6 +1,8 @@
 //! Looks at the world: machines, projects, cubes, images. Everything that comes back is harmless to show.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::text::clean;
@@ -11,7 +13,8 @@ use crate::image::Store;
 use crate::image::names::Entry;
 use crate::keeper::state::now_ms;
 use crate::model::words::command;
-use crate::model::{ByteSize, Failure, Name};
+use crate::model::{ByteSize, Failure, Name, TripId};
+use crate::store::cubes::{Listed, Stamp};
 use crate::store::sweep::{self, told};
 use crate::store::{cubes, machines, projects};
 
@@ -20,7 +23,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// What there is now, the projects being those of `machine`.
-pub(super) fn survey(engine: &Engine, machine: &Name, images: &mut Images, first: bool) -> World {
+pub(super) fn survey(engine: &Engine, machine: &Name, seen: &mut Seen, first: bool) -> World {
     let mut world = World::default();
     let mut problem = |failure: &Failure| world.problems.push(clean(&failure.to_string()));
     match machines::list(&engine.layout) {
@@ -50,8 +53,8 @@ pub(super) fn survey(engine: &Engine, machine: &Name, images: &mut Images, first
     }
     let mines = engine.layout.mines_dir();
     if mines.is_dir() {
-        match cubes::list(&mines) {
-            Ok(list) => world.cubes = list.into_iter().rev().map(cube).collect(),
+        match seen.cubes.look(&mines) {
+            Ok(list) => world.cubes = list,
             Err(error) => problem(&error.into()),
         }
     }
@@ -61,7 +64,7 @@ pub(super) fn survey(engine: &Engine, machine: &Name, images: &mut Images, first
     world.images = vec![host];
     // Images are read a moment after the first look: the first frame waits for nothing that can be large.
     if !first {
-        match images.look(engine) {
+        match seen.images.look(engine) {
             Ok(list) => world.images.extend(list.iter().cloned()),
             Err(failure) => world.problems.push(clean(&failure.to_string())),
         }
@@ -69,9 +72,46 @@ pub(super) fn survey(engine: &Engine, machine: &Name, images: &mut Images, first
     world
 }
 
+/// What was read before, and is read again only when it looks different.
+#[derive(Default)]
+pub(super) struct Seen {
+    cubes: Cubes,
+    images: Images,
+}
+
+/// The cubes that have ended, by what their records looked like.
+#[derive(Default)]
+struct Cubes(HashMap<TripId, (Stamp, CubeItem)>);
+
+impl Cubes {
+    /// All cubes, the newest first.
+    fn look(&mut self, mines: &Path) -> Result<Vec<CubeItem>, cubes::CubeError> {
+        let known = |id: &TripId, stamp: &Stamp| self.0.get(id).is_some_and(|(before, _)| before == stamp);
+        let listed = cubes::list_unknown(mines, &known)?;
+        let mut next = HashMap::with_capacity(listed.len());
+        let items = listed.into_iter().rev().filter_map(|found| match found {
+            Listed::Known(id) => {
+                let (stamp, item) = self.0.remove(&id)?;
+                next.insert(id, (stamp, item.clone()));
+                Some(item)
+            }
+            Listed::Read(entry, stamp) => {
+                let item = cube(*entry);
+                if let (Some(stamp), false) = (stamp, item.live) {
+                    next.insert(item.id.clone(), (stamp, item.clone()));
+                }
+                Some(item)
+            }
+        });
+        let items = items.collect();
+        self.0 = next;
+        Ok(items)
+    }
+}
+
 /// The images, read again only when their list has changed.
 #[derive(Default)]
-pub(super) struct Images {
+struct Images {
     seen: Option<(SystemTime, u64)>,
     list: Vec<ImageItem>,
 }
@@ -164,7 +204,7 @@ fn cube(entry: cubes::CubeEntry) -> CubeItem {
     CubeItem {
         id: entry.id,
         live: entry.live,
-        record: entry.record.map(Box::new).map_err(|error| clean(&Failure::from(error).to_string())),
+        record: entry.record.map(Arc::new).map_err(|error| clean(&Failure::from(error).to_string())),
     }
 }
 
@@ -177,4 +217,52 @@ pub(super) fn sweep(engine: &Engine) -> Vec<String> {
     let (lost, problems) = told::aloud(&mines, run, now_ms());
     let problems = problems.iter().take(1).map(|failure| clean(&failure.to_string()));
     problems.chain(lost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CubeState;
+    use crate::store::cubes::create;
+    use crate::store::cubes::tests::sample;
+
+    /// What has ended and looks as it did is not read again; what lives always is.
+    #[test]
+    fn what_looks_as_it_did_is_not_read_again() {
+        let mines = tempfile::tempdir().expect("a folder");
+        let mut ended = sample(1);
+        ended.state = CubeState::Exited;
+        drop(create(mines.path(), &ended).expect("made"));
+        let alive = create(mines.path(), &sample(2)).expect("made");
+        let mut cubes = Cubes::default();
+        let records = |cubes: &mut Cubes| -> Vec<(bool, Arc<crate::model::CubeRecord>)> {
+            let items = cubes.look(mines.path()).expect("read");
+            items.into_iter().map(|item| (item.live, item.record.expect("good"))).collect()
+        };
+        let same = |one: &[(bool, Arc<_>)], two: &[(bool, Arc<_>)]| -> Vec<bool> {
+            one.iter().zip(two).map(|(one, two)| Arc::ptr_eq(&one.1, &two.1)).collect()
+        };
+        let (first, second) = (records(&mut cubes), records(&mut cubes));
+        assert_eq!(
+            first.iter().map(|(live, _)| *live).collect::<Vec<_>>(),
+            [true, false],
+            "the newest first"
+        );
+        assert_eq!(same(&first, &second), [false, true]);
+        // Its keeper died without a word.
+        drop(alive);
+        let third = records(&mut cubes);
+        assert_eq!(third.iter().map(|(live, _)| *live).collect::<Vec<_>>(), [false, false]);
+        assert!(third[0].1.state.is_over());
+        // Written anew, it is read anew.
+        let path = mines.path().join(ended.id.as_str()).join("headers/record.json");
+        let text = std::fs::read_to_string(&path).expect("read").replace("\"site\"", "\"elsewhere\"");
+        std::fs::write(path.with_extension("new"), text).expect("written");
+        std::fs::rename(path.with_extension("new"), &path).expect("renamed");
+        let fourth = records(&mut cubes);
+        assert_eq!(same(&third, &fourth), [true, false]);
+        assert_eq!(fourth[1].1.project.as_deref(), Some("elsewhere"));
+        std::fs::remove_dir_all(mines.path().join(ended.id.as_str())).expect("gone");
+        assert_eq!(records(&mut cubes).len(), 1);
+    }
 }

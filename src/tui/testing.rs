@@ -1,5 +1,7 @@
 //! A world for tests: always the same, with what is awkward in it.
 
+use std::sync::Arc;
+
 use super::keymap::Keymap;
 use super::model::{Model, Peek, Setup};
 use super::text::clean;
@@ -31,7 +33,7 @@ fn ended(record: &mut CubeRecord, code: i32, reason: ExitReason) {
 }
 
 fn cube(record: CubeRecord, live: bool) -> CubeItem {
-    CubeItem { id: record.id.clone(), record: Ok(Box::new(record)), live }
+    CubeItem { id: record.id.clone(), record: Ok(Arc::new(record)), live }
 }
 
 pub(crate) fn world() -> World {

@@ -15,7 +15,7 @@ use crate::engine::client::{Client, Heard};
 use crate::engine::forward;
 use crate::engine::net::{self, Denial};
 use crate::keeper::net::NetAnswer;
-use crate::keeper::protocol::{Answer, Ask, Kind};
+use crate::keeper::protocol::{Answer, Ask, Kind, Usage};
 use crate::keeper::state::now_ms;
 use crate::model::{CubeRecord, Listening, TripId};
 use crate::term::Screen;
@@ -28,6 +28,8 @@ const FIGURES: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After which it is asked again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Between two looks at the ports of a cube that does nothing.
+const PORTS: Duration = Duration::from_secs(10);
 /// Bytes that are read between two pictures; a cube that prints more waits, or misses some: its keeper paints again.
 const GULP: usize = 1 << 20;
 
@@ -46,23 +48,40 @@ pub(super) enum Mode {
     Type { rows: u16, cols: u16, take_over: bool },
 }
 
-/// What is seen of a cube from outside, once a second: what listens in it, and what it was denied.
+/// What is seen of a cube from outside: what listens in it, and what it was denied.
 #[derive(Debug)]
 pub(super) struct Eyes {
-    pub(super) log: PathBuf,
-    pub(super) record: Option<Box<CubeRecord>>,
-    pub(super) listening: Option<Vec<Listening>>,
+    log: PathBuf,
+    record: Option<Box<CubeRecord>>,
+    listening: Option<Vec<Listening>>,
     /// How long the log of its net was when it was read last.
-    pub(super) read: u64,
+    read: u64,
+    /// When its ports were looked at last, and what it had done until then.
+    looked: Option<(Instant, Did)>,
 }
 
+/// Processes, threads, and time on a processor: what stays the same in a cube that does nothing.
+type Did = (u64, u64, u64);
+
 impl Eyes {
-    fn look(&mut self, id: &TripId, mailbox: &Mailbox) {
-        if let Some(Ok(found)) = self.record.as_deref().map(forward::ports)
-            && self.listening.as_ref() != Some(&found)
-        {
-            self.listening = Some(found.clone());
-            mailbox.send(Msg::Ports(id.clone(), false, Ok(found)));
+    /// On a cube with its log there, and what is known of it.
+    pub(super) fn new(log: PathBuf, record: Option<CubeRecord>) -> Self {
+        Self { log, record: record.map(Box::new), listening: None, read: 0, looked: None }
+    }
+
+    /// The tables of a network are dear to read, the kernel walks all connections of the host for them: only of a cube that
+    /// did something since, or once in a while.
+    fn look(&mut self, id: &TripId, usage: &Usage, mailbox: &Mailbox) {
+        let did = (u64::from(usage.processes), u64::from(usage.threads), usage.cpu_ms);
+        let due = |(at, before): (Instant, Did)| did != before || at.elapsed() >= PORTS;
+        if self.looked.is_none_or(due) {
+            self.looked = Some((Instant::now(), did));
+            if let Some(Ok(found)) = self.record.as_deref().map(forward::ports)
+                && self.listening.as_ref() != Some(&found)
+            {
+                self.listening = Some(found.clone());
+                mailbox.send(Msg::Ports(id.clone(), false, Ok(found)));
+            }
         }
         let length = std::fs::metadata(self.log.join("net.jsonl")).map_or(0, |found| found.len());
         if length != self.read {
@@ -208,7 +227,6 @@ impl Session {
             let now = Instant::now();
             if asked.is_none_or(|at| now >= at + FIGURES) {
                 asked = Some(now);
-                self.eyes.look(&self.id, &self.mailbox);
                 if let Err(failure) = client.ask(&Ask::Status) {
                     return lost(failure);
                 }
@@ -267,6 +285,7 @@ impl Session {
                         }
                         Answer::Status(status) => {
                             let id = self.id.clone();
+                            self.eyes.look(&id, &status.usage, &self.mailbox);
                             self.mailbox.send(Msg::Usage(id, status.usage, status.viewers));
                         }
                         Answer::Net(NetAnswer::Denied(event)) => {

@@ -1,21 +1,19 @@
-//! Keeps an eye on the folders that the lists show. Sleeps until one of them changes, and looks again then. A keeper that
-//! is killed changes no folder: every half minute those that lived are asked for, and nothing else is read.
+//! Keeps an eye on what the lists show. Sleeps until a folder or a record changes or a keeper dies, and looks again then;
+//! what looks as it did is not read again. Whose end cannot be waited for is asked for every half minute.
 
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+use super::lookout::{Lookout, Noticed, somebody_died};
 use super::mailbox::{Bell, Mailbox};
 use super::msg::Msg;
-use super::survey::{Images, survey, sweep};
+use super::survey::{Seen, survey, sweep};
 use super::world::World;
 use crate::engine::Engine;
 use crate::model::Name;
-use crate::store::cubes;
 
 /// Between glances at those that live, and between clearing up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,15 +63,12 @@ impl Drop for Watch {
 }
 
 fn run(engine: &Engine, mut machine: Name, orders: &Receiver<Order>, bell: &Bell, mailbox: &Mailbox) {
-    let eyes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-    let mut last = None;
-    let mut images = Images::default();
+    let mines = engine.layout.mines_dir();
+    let (mut lookout, mut seen, mut last) = (Lookout::new(), Seen::default(), None);
     let mut swept = Instant::now().checked_sub(PATIENCE);
     loop {
-        if let Some(eyes) = &eyes {
-            open_eyes(eyes, engine, &machine);
-        }
-        let mut world = survey(engine, &machine, &mut images, last.is_none());
+        open(&lookout, engine, &machine);
+        let mut world = survey(engine, &machine, &mut seen, last.is_none());
         if swept.is_none_or(|at| at.elapsed() >= PATIENCE) {
             // After the first look: a person sees what there is before it is cleared up.
             if last.is_some() {
@@ -91,18 +86,19 @@ fn run(engine: &Engine, mut machine: Name, orders: &Receiver<Order>, bell: &Bell
                 continue;
             }
         }
-        let looked = Instant::now();
-        while !wait(eyes.as_ref(), bell, PATIENCE)
-            && looked.elapsed() < WHOLE
-            && !last.as_ref().is_some_and(|world| somebody_died(engine, world))
-        {}
+        if let Some(world) = &last {
+            lookout.follow(&mines, world);
+            let (looked, unseen) = (Instant::now(), lookout.blind_for(world));
+            let patience = if unseen.is_empty() { WHOLE } else { PATIENCE };
+            while lookout.wait(bell, patience) == Noticed::Nothing
+                && looked.elapsed() < WHOLE
+                && !somebody_died(&mines, &unseen)
+            {}
+        }
         // What follows at once belongs to it.
         wait_on(bell, BURST);
         bell.hush();
-        if let Some(eyes) = &eyes {
-            let mut space = [0_u8; 4096];
-            while rustix::io::read(eyes, &mut space).is_ok_and(|count| count > 0) {}
-        }
+        lookout.blink();
         loop {
             match orders.try_recv() {
                 Ok(Order::Look(name)) => {
@@ -116,41 +112,13 @@ fn run(engine: &Engine, mut machine: Name, orders: &Receiver<Order>, bell: &Bell
     }
 }
 
-/// Folders appear and go: what is watched is said again before each look. Saying it twice changes nothing.
-fn open_eyes(eyes: &OwnedFd, engine: &Engine, machine: &Name) {
-    let events = WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::MOVED_FROM
-        | WatchFlags::MOVED_TO
-        | WatchFlags::CLOSE_WRITE
-        | WatchFlags::ONLYDIR;
+fn open(lookout: &Lookout, engine: &Engine, machine: &Name) {
     let layout = &engine.layout;
-    let mut folders = vec![
-        layout.mines_dir(),
-        layout.run.clone(),
-        layout.machines_dir(),
-        layout.homes_dir(),
-        layout.data.join("images"),
-    ];
-    folders.extend(engine.projects_root(machine));
-    for folder in folders {
-        // One that is not there yet is found by the next look.
-        let _watched = inotify::add_watch(eyes, &folder, events);
-    }
-}
-
-/// A cube that lived when it was looked at last does no more.
-fn somebody_died(engine: &Engine, world: &World) -> bool {
-    let mines = engine.layout.mines_dir();
-    let mut lived = world.cubes.iter().filter(|cube| cube.live);
-    lived.any(|cube| !cubes::load(&mines, &cube.id).is_ok_and(|entry| entry.live))
-}
-
-/// True when something happened before the time was over.
-fn wait(eyes: Option<&OwnedFd>, bell: &Bell, patience: Duration) -> bool {
-    let mut fds = vec![PollFd::new(bell, PollFlags::IN)];
-    fds.extend(eyes.map(|eyes| PollFd::new(eyes, PollFlags::IN)));
-    !matches!(poll(&mut fds, Some(&timespec(patience))), Ok(0))
+    let images = layout.data.join("images");
+    let (mines, machines, homes) = (layout.mines_dir(), layout.machines_dir(), layout.homes_dir());
+    let root = engine.projects_root(machine).ok();
+    let fixed: [&std::path::Path; 5] = [&mines, &layout.run, &machines, &homes, &images];
+    lookout.open(&fixed.into_iter().chain(root.as_deref()).collect::<Vec<_>>());
 }
 
 fn wait_on(bell: &Bell, patience: Duration) {

@@ -2,6 +2,7 @@
 //! harmless: whoever builds them has cleaned every text.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::keeper::protocol::Usage;
 use crate::model::{CubeRecord, CubeState, Keep, Machine, Name, TripId};
@@ -60,14 +61,25 @@ pub struct ProjectItem {
 }
 
 /// A cube.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct CubeItem {
     /// Its identity.
     pub id: TripId,
     /// Its record, or what is wrong with it.
-    pub record: Result<Box<CubeRecord>, String>,
+    pub record: Result<Arc<CubeRecord>, String>,
     /// Its keeper lives.
     pub live: bool,
+}
+
+impl PartialEq for CubeItem {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.record, &other.record) {
+            // The very record that was read before is compared with itself most of the time.
+            (Ok(one), Ok(another)) => Arc::ptr_eq(one, another) || one == another,
+            (one, another) => one == another,
+        };
+        same && self.id == other.id && self.live == other.live
+    }
 }
 
 impl CubeItem {
