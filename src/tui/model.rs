@@ -129,6 +129,42 @@ pub struct Job {
     pub at_ms: u64,
     /// It can be broken off.
     pub cancels: bool,
+    /// How much of it is done, once that is told.
+    pub progress: Option<Progress>,
+}
+
+/// Bytes that are done, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Done.
+    pub done: u64,
+    /// In all, where that is known.
+    pub total: Option<u64>,
+}
+
+impl Progress {
+    /// Hundredths that are done; never more than all.
+    #[must_use]
+    pub fn percent(&self) -> Option<u64> {
+        let total = self.total.filter(|total| *total > 0)?;
+        Some(self.done.min(total).saturating_mul(100) / total)
+    }
+
+    /// `43 %  12.3M of 28.4M`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let done = super::text::bytes(self.done);
+        match (self.percent(), self.total) {
+            (Some(percent), Some(total)) => {
+                format!(
+                    "{percent} %  {} of {}",
+                    super::text::bytes(self.done.min(total)),
+                    super::text::bytes(total)
+                )
+            }
+            _ => done,
+        }
+    }
 }
 
 /// The live picture of a cube.
@@ -285,10 +321,25 @@ impl Model {
 
     /// The place of the selected row among `ids`.
     #[must_use]
-    fn place(&self, pane: Pane, ids: &[String]) -> Option<usize> {
+    fn place<T: AsRef<str>>(&self, pane: Pane, ids: &[T]) -> Option<usize> {
         let list = &self.lists[pane.index()];
-        let found = list.selected.as_ref().and_then(|id| ids.iter().position(|known| known == id));
+        let found = list.selected.as_ref().and_then(|id| ids.iter().position(|known| known.as_ref() == id));
         found.or_else(|| (!ids.is_empty()).then(|| list.at.min(ids.len() - 1)))
+    }
+
+    /// The place of the selected row, its id if it is not the one that is noted, and how many rows there are. Copies no
+    /// list where nothing is filtered: it is asked for after every message.
+    fn settled(&self, pane: Pane) -> (Option<usize>, Option<String>, usize) {
+        fn of<T: AsRef<str>>(model: &Model, pane: Pane, ids: &[T]) -> (Option<usize>, Option<String>, usize) {
+            let (place, noted) = (model.place(pane, ids), model.lists[pane.index()].selected.as_deref());
+            let id = place.map(|at| ids[at].as_ref()).filter(|id| Some(*id) != noted);
+            (place, id.map(str::to_owned), ids.len())
+        }
+        if self.lists[pane.index()].filter.trim().is_empty() {
+            of(self, pane, &rows::ids(self, pane))
+        } else {
+            of(self, pane, &self.ids(pane))
+        }
     }
 
     /// The id of the selected row of the list that has the keys, as it was settled last.
@@ -333,14 +384,17 @@ impl Model {
     pub fn settle(&mut self) {
         let layout = self.layout();
         for pane in Pane::ALL {
-            let ids = self.ids(pane);
-            let place = self.place(pane, &ids);
+            let (place, other, count) = self.settled(pane);
             let height =
                 layout.pane(pane).map_or(1, |area| usize::from(area.height.saturating_sub(2))).max(1);
             let list = &mut self.lists[pane.index()];
             list.at = place.unwrap_or(0);
-            list.selected = place.map(|at| ids[at].clone());
-            let last = ids.len().saturating_sub(height);
+            match (place, other) {
+                (None, _) => list.selected = None,
+                (Some(_), Some(id)) => list.selected = Some(id),
+                (Some(_), None) => {}
+            }
+            let last = count.saturating_sub(height);
             list.top = list.top.clamp((list.at + 1).saturating_sub(height), list.at).min(last);
         }
     }

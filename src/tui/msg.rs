@@ -10,6 +10,7 @@ use crate::term::cells::Picture;
 
 use super::input::Input;
 use super::layer::PageLine;
+use super::model::Progress;
 use super::world::World;
 
 /// Something happened.
@@ -31,6 +32,8 @@ pub enum Msg {
     Writer(bool),
     /// The plan of the launch sheet, for the question of this number.
     Planned(u64, Result<Planned, Failure>),
+    /// A job goes on.
+    Progress(usize, Progress),
     /// A job has ended.
     Done(usize, Result<Done, Failure>),
     /// The terminal was handed over, and is back.

@@ -1,20 +1,18 @@
 //! The user's terminal: entered, drawn on, left. Leaving is one function for every way out (normal, error, signal,
 //! panic), and may be called twice.
 
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ratatui::backend::{Backend, CrosstermBackend};
-use ratatui::buffer::{Buffer, Cell};
-use ratatui::layout::Rect;
+use ratatui::buffer::Buffer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::{QueueSelector, tcflush};
 
+use super::frames::Frames;
 use super::view::Zones;
 use super::watch::timespec;
 use crate::host::tty::{self, Raw, Signals};
@@ -90,23 +88,15 @@ fn takes_more(terminal: BorrowedFd<'_>, out: Option<&Out>) -> bool {
 
 /// What is drawn on.
 pub(super) struct Terminal {
-    shown: Buffer,
-    next: Buffer,
+    frames: Frames,
     mouse: bool,
-    /// What the last frame said about the cursor.
-    cursor: Option<(bool, Option<(u16, u16)>)>,
 }
 
 impl Terminal {
     /// Makes the terminal raw and takes its other screen.
     pub(super) fn enter(mouse: bool) -> std::io::Result<Self> {
-        // Our own pass decides about colours; crossterm's would take bold and reverse along.
-        crossterm::style::force_color_output(true);
-        let size = size();
-        let area = Rect::new(0, 0, size.0, size.1);
         *OUT.lock().unwrap_or_else(PoisonError::into_inner) = open();
-        let mut terminal =
-            Self { shown: Buffer::empty(area), next: Buffer::empty(area), mouse, cursor: None };
+        let mut terminal = Self { frames: Frames::new(size()), mouse };
         terminal.again()?;
         Ok(terminal)
     }
@@ -122,7 +112,7 @@ impl Terminal {
         }
         write_all(ENTER);
         self.set_mouse(self.mouse);
-        self.forget();
+        self.frames.forget(size());
         Ok(())
     }
 
@@ -141,49 +131,17 @@ impl Terminal {
         write_all(if on { MOUSE_ON } else { MOUSE_OFF });
     }
 
-    /// Nothing is known of what the terminal shows: the next frame is drawn whole, over what is there.
-    fn forget(&mut self) {
-        let size = size();
-        let area = Rect::new(0, 0, size.0, size.1);
-        // No frame holds such a cell, so that every one differs.
-        let mut strange = Cell::new("x");
-        strange.modifier = ratatui::style::Modifier::all();
-        self.shown = Buffer::filled(area, strange);
-        self.next = Buffer::empty(area);
-        self.cursor = None;
-    }
-
     /// The size has changed. Columns and rows.
     pub(super) fn resized(&mut self) -> (u16, u16) {
-        self.forget();
-        (self.next.area.width, self.next.area.height)
+        let size = size();
+        self.frames.forget(size);
+        size
     }
 
     /// Draws a frame: only what differs from the last one, in one piece.
-    pub(super) fn draw(&mut self, render: impl FnOnce(&mut Buffer) -> Zones) -> Zones {
-        self.next.reset();
-        let zones = render(&mut self.next);
-        let changes = self.shown.diff(&self.next);
-        let cursor = (zones.typing, zones.cursor);
-        if changes.is_empty() && self.cursor == Some(cursor) {
-            return zones;
-        }
-        let mut bytes = b"\x1b[?2026h\x1b[?25l".to_vec();
-        {
-            let mut backend = CrosstermBackend::new(&mut bytes);
-            // Writing into memory does not fail.
-            let _drawn = backend.draw(changes.into_iter());
-            let _flushed = Backend::flush(&mut backend);
-        }
-        // The cursor is parked on what is selected, for those who have it read to them.
-        if let Some((x, y)) = zones.cursor {
-            let _moved = write!(bytes, "\x1b[{};{}H", y + 1, x + 1);
-        }
-        bytes.extend_from_slice(if zones.typing { b"\x1b[?25h".as_slice() } else { b"" });
-        bytes.extend_from_slice(b"\x1b[?2026l");
+    pub(super) fn draw(&mut self, render: &dyn Fn(&mut Buffer) -> Zones) -> Zones {
+        let (zones, bytes) = self.frames.draw(render);
         write_all(&bytes);
-        self.cursor = Some(cursor);
-        std::mem::swap(&mut self.shown, &mut self.next);
         zones
     }
 

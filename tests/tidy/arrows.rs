@@ -52,6 +52,7 @@ const PURE_PARTS: &[&str] = &[
     "src/tui/acts",
     "src/tui/acts.rs",
     "src/tui/command.rs",
+    "src/tui/frames.rs",
     "src/tui/input.rs",
     "src/tui/keymap.rs",
     "src/tui/layer.rs",
