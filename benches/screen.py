@@ -59,6 +59,10 @@ class Screen:
     def last_row(self):
         return "".join(self.grid[-1])
 
+    def last_rows(self):
+        """The line of keys and the status line."""
+        return "\n".join("".join(row) for row in self.grid[-2:])
+
     def feed(self, data):
         """Cells only: where they go and what they say. A sequence that is cut off waits for its rest."""
         data = self.rest + data
@@ -119,7 +123,7 @@ class Screen:
                 return now
         return None
 
-    def key(self, keys, done, patience=30.0):
+    def key(self, keys, done, patience=10.0):
         """Milliseconds from a key to the frame that shows what it did."""
         begun = time.perf_counter_ns()
         os.write(self.master, keys)
@@ -135,13 +139,15 @@ class Screen:
         with open(f"/proc/{self.pid}/status", encoding="utf-8") as file:
             return int(next(line for line in file if line.startswith(field)).split()[1])
 
-    def cpu_ns(self):
-        """Time on a processor, of every thread there is."""
-        total = 0
+    def threads(self):
+        """Of every thread: nanoseconds on a processor, and how often it was put on one."""
+        found = {}
         for thread in os.listdir(f"/proc/{self.pid}/task"):
-            with open(f"/proc/{self.pid}/task/{thread}/schedstat", encoding="utf-8") as file:
-                total += int(file.read().split()[0])
-        return total
+            folder = f"/proc/{self.pid}/task/{thread}"
+            with open(f"{folder}/schedstat", encoding="utf-8") as file, open(f"{folder}/comm", encoding="utf-8") as comm:
+                figures = file.read().split()
+                found[(thread, comm.read().strip())] = (int(figures[0]), int(figures[2]))
+        return found
 
     def close(self):
         os.kill(self.pid, signal.SIGTERM)
@@ -229,45 +235,81 @@ def keys(world, options):
 def idle(world, options):
     fill(world, options.cubes, options.running)
     for name, first_keys in (("machines selected", b"1"), ("a quiet running cube selected, watched", b"3gg")):
-        screen = Screen(world)
-        screen.wait(lambda it: "machines" in it.text())
-        os.write(screen.master, first_keys)
-        screen.settle(6)
-        before, begun = screen.cpu_ns(), time.monotonic()
-        screen.settle(options.seconds)
-        used = (screen.cpu_ns() - before) / 1e9 / (time.monotonic() - begun) * 100
-        print(f"  idle {options.seconds} s, {name:40} cpu {used:5.3f} %  (target 0.5)   "
-              f"VmRSS {screen.status('VmRSS') / 1024:5.1f} MiB, most {screen.status('VmHWM') / 1024:5.1f} MiB (target 30)", flush=True)
-        screen.close()
+        rest(world, options, name, first_keys)
+    world.text("stop", "--all", "--time", "0")
+    rest(world, options, "nothing runs, a cube that has ended selected", b"3gg")
+
+
+def rest(world, options, name, first_keys):
+    """What an idle screen uses: time on a processor, by thread, and how often it wakes up."""
+    screen = Screen(world)
+    screen.wait(lambda it: "machines" in it.text())
+    os.write(screen.master, first_keys)
+    screen.settle(6)
+    before, begun = screen.threads(), time.monotonic()
+    screen.settle(options.seconds)
+    taken, after = time.monotonic() - begun, screen.threads()
+    used = {thread: [now - then for now, then in zip(figures, before.get(thread, (0, 0)))] for thread, figures in after.items()}
+    by_thread = ", ".join(f"{name} {cpu / 1e6:.1f} ms in {turns} turns" for (_, name), (cpu, turns) in used.items() if turns)
+    print(f"  idle {options.seconds} s, {name:45} cpu {sum(cpu for cpu, _ in used.values()) / 1e7 / taken:5.3f} %  (target 0.5)   "
+          f"VmRSS {screen.status('VmRSS') / 1024:5.1f} MiB, most {screen.status('VmHWM') / 1024:5.1f} MiB (target 30); {by_thread}",
+          flush=True)
+    screen.close()
+
+
+def most_memory(pid):
+    """The most that a process ever had resident, in KiB; None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return None
 
 
 def flood(world, options):
+    """`yes | head -c 1G` in a cube: first it is watched beside its row, then it is typed into in a pane, in turns."""
     size = options.bytes
-    command = f"yes 'an endless flood of lines' | head -c {size}; sleep 2"
-    begun = time.monotonic()
+    command = f"yes 'an endless flood of lines' | head -c {size}; sleep 3; exit 7"
     identity = world.text("run", "-d", "-t", "host", "--", "sh", "-c", command).strip()
+    begun = time.monotonic()
+    record = next(record for record in world.records() if record["id"] == identity)
+    keeper = record["keeper"]["pid"]
     screen = Screen(world)
     screen.wait(lambda it: "3 cubes" in it.text())
     screen.key(b"3", lambda it: "cubes" in it.last_row())
-    delays, most, ended = [], 0, False
-    record = next(record for record in world.records() if record["id"] == identity)
-    keeper = record["keeper"]["pid"]
-    while not ended and time.monotonic() - begun < options.seconds * 6:
-        delays.append(screen.key(b"?", lambda it: "help: cubes" in it.text()))
-        screen.settle(0.1)
-        screen.key(b"\x1b", lambda it: "help: cubes" not in it.text())
-        screen.settle(0.1)
-        try:
-            with open(f"/proc/{keeper}/status", encoding="utf-8") as file:
-                most = max(most, next(int(l.split()[1]) for l in file if l.startswith("VmHWM")))
-        except (OSError, StopIteration):
-            ended = True
+    os.write(screen.master, b"gg")
+    screen.wait(lambda it: "an endless flood" in it.text())
+    helps, letters, panes, leaves, most = [], [], [], [], 0
+    try:
+        while (now := most_memory(keeper)) is not None and time.monotonic() - begun < options.patience:
+            most = max(most, now)
+            helps.append(screen.key(b"?", lambda it: "help: cubes" in it.text()))
+            letters.append(screen.key(b"s", lambda it: "\u203a s" in it.text()))
+            screen.settle(0.05)
+            # Escape alone waits 40 ms for what may follow it, by design: it is not among the figures.
+            screen.key(b"\x1b", lambda it: "help: cubes" not in it.text())
+            panes.append(screen.key(b"i", lambda it: "back to the lists" in it.last_rows()))
+            screen.settle(0.2)
+            os.write(screen.master, b"typed at it all the same")
+            screen.settle(0.05)
+            leaves.append(screen.key(b"\x1dd", lambda it: "back to the lists" not in it.last_rows()))
+            screen.settle(0.05)
+    except SystemExit:
+        # The cube ended between two keys, so that there is nothing left to enter.
+        if most_memory(keeper) is not None:
+            raise
     taken = time.monotonic() - begun
-    line(f"key to frame during {size >> 20} MiB of yes", delays, "target 100 (max)")
-    how = "the whole flood" if ended else "broken off, still printing"
-    print(f"  keeper's most memory {most / 1024:.1f} MiB (target 64); {taken:.0f} s, {how}", flush=True)
+    exited = next((record.get("exit") or {} for record in world.records() if record["id"] == identity), {})
+    whole = exited.get("code") == 7
+    line(f"help opened during {size >> 20} MiB of yes", helps, "target 100 (max)")
+    line("a letter typed there", letters, "target 100 (max)")
+    line("the pane entered", panes, "target 100 (max)")
+    line("the pane left by the leader", leaves, "target 100 (max)")
+    how = f"the whole flood, {size / 1e6 / taken:.0f} MB/s" if whole else "broken off, still printing"
+    print(f"  keeper's most memory {most / 1024:.1f} MiB (target 64), the screen's {screen.status('VmHWM') / 1024:.1f} MiB; "
+          f"{taken:.0f} s, {how}", flush=True)
     screen.close()
-    if not ended:
+    if not whole:
         world.text("kill", identity)
 
 
@@ -284,6 +326,7 @@ def main():
     parser.add_argument("--running", type=int, default=50)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--bytes", type=int, default=1 << 30)
+    parser.add_argument("--patience", type=int, default=900, help="seconds after which the flood is broken off")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     load = os.getloadavg()[0]
