@@ -45,7 +45,7 @@ fn project(model: &Model) -> Option<Name> {
 pub(super) fn carry(model: &mut Model, request: Request, row: Option<String>, verb: &'static str) -> Effects {
     let number = log(model, &request);
     let cancels = request.may_take_long();
-    model.jobs.push(super::model::Job { number, row, verb, at_ms: model.now_ms, cancels });
+    model.jobs.push(super::model::Job { number, row, verb, at_ms: model.now_ms, cancels, progress: None });
     vec![Effect::Carry(number, request)]
 }
 
@@ -331,21 +331,59 @@ pub(super) fn palette(model: &mut Model) -> Effects {
     picker(model, PickerKind::Command, "commands", items)
 }
 
+/// The row that a request is about, and what is being done to it.
+pub(super) fn about(request: &Request) -> (Option<String>, &'static str) {
+    let id = |id: &TripId| Some(id.as_str().to_owned());
+    match request {
+        Request::Stop(cube) => (id(cube), "stopping"),
+        Request::Kill(cube) => (id(cube), "killing"),
+        Request::Remove(cube) => (id(cube), "removing"),
+        Request::Snapshot { cube, .. } => (id(cube), "packing"),
+        Request::Apply { cube, .. } => (id(cube), "applying"),
+        Request::Forward { cube, .. } => (id(cube), "forwarding"),
+        Request::ImagePull { .. } => (None, "pulling"),
+        Request::ImagePush { image, .. } => (Some(image.clone()), "pushing"),
+        Request::ImageImport { .. } => (None, "importing"),
+        Request::ImageExport { image, .. } => (Some(image.clone()), "exporting"),
+        Request::ImageRemove(image) => (Some(image.clone()), "removing"),
+        _ => (None, "working"),
+    }
+}
+
 /// What is under way; Enter breaks it off.
 pub(super) fn jobs(model: &mut Model) -> Effects {
+    let items = job_items(model);
+    picker(model, PickerKind::Job, "under way: enter breaks it off", items)
+}
+
+/// The list of what is under way, if it is open, says how it is now.
+pub(super) fn refresh_jobs(model: &mut Model) {
+    if matches!(model.layers.last(), Some(Layer::Picker(picker)) if picker.kind == PickerKind::Job) {
+        let items = job_items(model);
+        if let Some(Layer::Picker(picker)) = model.layers.last_mut() {
+            picker.at = picker.at.min(items.len().saturating_sub(1));
+            picker.items = items;
+        }
+    }
+}
+
+fn job_items(model: &Model) -> Vec<PickItem> {
     let item = |job: &super::model::Job| {
         let command = model.log.get(job.number).map_or("", |logged| logged.command.as_str());
         PickItem {
             id: job.number.to_string(),
             title: job.verb.to_owned(),
-            about: format!("for {} · {command}", age(model.now_ms.saturating_sub(job.at_ms))),
+            about: format!(
+                "{}for {} · {command}",
+                job.progress.map(|progress| format!("{} · ", progress.text())).unwrap_or_default(),
+                age(model.now_ms.saturating_sub(job.at_ms))
+            ),
             key: String::new(),
             cli: String::new(),
             disabled: (!job.cancels).then(|| "this is not broken off in the middle".to_owned()),
         }
     };
-    let items: Vec<PickItem> = model.jobs.iter().map(item).collect();
-    picker(model, PickerKind::Job, "under way: enter breaks it off", items)
+    model.jobs.iter().map(item).collect()
 }
 
 pub(super) fn theme(model: &mut Model) -> Effects {

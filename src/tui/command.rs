@@ -185,6 +185,8 @@ commands! {
         { keys: &["w"], place: IMAGES, cli: "tripmine machine set-image NAME REF", enabled: acts::has_row, run: acts::set_image }
     "image-pull" "pull" "Fetch an image from a registry."
         { keys: &["P"], place: IMAGES, cli: "tripmine image pull REF", hint: "pull", run: acts::image_pull }
+    "image-push" "push" "Send this image to a registry."
+        { keys: &["p"], place: IMAGES, cli: "tripmine image push NAME REF", enabled: acts::stored_image, run: acts::image_push }
     "image-import" "import" "Make an image of a folder or an archive."
         { keys: &["I"], place: IMAGES, cli: "tripmine image import PATH", hint: "import", run: acts::image_import }
     "image-export" "export" "Write this image into a folder or an archive."

@@ -28,6 +28,8 @@ pub struct Glyphs {
     pub missing: &'static str,
     /// A plot's steps, low to high.
     pub bars: [&'static str; 8],
+    /// A gauge: what is done, what is left.
+    pub gauge: [&'static str; 2],
     /// Corners and sides: top left, top right, bottom left, bottom right, horizontal, vertical.
     pub border: [&'static str; 6],
     /// Something is under way: frames.
@@ -50,6 +52,7 @@ pub const UNICODE: Glyphs = Glyphs {
     partial: "~",
     missing: "✗",
     bars: ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
+    gauge: ["█", "░"],
     border: ["╭", "╮", "╰", "╯", "─", "│"],
     spinner: &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧"],
     more: "⋯",
@@ -69,6 +72,7 @@ pub const ASCII: Glyphs = Glyphs {
     partial: "~",
     missing: "x",
     bars: ["_", ".", "-", "=", "+", "*", "#", "#"],
+    gauge: ["#", "."],
     border: ["+", "+", "+", "+", "-", "|"],
     spinner: &["|", "/", "-", "\\"],
     more: "..",
@@ -105,12 +109,18 @@ mod tests {
                 glyphs.full,
                 glyphs.partial,
                 glyphs.missing,
+                glyphs.gauge[0],
+                glyphs.gauge[1],
             ];
             for sign in signs {
                 assert_eq!(crate::tui::text::width(sign), 1, "{sign:?}");
                 assert!(private || !sign.contains(|c| ('\u{e000}'..='\u{f8ff}').contains(&c)), "{sign:?}");
             }
         }
-        assert!(ASCII.bars.concat().is_ascii() && ASCII.border.concat().is_ascii());
+        assert!(
+            ASCII.gauge.concat().is_ascii()
+                && ASCII.bars.concat().is_ascii()
+                && ASCII.border.concat().is_ascii()
+        );
     }
 }

@@ -125,6 +125,8 @@ pub enum PromptKind {
     Apply(TripId),
     /// An image of a registry.
     Pull,
+    /// Where in a registry an image goes.
+    Push(String),
     /// A folder or archive.
     Import,
     /// Where an image goes.
@@ -150,9 +152,35 @@ impl PromptKind {
             Self::NetAllow(id) => format!("what {} may reach: NAME[:PORT]", id.short()),
             Self::Apply(id) => format!("changes of {}: which places", id.short()),
             Self::Pull => "pull: [HOST/]REPOSITORY[:TAG]".into(),
+            Self::Push(image) => format!("push {image} to [HOST/]REPOSITORY[:TAG]"),
             Self::Import => "import: PATH [NAME]".into(),
             Self::Export(image) => format!("export {image} to oci:DIR or docker-archive:FILE"),
             Self::Tag(image) => format!("another name for {image}"),
+        }
+    }
+}
+
+impl PromptKind {
+    /// What may be typed, by example.
+    #[must_use]
+    pub fn examples(&self) -> &'static str {
+        match self {
+            Self::MachineEdit(_) => {
+                "net=open · memory=2G · entry=make run · env.KEY=value; nothing behind the = takes it away"
+            }
+            Self::Exec(_) => "ps aux · sh -c 'ls | wc -l'",
+            Self::Forward(_) => "3000 · 8080:80 · what does not listen yet, too",
+            Self::NetAllow(_) => "example.org:443 · *.example.org · 203.0.113.7:22",
+            Self::Apply(_) => "src · docs/a.md 'two words'",
+            Self::Pull => "debian:12 · ghcr.io/owner/app:tag",
+            Self::Push(_) => "ghcr.io/owner/app:tag",
+            Self::Import => "/srv/root.tar · /srv/root debian",
+            Self::Export(_) => "oci:/srv/out · oci-archive:/srv/dev.tar · docker-archive:/srv/dev.tar",
+            Self::MachineCreate | Self::MachineRename(_) | Self::ProjectCreate | Self::CubeRename(_) => {
+                "letters, digits and . _ -"
+            }
+            Self::Snapshot(_) | Self::Tag(_) => "dev · team/dev:2",
+            Self::Search => "",
         }
     }
 }

@@ -152,9 +152,22 @@ pub fn some(model: &Model, pane: Pane, from: usize, count: usize) -> Vec<Row> {
             .iter()
             .skip(from)
             .take(count)
-            .map(|image| row(&image.name, Sign::None, image.name.clone(), image.about.clone()))
+            .map(|image| {
+                let note = doing(model, &image.name).unwrap_or_else(|| image.about.clone());
+                row(&image.name, Sign::None, image.name.clone(), note)
+            })
             .collect(),
     }
+}
+
+/// What is being done to this row.
+fn doing(model: &Model, id: &str) -> Option<String> {
+    let job = model.jobs.iter().find(|job| job.row.as_deref() == Some(id))?;
+    let percent = job.progress.and_then(|progress| progress.percent());
+    Some(match percent {
+        Some(percent) => format!("{} {percent} %…", job.verb),
+        None => format!("{}…", job.verb),
+    })
 }
 
 fn cube_row(model: &Model, cube: &CubeItem) -> Row {
@@ -169,11 +182,7 @@ fn cube_row(model: &Model, cube: &CubeItem) -> Row {
         CubeState::Exited => Sign::Exited,
         _ => Sign::Starting,
     };
-    let doing = model
-        .jobs
-        .iter()
-        .find(|job| job.row.as_deref() == Some(id))
-        .map(|job| format!("{}{}", job.verb, "…"));
+    let doing = doing(model, id);
     let silent = model.silent.get(id).filter(|_| cube.runs());
     let waits =
         silent.map(|at| format!("no answer, again in {}s", at.saturating_sub(model.now_ms).div_ceil(1000)));

@@ -4,6 +4,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::model::ByteSize;
 use crate::model::sanitize::printable;
 
 /// Marks that one character may carry; names made of nothing else would be drawn over their neighbours.
@@ -36,6 +37,18 @@ pub fn clean(text: &str) -> String {
         out.push('…');
     }
     out
+}
+
+/// Bytes with one figure after the point.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    // Whole tenths are exact enough beside a plot.
+    match bytes {
+        0..10_240 => ByteSize::bytes(bytes).to_string(),
+        10_240..1_048_576 => format!("{}K", bytes / 1024),
+        1_048_576..1_073_741_824 => format!("{}.{}M", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
+        _ => format!("{}.{}G", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30),
+    }
 }
 
 /// Columns that a text takes.

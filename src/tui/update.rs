@@ -91,6 +91,13 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
             }
             Vec::new()
         }
+        Msg::Progress(number, progress) => {
+            if let Some(job) = model.jobs.iter_mut().find(|job| job.number == number) {
+                job.progress = Some(progress);
+            }
+            acts::refresh_jobs(model);
+            Vec::new()
+        }
         Msg::Done(number, result) => done(model, number, result),
         Msg::Back(result) => {
             let mut effects = vec![Effect::Refresh];
@@ -158,6 +165,7 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
         }
         Msg::Tick => {
             model.frame = model.frame.wrapping_add(1);
+            acts::refresh_jobs(model);
             Vec::new()
         }
     };
@@ -407,6 +415,8 @@ pub fn clock(unix_ms: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+#[cfg(test)]
+mod hands;
 #[cfg(test)]
 mod more_tests;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use super::layer::Layer;
 use super::look::Look;
 use super::model::{Model, Pane};
 use super::role::Role;
-use boxes::{Brush, popup};
+use boxes::Brush;
 
 /// What a press leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub fn draw(model: &Model, look: &Look, buffer: &mut Buffer) -> Zones {
                 Layer::Confirm(confirm) => confirm::draw(model, confirm, &mut brush, area, &mut zones),
                 Layer::Prompt(prompt) => prompt::draw(prompt, &mut brush, area, &mut zones),
                 Layer::Picker(picker) => {
-                    picker::draw(picker, &mut brush, popup(area, picker::size(model.size)), &mut zones)
+                    picker::draw(picker, &mut brush, picker::place(picker, model.size, area), &mut zones)
                 }
                 Layer::Page(shown) => {
                     page::draw(model, shown, &mut brush, page::area(model.size, shown.full), &mut zones)

@@ -68,7 +68,11 @@ pub(super) fn carry(engine: &Engine, number: usize, request: Request, mailbox: &
 
 /// The same for what may take long, and may be broken off.
 pub(super) fn errand(number: usize, request: Request, cancel: Cancel, mailbox: &Mailbox) {
-    let work = move || Msg::Done(number, errand::run(&request, &cancel));
+    let told = mailbox.clone();
+    let tell = move |progress| {
+        told.send(Msg::Progress(number, progress));
+    };
+    let work = move || Msg::Done(number, errand::run(&request, &cancel, tell));
     spawn("errand", mailbox, work, Msg::Done(number, Err(broken())));
 }
 
@@ -134,7 +138,8 @@ fn drafted_lines(draft: &Draft) -> Drafted {
         .map(|time| format!("; the cube stood still for {:.1} ms", time.as_secs_f64() * 1000.0))
         .unwrap_or_default();
     let size = ByteSize::bytes(draft.bytes);
-    let mut lines = vec![format!("{} changes, {size}{frozen}", draft.entries)];
+    let changes = if draft.entries == 1 { "change" } else { "changes" };
+    let mut lines = vec![format!("{} {changes}, {size}{frozen}", draft.entries)];
     for (path, size) in draft.largest.iter().take(SHOWN) {
         lines.push(format!("{:>8}  /{}", ByteSize::bytes(*size).to_string(), printable_bytes(path)));
     }

@@ -61,7 +61,10 @@ pub(in crate::tui) fn listening(
         })
         .collect();
     items.push(item("other", "another port", "HOST:CUBE, also for what does not listen yet"));
-    let title = format!("forward into cube {}", id.short());
+    let title = match items.len() {
+        1 => format!("forward into cube {}: nothing listens yet", id.short()),
+        _ => format!("forward into cube {}", id.short()),
+    };
     picker(model, PickerKind::Forward(id), &title, items)
 }
 
@@ -122,7 +125,10 @@ pub(in crate::tui) fn denials(
         return Vec::new();
     }
     items.push(item("other", "something else", "NAME:PORT, *.NAME or an address, before it is asked for"));
-    let title = format!("denied to cube {}", id.short());
+    let title = match items.len() {
+        1 => format!("nothing was denied to cube {} so far", id.short()),
+        _ => format!("denied to cube {}", id.short()),
+    };
     picker(model, PickerKind::Denials(id), &title, items)
 }
 
@@ -255,6 +261,7 @@ pub(in crate::tui) fn draft(model: &mut Model, id: &TripId, name: &str) -> Effec
         verb: "reading its changes",
         at_ms: model.now_ms,
         cancels: false,
+        progress: None,
     });
     vec![Effect::Draft(id.clone(), name.to_owned())]
 }
@@ -316,6 +323,13 @@ pub(in crate::tui) fn resume(model: &mut Model) -> Effects {
 
 pub(in crate::tui) fn image_pull(model: &mut Model) -> Effects {
     prompt(model, PromptKind::Pull, "")
+}
+
+pub(in crate::tui) fn image_push(model: &mut Model) -> Effects {
+    model.selected().map_or_else(Vec::new, |image| {
+        let text = image.clone();
+        prompt(model, PromptKind::Push(image), &text)
+    })
 }
 
 pub(in crate::tui) fn image_import(model: &mut Model) -> Effects {

@@ -174,9 +174,13 @@ pub(in crate::tui) fn leave_jobs(model: &mut Model) -> Effects {
         then: Some(Then::Quit),
         disabled: None,
     };
+    let title = match model.jobs.len() {
+        1 => "leave while a job is under way?".to_owned(),
+        count => format!("leave while {count} jobs are under way?"),
+    };
     confirm(
         model,
-        format!("leave while {} jobs are under way?", model.jobs.len()),
+        title,
         lines,
         vec![keep(), leave],
         None,

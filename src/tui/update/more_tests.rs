@@ -1,42 +1,15 @@
 //! Tables about what is typed, marked, copied and waited for.
 
+use super::hands::{carried, cube, on, press, say, typed};
 use super::*;
 use crate::engine::request::Request;
 use crate::model::{Failure, FailureKind};
-use crate::tui::key::parse_keys;
 use crate::tui::layer::{DEAF_MS, PageLine};
-use crate::tui::testing::{model, world};
-
-fn say(model: &mut Model, msg: Msg) -> Vec<Effect> {
-    update(model, msg, &Zones::default())
-}
-
-fn press(model: &mut Model, keys: &str) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for key in parse_keys(keys).expect(keys) {
-        effects = say(model, Msg::Input(Input::Key(key)));
-    }
-    effects
-}
-
-fn cubes() -> Model {
-    let mut model = model(120, 40);
-    model.focus = Pane::Cubes;
-    say(&mut model, Msg::Tick);
-    model
-}
-
-fn carried(effects: &[Effect]) -> Vec<String> {
-    let line = |effect: &Effect| match effect {
-        Effect::Carry(_, request) | Effect::Join(request) => Some(request.command_line()),
-        _ => None,
-    };
-    effects.iter().filter_map(line).collect()
-}
+use crate::tui::testing::world;
 
 #[test]
 fn several_at_once_need_their_number() {
-    let mut model = cubes();
+    let mut model = cube(0);
     press(&mut model, "space space space");
     assert_eq!(model.marked.len(), 3, "and each went on to the next row");
     press(&mut model, "x");
@@ -63,7 +36,7 @@ fn several_at_once_need_their_number() {
 #[test]
 fn several_lines_become_one_only_when_that_is_meant() {
     for (answer, filter) in [("n", ""), ("f", "one"), ("j", "one two"), ("enter", "")] {
-        let mut model = cubes();
+        let mut model = cube(0);
         press(&mut model, "/");
         say(&mut model, Msg::Input(Input::Paste("one\ntwo\n".into())));
         assert!(matches!(model.layers.last(), Some(Layer::Confirm(_))));
@@ -73,24 +46,21 @@ fn several_lines_become_one_only_when_that_is_meant() {
         assert_eq!(model.list().filter, filter, "{answer}");
     }
     // One line, however it ends, is typed at once; and where nothing is typed, nothing happens.
-    let mut model = cubes();
+    let mut model = cube(0);
     press(&mut model, "/");
     say(&mut model, Msg::Input(Input::Paste("one\r\n".into())));
     assert_eq!((model.list().filter.as_str(), model.layers.len()), ("one", 0));
-    let mut model = cubes();
+    let mut model = cube(0);
     assert_eq!(say(&mut model, Msg::Input(Input::Paste("x\ny\n".into()))), []);
     assert!(model.layers.is_empty());
 }
 
 #[test]
 fn the_palette_takes_what_it_is_about() {
-    let mut model = model(120, 40);
-    model.focus = Pane::Projects;
-    say(&mut model, Msg::Tick);
+    let mut model = on(Pane::Projects, "site");
     let command = |model: &mut Model, text: &str| {
         press(model, ":");
-        say(model, Msg::Input(Input::Paste(text.to_owned())));
-        press(model, "enter")
+        typed(model, text)
     };
     command(&mut model, "rename box lab");
     assert_eq!(model.focus, Pane::Cubes);
@@ -111,7 +81,7 @@ fn the_palette_takes_what_it_is_about() {
 
 #[test]
 fn a_silent_keeper_is_a_grey_row_with_a_time() {
-    let mut model = cubes();
+    let mut model = cube(0);
     let id = world().cubes[0].id.clone();
     let row = |model: &Model| super::super::rows::rows(model, Pane::Cubes).remove(0);
     assert!(!row(&model).grey);
@@ -129,14 +99,11 @@ fn a_silent_keeper_is_a_grey_row_with_a_time() {
 
 #[test]
 fn what_takes_long_can_be_broken_off() {
-    let mut model = model(120, 40);
-    model.focus = Pane::Images;
-    say(&mut model, Msg::Tick);
+    let mut model = on(Pane::Images, "dev");
     press(&mut model, "J");
     assert!(model.toasts().iter().any(|toast| toast.text.contains("nothing is under way")));
     press(&mut model, "P");
-    say(&mut model, Msg::Input(Input::Paste("debian:12".into())));
-    assert_eq!(carried(&press(&mut model, "enter")), ["tripmine image pull debian:12"]);
+    assert_eq!(carried(&typed(&mut model, "debian:12")), ["tripmine image pull debian:12"]);
     press(&mut model, "u J");
     let Some(Layer::Picker(picker)) = model.layers.last() else { panic!("nothing to pick") };
     assert_eq!(picker.items.len(), 2);
@@ -154,8 +121,35 @@ fn what_takes_long_can_be_broken_off() {
 }
 
 #[test]
+fn how_far_a_job_is_shows_and_ends_with_it() {
+    let mut model = on(Pane::Images, "dev");
+    press(&mut model, "p");
+    // Another name than its own is where it goes; its own needs no word.
+    assert_eq!(carried(&press(&mut model, "enter")), ["tripmine image push dev"]);
+    let progress = |done| Msg::Progress(0, crate::tui::model::Progress { done, total: Some(4 << 20) });
+    say(&mut model, progress(1 << 20));
+    let row = |model: &Model| super::super::rows::rows(model, Pane::Images).remove(1);
+    assert_eq!(row(&model).note, "pushing 25 %…");
+    press(&mut model, "J");
+    say(&mut model, progress(3 << 20));
+    let Some(Layer::Picker(picker)) = model.layers.last() else { panic!("nothing to pick") };
+    assert!(picker.items[0].about.contains("75 %  3.0M of 4.0M"), "the open list goes on: {picker:?}");
+    let done = crate::engine::carry::Done {
+        message: "pushed".into(),
+        undo: false,
+        warnings: Vec::new(),
+        copy: None,
+    };
+    say(&mut model, Msg::Done(0, Ok(done)));
+    assert_eq!(row(&model).note, "41M · 2 layers");
+    // What comes too late is about nothing.
+    say(&mut model, progress(4 << 20));
+    assert!(model.jobs.is_empty());
+}
+
+#[test]
 fn what_no_program_takes_the_terminal_may() {
-    let mut model = cubes();
+    let mut model = cube(0);
     assert_eq!(say(&mut model, Msg::NotTaken("text".into())), [Effect::CopyByTerminal("text".into())]);
     let effects = press(&mut model, "y");
     assert!(matches!(&effects[..], [Effect::Copy(id)] if *id == world().cubes[0].id.as_str()), "{effects:?}");
@@ -163,9 +157,7 @@ fn what_no_program_takes_the_terminal_may() {
 
 #[test]
 fn a_refused_jail_says_why_before_it_is_chosen() {
-    let mut model = model(120, 40);
-    model.focus = Pane::Projects;
-    say(&mut model, Msg::Tick);
+    let mut model = on(Pane::Projects, "site");
     let effects = press(&mut model, "enter");
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Offers(_))), "{effects:?}");
     let refusal =
@@ -183,7 +175,7 @@ fn a_refused_jail_says_why_before_it_is_chosen() {
 
 #[test]
 fn a_log_is_full_wrapped_and_never_loses_its_end() {
-    let mut model = cubes();
+    let mut model = cube(0);
     press(&mut model, "l");
     let lines = |from: usize, to: usize| {
         let long = "word ".repeat(60);
@@ -210,7 +202,7 @@ fn a_log_is_full_wrapped_and_never_loses_its_end() {
 
 #[test]
 fn what_a_cube_changed_is_asked_for_once_it_is_looked_at() {
-    let mut model = cubes();
+    let mut model = cube(0);
     let id = world().cubes[0].id.clone();
     let usage = |age_ms| crate::keeper::protocol::Usage { age_ms, ..Default::default() };
     (model.samples, model.measured) = Default::default();

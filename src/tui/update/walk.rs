@@ -1,47 +1,14 @@
 //! Every request can be made with the keys of the screen: each kind is walked to, key by key, and what comes out is that
 //! kind. A kind that nobody added here has no way on the screen that a test knows of, and fails.
 
+use super::hands::{cube, on, press, requests, say, typed};
 use super::*;
 use crate::engine::net::Denial;
 use crate::engine::request::Request;
 use crate::model::Listening;
-use crate::tui::key::parse_keys;
 use crate::tui::layer::DEAF_MS;
 use crate::tui::msg::Drafted;
-use crate::tui::testing::{model, world};
-
-fn say(model: &mut Model, msg: Msg) -> Vec<Effect> {
-    update(model, msg, &Zones::default())
-}
-
-/// Presses keys; between two groups, parted by `|`, a question has been on the screen long enough.
-fn press(model: &mut Model, keys: &str) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for group in keys.split('|') {
-        for key in parse_keys(group).expect(keys) {
-            effects = say(model, Msg::Input(Input::Key(key)));
-        }
-        model.now_ms += DEAF_MS;
-    }
-    effects
-}
-
-fn typed(model: &mut Model, text: &str) -> Vec<Effect> {
-    say(model, Msg::Input(Input::Paste(text.to_owned())));
-    press(model, "enter")
-}
-
-fn on(pane: Pane, id: &str) -> Model {
-    let mut model = model(120, 40);
-    model.focus = pane;
-    model.lists[pane.index()].selected = Some(id.to_owned());
-    say(&mut model, Msg::Tick);
-    model
-}
-
-fn cube(at: usize) -> Model {
-    on(Pane::Cubes, world().cubes[at].id.as_str())
-}
+use crate::tui::testing::world;
 
 /// A machine that no cube runs on, with a home.
 fn idle_machine() -> Model {
@@ -96,7 +63,7 @@ fn walked(kind: &str) -> Vec<Effect> {
         "forward rm" => {
             let mut model = running();
             if let Ok(record) = &mut model.world.cubes[0].record {
-                record.forwards = vec!["8080:80".parse().expect("a forward")];
+                std::sync::Arc::make_mut(record).forwards = vec!["8080:80".parse().expect("a forward")];
             }
             press(&mut model, "F enter")
         }
@@ -117,6 +84,11 @@ fn walked(kind: &str) -> Vec<Effect> {
             let mut model = on(Pane::Images, "dev");
             press(&mut model, "P");
             typed(&mut model, "debian:12")
+        }
+        "image push" => {
+            let mut model = on(Pane::Images, "dev");
+            press(&mut model, "p");
+            typed(&mut model, ".example/dev:1")
         }
         "image import" => {
             let mut model = on(Pane::Images, "dev");
@@ -142,11 +114,7 @@ fn walked(kind: &str) -> Vec<Effect> {
 fn every_request_can_be_made_with_keys() {
     for kind in Request::KINDS {
         let effects = walked(kind);
-        let made = effects.iter().find_map(|effect| match effect {
-            Effect::Carry(_, request) | Effect::Join(request) => Some(request.kind()),
-            _ => None,
-        });
-        assert_eq!(made, Some(*kind), "{effects:?}");
+        assert_eq!(requests(&effects).first().map(Request::kind), Some(*kind), "{effects:?}");
     }
 }
 

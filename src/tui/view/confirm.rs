@@ -11,7 +11,7 @@ use super::boxes::{Brush, popup};
 use super::{Target, Zones};
 
 pub(super) fn draw(model: &Model, confirm: &Confirm, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
-    let width = 64.min(area.width);
+    let width = 76.min(area.width);
     let room = usize::from(width.saturating_sub(4));
     let lines: Vec<String> = confirm.lines.iter().flat_map(|line| wrap(line, room)).collect();
     let title = wrap(&confirm.title, room);

@@ -4,13 +4,13 @@ use ratatui::layout::Rect;
 
 use super::super::model::Model;
 use super::super::role::{Line, Role, labelled, line};
-use super::super::text::{clean, fit, wrap};
+use super::super::text::{bytes, clean, fit, wrap};
 use super::super::world::{CubeItem, Samples};
 use super::boxes::Brush;
 use super::picture;
 use crate::engine::ending::ending;
 use crate::model::words::{age, command};
-use crate::model::{ByteSize, CubeRecord, Enforcement, Keep};
+use crate::model::{CubeRecord, Enforcement, Keep};
 
 pub(super) fn draw(model: &Model, cube: &CubeItem, brush: &mut Brush<'_>, area: Rect) {
     let title = format!("cube {} {}", cube.id.short(), cube.title());
@@ -23,13 +23,22 @@ pub(super) fn draw(model: &Model, cube: &CubeItem, brush: &mut Brush<'_>, area: 
         return brush.lines(inside, &lines);
     };
     let mut lines = facts(model, cube, record, usize::from(inside.width));
-    lines.extend(badge(brush, record, inside.width));
+    let mut badge = badge(brush, record, inside.width);
+    if cube.runs() && usize::from(inside.height) < LOW && badge.len() > 1 && wholly(record) {
+        // All in force in one line: what it uses is more news than their names.
+        badge.truncate(1);
+    }
+    lines.extend(badge);
     if cube.runs() {
         lines.extend(plots(model, cube, brush, inside.width));
         lines.extend(ways(model, cube, record, usize::from(inside.width)));
     }
     // A low box keeps half of its room for what the terminal shows.
-    let keep = if cube.runs() { usize::from(inside.height) / 2 } else { 0 };
+    let keep = match (cube.runs(), usize::from(inside.height)) {
+        (false, _) => 0,
+        (true, height @ ..LOW) => height * 2 / 5,
+        (true, height) => height / 2,
+    };
     lines.truncate(usize::from(inside.height).saturating_sub(keep).max(3));
     brush.lines(inside, &lines);
     let used = u16::try_from(lines.len()).unwrap_or(u16::MAX);
@@ -37,6 +46,14 @@ pub(super) fn draw(model: &Model, cube: &CubeItem, brush: &mut Brush<'_>, area: 
         let rest = Rect { y: inside.y + used, height: inside.height - used, ..inside };
         peek(model, cube, record, brush, rest);
     }
+}
+
+/// Rows of a box in which not everything has a place.
+const LOW: usize = 22;
+
+/// Every layer was seen in force.
+fn wholly(record: &CubeRecord) -> bool {
+    record.layers.iter().all(|status| status.enforcement.is_full())
 }
 
 fn facts(model: &Model, cube: &CubeItem, record: &CubeRecord, width: usize) -> Vec<Line> {
@@ -133,14 +150,14 @@ fn plots(model: &Model, cube: &CubeItem, brush: &Brush<'_>, width: u16) -> Vec<L
     let samples = model.samples.get(cube.id.as_str()).unwrap_or(&none);
     let room = usize::from(width.saturating_sub(26)).min(60);
     let cpu = samples.cpu.last().map_or_else(|| "—".to_owned(), |cpu| format!("{cpu}%"));
-    let memory = samples.memory.last().map_or_else(|| "—".to_owned(), |bytes| size(*bytes));
+    let memory = samples.memory.last().map_or_else(|| "—".to_owned(), |last| bytes(*last));
     let most = samples.memory.iter().copied().max().unwrap_or(0);
     let mut lines = vec![
         plot(brush, "cpu", &cpu, &samples.cpu, 100.max(samples.cpu.iter().copied().max().unwrap_or(0)), room),
         plot(brush, "memory", &memory, &samples.memory, (most + most / 4).max(1), room),
     ];
     if samples.last.as_ref().is_none_or(|usage| usage.net.is_some()) {
-        let net = samples.net.last().map_or_else(|| "—".to_owned(), |bytes| format!("{}/s", size(*bytes)));
+        let net = samples.net.last().map_or_else(|| "—".to_owned(), |last| format!("{}/s", bytes(*last)));
         // A quiet network is a flat line, not a mountain of single packets.
         let most = samples.net.iter().copied().max().unwrap_or(0).max(10_240);
         lines.push(plot(brush, "network", &net, &samples.net, most, room));
@@ -209,17 +226,6 @@ fn ways(model: &Model, cube: &CubeItem, record: &CubeRecord, width: usize) -> Ve
         lines.push(labelled("", Role::Dim, format!("{more}{} decides", key("net"))));
     }
     lines
-}
-
-/// Bytes with one figure after the point.
-fn size(bytes: u64) -> String {
-    // Whole tenths of a mebibyte are exact enough for a plot's number.
-    match bytes {
-        0..10_240 => ByteSize::bytes(bytes).to_string(),
-        10_240..1_048_576 => format!("{}K", bytes / 1024),
-        1_048_576..1_073_741_824 => format!("{}.{}M", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
-        _ => format!("{}.{}G", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30),
-    }
 }
 
 fn plot(brush: &Brush<'_>, label: &str, number: &str, values: &[u64], most: u64, room: usize) -> Line {

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::super::command::{COMMANDS, Place};
+use super::super::command::{COMMANDS, Command, Place};
 use super::super::key::show_keys;
 use super::super::keymap::Meaning;
 use super::super::layer::{Layer, PageKind};
@@ -55,7 +55,23 @@ pub(super) fn draw(model: &Model, brush: &mut Brush<'_>, area: Rect, zones: &mut
     let of = |place: Place| {
         COMMANDS.iter().filter(move |c| c.place == place && !c.hint.is_empty() && c.check(model).is_ok())
     };
-    for command in of(Place::In(model.focus)).take(MOST).chain(of(Place::Everywhere)) {
+    let here: Vec<_> = of(Place::In(model.focus)).take(MOST).collect();
+    let everywhere: Vec<_> = of(Place::Everywhere).collect();
+    let wide = |command: &&&Command| {
+        super::super::text::width(&model.keymap.keys(command)) + super::super::text::width(command.hint) + 3
+    };
+    // Where there is no room for all, the key that shows all stays, and what one does most often.
+    let help = everywhere.iter().find(|command| command.id == "help").map_or(0, |help| wide(&help));
+    // Nothing need follow the last.
+    let mut room = (usize::from(area.width) + 1).saturating_sub(help);
+    let mut fits = |command: &&&'static Command| {
+        let left = room.checked_sub(wide(command));
+        room = left.unwrap_or(0);
+        left.is_some() || command.id == "help"
+    };
+    let shown: Vec<_> = here.iter().filter(|command| fits(command)).copied().collect();
+    let rest = everywhere.iter().filter(|command| command.id == "help" || fits(command)).copied();
+    for command in shown.into_iter().chain(rest) {
         button(brush, &model.keymap.keys(command), command.hint, Some(Target::Command(command.id)));
     }
 }

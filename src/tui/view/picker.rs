@@ -2,18 +2,36 @@
 
 use ratatui::layout::Rect;
 
-use super::super::layer::Picker;
+use super::super::layer::{Picker, PickerKind};
 use super::super::role::Role;
 use super::super::text::{fit, pad, width};
-use super::boxes::Brush;
+use super::boxes::{Brush, popup};
 use super::{Target, Zones};
 
 /// Columns and rows of a picker on a screen of this size.
-#[must_use]
-pub const fn size(screen: (u16, u16)) -> (u16, u16) {
+const fn size(screen: (u16, u16)) -> (u16, u16) {
     let columns = if screen.0 < 100 { screen.0 } else { 96 };
     let rows = if screen.1 < 30 { screen.1.saturating_sub(2) } else { 28 };
     (columns, rows)
+}
+
+/// Columns of the themes: what they look like is seen beside them.
+const THEMES: u16 = 30;
+
+/// Where a picker goes.
+pub(super) fn place(picker: &Picker, screen: (u16, u16), area: Rect) -> Rect {
+    let (columns, rows) = size(screen);
+    match picker.kind {
+        PickerKind::Theme(_) if screen.0 >= 2 * THEMES => {
+            let rows = rows.min(area.height.saturating_sub(2));
+            Rect { x: area.right() - THEMES, y: area.y, width: THEMES, height: rows }
+        }
+        // A short list is a low box, so that what it is about can be seen; typing does not make it jump.
+        _ => {
+            let wanted = u16::try_from(picker.items.len()).unwrap_or(u16::MAX).saturating_add(7);
+            popup(area, (columns, rows.min(wanted)))
+        }
+    }
 }
 
 /// Entries that fit.
@@ -58,6 +76,8 @@ pub(super) fn draw(picker: &Picker, brush: &mut Brush<'_>, area: Rect, zones: &m
         let last = |from_end| Rect { y: inside.bottom().saturating_sub(from_end), height: 1, ..inside };
         brush.text(last(2), Role::Text, &item.about);
         let cli = if item.cli.is_empty() { String::new() } else { format!("  {}", item.cli) };
-        brush.line(last(1), &vec![(Role::Accent, format!(":{}", item.id)), (Role::Dim, cli)]);
+        if matches!(picker.kind, PickerKind::Command | PickerKind::Theme(_)) {
+            brush.line(last(1), &vec![(Role::Accent, format!(":{}", item.id)), (Role::Dim, cli)]);
+        }
     }
 }

@@ -13,11 +13,13 @@ pub(super) fn draw(prompt: &Prompt, brush: &mut Brush<'_>, area: Rect, zones: &m
     let inside = brush.window(place, &prompt.kind.title(), "");
     let row = Rect { height: 1.min(inside.height), ..inside };
     field(brush, row, &prompt.field, true, zones);
-    if let Some(error) = &prompt.error {
-        let lines = super::super::text::wrap(error, usize::from(inside.width));
-        for (line, y) in lines.iter().zip(row.y + 1..inside.bottom()) {
-            brush.text(Rect { y, height: 1, ..inside }, Role::Error, line);
-        }
+    let (role, text) = match &prompt.error {
+        Some(error) => (Role::Error, error.as_str()),
+        None => (Role::Dim, prompt.kind.examples()),
+    };
+    let lines = super::super::text::wrap(text, usize::from(inside.width));
+    for (line, y) in lines.iter().zip(row.y + 1..inside.bottom()) {
+        brush.text(Rect { y, height: 1, ..inside }, role, line);
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn draw(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut
 fn fields(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let height = usize::from(area.height);
     let top = (sheet.at + 1).saturating_sub(height);
+    let below = sheet.fields.len().saturating_sub(top + height);
     for ((at, field), y) in sheet.fields.iter().enumerate().skip(top).zip(area.y..area.bottom()) {
         let row = Rect { y, height: 1, ..area };
         let focused = at == sheet.at;
@@ -75,6 +76,12 @@ fn fields(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
         }
         zones.add(row, Target::Item(at));
     }
+    if below > 0 && area.height > 0 {
+        let text = format!("{} {below} more", brush.look.glyphs.more);
+        let wide = u16::try_from(super::super::text::width(&text)).unwrap_or(0).min(area.width);
+        let place = Rect::new(area.right() - wide, area.bottom() - 1, wide, 1);
+        brush.text(place, Role::Dim, &text);
+    }
 }
 
 fn plan(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, wide: bool) {
@@ -107,8 +114,11 @@ fn plan(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, wide: bool) {
         }
     }
     let top = sheet.top.min(lines.len().saturating_sub(usize::from(area.height)));
+    let more = top + usize::from(area.height) < lines.len() && area.height > 0;
     for ((role, line), y) in lines.iter().skip(top).zip(area.y..area.bottom()) {
-        let row = Rect { y, height: 1, ..area };
+        // The mark in the last row has its own place.
+        let mark = if more && y + 1 == area.bottom() { 3 } else { 0 };
+        let row = Rect { y, height: 1, width: area.width.saturating_sub(mark), ..area };
         match line.split_at_checked(14).filter(|_| *role == Role::Text) {
             // A plan's line: its label, then what it says.
             Some((label, rest)) => {
@@ -124,7 +134,7 @@ fn plan(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, wide: bool) {
             }
         }
     }
-    if top + usize::from(area.height) < lines.len() && area.height > 0 {
+    if more {
         let more = brush.look.glyphs.more;
         brush.text(Rect::new(area.right().saturating_sub(2), area.bottom() - 1, 2, 1), Role::Dim, more);
     }

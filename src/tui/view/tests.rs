@@ -9,7 +9,7 @@ use crate::config::theme::{built_in, parse_theme};
 use crate::tui::input::Input;
 use crate::tui::key::parse_keys;
 use crate::tui::look::Depth;
-use crate::tui::model::Loud;
+use crate::tui::model::{Loud, Progress};
 use crate::tui::msg::{Msg, Planned};
 use crate::tui::testing::model;
 use crate::tui::text::width;
@@ -83,6 +83,8 @@ fn planned(model: &mut Model) {
     for number in 0..9 {
         let _effects = update(model, Msg::Planned(number, Ok(plan.clone())), &Zones::default());
     }
+    let progress = Progress { done: 13_000_000, total: Some(29_800_000) };
+    let _effects = update(model, Msg::Progress(0, progress), &Zones::default());
 }
 
 type Scene = (&'static str, &'static str);
@@ -101,6 +103,8 @@ const SCENES: &[Scene] = &[
     ("filter", "2 / s i"),
     ("prefix", "2 g"),
     ("pane", "3 i"),
+    ("pull", "4 P d e b i a n enter"),
+    ("jobs", "4 P d e b i a n enter j p enter J"),
 ];
 
 #[test]
@@ -227,6 +231,12 @@ fn the_line_of_keys_stays_short() {
             assert!(own <= 6 + 3, "{line}");
             assert!(line.contains("? help"), "{line}");
         }
+        // Where there is no room for them, the key to all of them stays.
+        let mut small = model(40, 12);
+        small.focus = pane;
+        press(&mut small, "g g");
+        let shown = text(&drawn(&small, &look("default", false, Depth::True)));
+        assert!(shown.lines().nth(10).is_some_and(|line| line.contains("? help")), "{shown}");
     }
 }
 
@@ -242,12 +252,13 @@ fn the_badge_of_the_last_line_cannot_lie() {
     for cube in &mut model.world.cubes {
         if let Ok(record) = &mut cube.record {
             let full = crate::model::Enforcement::Full("read back".into());
-            record.layers =
+            std::sync::Arc::make_mut(record).layers =
                 vec![crate::model::LayerStatus { layer: crate::model::Layer::UserNs, enforcement: full }];
         }
     }
     assert!(last(&model).contains("all in force"), "{}", last(&model));
     if let Ok(record) = &mut model.world.cubes[0].record {
+        let record = std::sync::Arc::make_mut(record);
         record.layers.clear();
         record.created_unix_ms = model.now_ms + 3_600_000;
     }
