@@ -247,6 +247,7 @@ fn a_full_disk_leaves_nothing() {
         {bin:?} ps -a > /dev/null; echo ps=$?
         rm -f {home}/fill*
         {bin:?} run host -- echo works; {bin:?} ps -a > /dev/null; echo after=$?
+        for i in $(seq 100); do [ -z \"$(ls {home}/run)\" ] && break; sleep 0.1; done
         ls {home}/run; ls -d {home}/state/Mines/*/system-copy 2>/dev/null; echo end",
         home = env.tripmine_home.display(),
         bin = env.binary(),
