@@ -23,6 +23,7 @@ pub mod machine;
 pub mod man;
 pub mod net;
 pub mod out;
+pub mod pause;
 pub mod plan_json;
 pub mod ports;
 pub mod project;

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod lock;
 pub mod log;
 pub mod machines;
+pub mod memory;
 pub mod net_log;
 pub mod projects;
 pub mod remove;

@@ -135,6 +135,39 @@ guest_kernel() {
     export TRIPMINE_TEST_KERNEL
 }
 
+# A VMM and a share daemon that can save a machine, where the host's are older: the next Debian's packages, unpacked and not
+# installed. None of them becomes the host's.
+guest_engine() {
+    local state="$work/apt" engine="$work/engine" key version
+    if [ -z "${TRIPMINE_TEST_ENGINE:-}" ]; then
+        version="$(qemu-system-x86_64 --version 2>/dev/null | awk 'NR == 1 { print $4 }')"
+        [ -n "$version" ] && [ "$(printf '8.2\n%s\n' "$version" | sort -V | head -n 1)" = 8.2 ] &&
+            [ -x /usr/libexec/virtiofsd ] && return 0
+        command -v apt-get >/dev/null && command -v dpkg >/dev/null && [ "$(uname -m)" = x86_64 ] || return 1
+        for key in /usr/share/keyrings/debian-archive-trixie-automatic.gpg /usr/share/keyrings/debian-archive-keyring.gpg; do
+            [ ! -r "$key" ] || break
+        done
+        [ -r "$key" ] || return 1
+        mkdir -p "$state/lists/partial" "$state/archives/partial" "$engine"
+        : > "$state/status"
+        echo "deb [signed-by=$key] http://deb.debian.org/debian trixie main" > "$state/sources.list"
+        # "apt-get" reads nothing of the host's own state and writes nothing there.
+        cat > "$state/options" <<END
+Dir::State "$state"; Dir::State::lists "$state/lists"; Dir::State::status "$state/status"; Dir::Cache "$state";
+Dir::Etc::sourcelist "$state/sources.list"; Dir::Etc::sourceparts "/dev/null"; Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "amd64"; APT::Install-Recommends "false"; APT::Sandbox::User "";
+END
+        APT_CONFIG="$state/options" timeout 300 apt-get -qq update >/dev/null 2>&1 &&
+            APT_CONFIG="$state/options" timeout 300 apt-get -qq -y --download-only install qemu-system-x86 virtiofsd >/dev/null 2>&1 ||
+            return 1
+        for key in "$state"/archives/*.deb; do dpkg -x "$key" "$engine" || return 1; done
+        rm -rf "$state"
+        chmod -R a+rX "$engine"
+        TRIPMINE_TEST_ENGINE="$engine"
+    fi
+    export TRIPMINE_TEST_ENGINE
+}
+
 # component NAME COMMAND: true when cargo has it, or gets it now.
 component() {
     "cargo" "$2" --version >/dev/null 2>&1 || { rustup component add "$1" >/dev/null 2>&1 && cargo "$2" --version >/dev/null 2>&1; }
@@ -186,12 +219,14 @@ tests_as_user() {
             XDG_CONFIG_HOME="$home/.config" XDG_DATA_HOME="$home/.local/share" \
             XDG_STATE_HOME="$home/.local/state" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/.run" \
             ${TRIPMINE_TEST_KERNEL:+TRIPMINE_TEST_KERNEL="$TRIPMINE_TEST_KERNEL"} \
+            ${TRIPMINE_TEST_ENGINE:+TRIPMINE_TEST_ENGINE="$TRIPMINE_TEST_ENGINE"} \
             TRIPMINE_BIN="$work/tripmine" TRIPMINE_TEST_DEBIAN="${TRIPMINE_TEST_DEBIAN:-}" "$work/$name.test"
     done 3< "$work/programs"
 }
 
 command -v cargo >/dev/null || { echo 'cargo was not found: install Rust from https://rustup.rs' >&2; exit 1; }
 install_tools
+guest_engine || skip 'guest engine' "QEMU 8.2 and virtiofsd 1.13 are not here and could not be fetched, so no microvm is paused"
 guest_kernel || skip 'guest kernel' 'linux-image-cloud-amd64 could not be fetched, so no microvm is started'
 out="${CARGO_TARGET_DIR:-target}/$target/debug"
 

@@ -62,7 +62,12 @@ fn start_again(args: &AttachArgs, entry: &CubeEntry, ctx: &Ctx) -> Result<u8, Fa
         Ok(machine) => projects::root(Some(&machine), &ctx.config, &ctx.home),
         Err(failure) => return Err(failure),
     };
-    let typed = again(entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
-    ctx.out.note(format!("the cube {} has ended: starting it again", cube_ref::shown(entry)));
+    let mut typed = again(entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+    if crate::store::memory::is_there(&entry.path) {
+        typed.tty = Some(record.tty);
+        ctx.out.note(format!("the cube {} is paused: it goes on where it was", cube_ref::shown(entry)));
+    } else {
+        ctx.out.note(format!("the cube {} has ended: starting it again", cube_ref::shown(entry)));
+    }
     launch::carry_out(&typed, false, ctx, None)
 }

@@ -14,7 +14,8 @@ use crate::store::{cubes, machines, projects};
 pub const NAMES_VERB: &str = "__names";
 
 /// Verbs that take cubes.
-const CUBE_VERBS: &str = "attach exec logs events stop kill rm rename inspect stats wait forward ports";
+const CUBE_VERBS: &str =
+    "attach exec logs events pause resume stop kill rm rename inspect stats wait forward ports";
 
 /// After clap's own function has answered, names are added.
 const BASH: &str = r#"

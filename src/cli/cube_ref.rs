@@ -130,8 +130,11 @@ pub fn connect(ctx: &Ctx, entry: &CubeEntry) -> Result<Client, Failure> {
 /// What a cube that should run, but has ended, is answered with.
 #[must_use]
 pub fn ended(entry: &CubeEntry) -> Failure {
-    let failure = Failure::new(FailureKind::Missing, format!("the cube {} has ended", shown(entry)));
+    let paused = crate::store::memory::is_there(&entry.path);
+    let what = if paused { "is paused" } else { "has ended" };
+    let failure = Failure::new(FailureKind::Missing, format!("the cube {} {what}", shown(entry)));
     match entry.record.as_ref().ok().and_then(|record| record.name.as_ref()) {
+        Some(name) if paused => failure.hint(format!("`tripmine resume {name}` lets it go on where it was")),
         Some(name) => failure.hint(format!("`tripmine attach {name}` starts it again")),
         None => failure.hint(format!("`tripmine logs {}` shows what it printed", entry.id.short())),
     }

@@ -109,21 +109,17 @@ fn machine(record: &CubeRecord) -> String {
     }
 }
 
-/// The state with the exit code, and `kept` for a durable cube that waits.
 /// It runs: a keeper lives a moment longer than its cube.
 fn running(entry: &CubeEntry) -> bool {
     entry.live && entry.record.as_ref().is_ok_and(|record| !record.state.is_over())
 }
 
+/// The state with the exit code, and `kept` for a durable cube that waits.
 fn state(record: &CubeRecord, live: bool) -> String {
-    let word = record.state.word();
     let kept = if record.keep == Keep::Durable && !live { ", kept" } else { "" };
-    match &record.exit {
-        Some(exit) if record.state.is_over() => format!("{word} {}{kept}", exit.code),
-        // What runs many times slower than the rest says why.
-        _ if record.is_emulated() => format!("{word}{kept} EMULATED"),
-        _ => format!("{word}{kept}"),
-    }
+    // What runs many times slower than the rest says why.
+    let slow = if !record.state.is_over() && record.is_emulated() { " EMULATED" } else { "" };
+    format!("{}{kept}{slow}", record.words())
 }
 
 /// At most `width` cells; what is cut off is marked.

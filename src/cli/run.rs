@@ -10,8 +10,8 @@ use super::ps::PsArgs;
 use super::verb_args::{TuiArgs, Verb};
 use super::{
     apply, attach, changes, completions, doctor, events, exec, forward, image, init, inspect, kill, launch,
-    logs, machine, man, ports, project, prune, ps, rename, resume, rm, stats, stop, theme, undo, verify_jail,
-    version, vm, wait,
+    logs, machine, man, pause, ports, project, prune, ps, rename, resume, rm, stats, stop, theme, undo,
+    verify_jail, version, vm, wait,
 };
 use super::{net, proxy};
 use crate::config::Config;
@@ -215,6 +215,7 @@ fn verb_run(verb: &Verb, ctx: &Ctx) -> Result<u8, Failure> {
         Verb::Init(args) => init::run(args, ctx),
         Verb::Theme(args) => theme::run(args, ctx),
         Verb::Resume(args) => resume::run(args, ctx),
+        Verb::Pause(args) => pause::run(args, ctx).map(done),
         Verb::Ps(args) => ps::run(args, ctx).map(done),
         Verb::Attach(args) => attach::run(args, ctx),
         Verb::Exec(args) => exec::run(args, ctx),

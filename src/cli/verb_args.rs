@@ -31,11 +31,16 @@ use super::vm::VmArgs;
 pub enum Verb {
     /// Launch from an image, without a project
     Run(Box<RunArgs>),
-    /// Launch a cube again from a continuation: an image of its changes with what it was launched with
+    /// Let a paused cube go on, or launch one again from a continuation: an image of its changes with what it was launched with
     #[command(
-        after_help = "Examples:\n  tripmine image snapshot later site --continuation   and stop it, today\n  tripmine resume later                               tomorrow: its machine, project, command, limits, changes\n\nThe home and the project are the machine's own, as they are now. Values of variables are not kept: give them with -e."
+        after_help = "Examples:\n  tripmine pause lab && tripmine resume lab           a kept microvm: its memory too, where it was\n  tripmine resume --forget lab                        keep its files, give its memory up\n  tripmine image snapshot later site --continuation   and stop it, today\n  tripmine resume later                               tomorrow: its machine, project, command, limits, changes\n\nThe home and the project are the machine's own, as they are now. Values of variables are not kept: give them with -e."
     )]
     Resume(ResumeArgs),
+    /// Save the memory of a kept microvm and end it; `resume` lets it go on
+    #[command(
+        after_help = "Examples:\n  tripmine run host --jail microvm --keep lab -d -- make serve\n  tripmine pause lab     its memory and its devices are on disk, nothing of it runs\n  tripmine resume lab    and goes on where it was, also after a reboot\n\nIt takes QEMU 8.2 and virtiofsd 1.13 or newer (`tripmine vm show`). Connections to the net are broken by it."
+    )]
+    Pause(PauseArgs),
     /// List the cubes
     #[command(
         after_help = "Examples:\n  tripmine ps         what runs\n  tripmine ps -a      what has ended too"
@@ -245,9 +250,12 @@ pub struct ExecArgs {
 /// `tripmine resume`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct ResumeArgs {
-    /// The continuation
-    #[arg(value_name = "IMAGE")]
+    /// The paused cube, by its id or name, or the continuation
+    #[arg(value_name = "CUBE|IMAGE")]
     pub image: String,
+    /// Give the memory of the paused cube up, keep its files, and start nothing
+    #[arg(long, conflicts_with_all = ["keep", "env", "detach", "yes_really", "json"])]
+    pub forget: bool,
     /// Keep the changes of this launch as well, in a cube of this name
     #[arg(long, value_name = "NAME")]
     pub keep: Option<String>,
@@ -263,6 +271,13 @@ pub struct ResumeArgs {
     /// With --detach, print data as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `tripmine pause`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct PauseArgs {
+    /// The cube: a TripID or its start, a name, or a project with one running cube
+    pub cube: String,
 }
 
 /// `tripmine stop`.

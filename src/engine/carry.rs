@@ -54,6 +54,12 @@ impl Engine {
                 running::end(run, &mines, id, grace)?;
                 Ok(Done::say(format!("cube {} has ended", id.short())))
             }
+            Request::Pause(id) => {
+                running::pause(run, &mines, id)?;
+                let short = id.short();
+                let message = format!("cube {short} is paused: `tripmine resume {short}` goes on");
+                Ok(self.done(message, "pause", id.as_str(), None))
+            }
             Request::Remove(id) => {
                 let entry = cubes::load(&mines, id)?;
                 if entry.live {

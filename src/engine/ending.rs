@@ -15,6 +15,9 @@ pub fn ending(exit: &ExitRecord) -> Option<String> {
     let why = match &exit.reason {
         ExitReason::Ended => return None,
         ExitReason::Stopped => "the cube was stopped".to_owned(),
+        ExitReason::Paused => {
+            "the cube was paused: its memory is on disk (`tripmine resume` goes on)".to_owned()
+        }
         ExitReason::Timeout => "the cube was stopped: its time was up (`--timeout`)".to_owned(),
         ExitReason::OutOfMemory(detail) => format!("the cube was ended: out of memory ({detail})"),
         ExitReason::NotStarted(detail) => format!("error: {detail}"),

@@ -17,7 +17,9 @@ use crate::plan::facts::{
 };
 use crate::plan::launch::{FileIdentity, MountPlan, Origin};
 use crate::plan::resolve::ProjectRef;
+use crate::plan::vm::ShareKind;
 use crate::plan::{Typed, landlock};
+use crate::store::layout::Layout;
 use crate::store::lock::Lock;
 use crate::store::skeleton::{self, SkeletonUser};
 use crate::store::{homes, machines, projects};
@@ -97,15 +99,18 @@ pub fn gather(
         .into_iter()
         .chain(project_file.as_ref())
         .any(|settings| settings.user == Some(RunAs::Root));
-    let (subordinate, id_helpers) = if wants_root && uid != 0 { subordinate(&name) } else { (None, false) };
     let jail = all.iter().flatten().find_map(|settings| settings.jail);
     let vm = (jail == Some(JailChoice::Microvm)).then(|| {
         let settings: Vec<_> = all.iter().flatten().map(|settings| &settings.vm).collect();
         vm::gather(engine, &settings, &name)
     });
+    let many_ids = vm.as_ref().is_some_and(|vm| vm.share.as_ref().is_ok_and(|it| it.kind == ShareKind::C));
+    let (subordinate, id_helpers) =
+        if (wants_root || many_ids) && uid != 0 { subordinate(&name) } else { (None, false) };
     let landlock_abi = probe::landlock_abi();
     let container = (jail == Some(JailChoice::Auto)).then(probe::container_jail);
-    let own_folders = [&engine.layout.config, &engine.layout.data, &engine.layout.state, &engine.layout.run]
+    let Layout { config, data, state, cache, run } = &engine.layout;
+    let own_folders = [config, data, state, cache, run]
         .into_iter()
         .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
         .collect();

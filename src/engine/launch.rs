@@ -56,6 +56,7 @@ pub fn plan(
             ));
         }
     }
+    super::vm::paused::go_on(&mut plan, &engine.layout.mines_dir())?;
     weaken(engine, &mut plan)?;
     let image = image.map(|found| found.hold);
     Ok(Planned { plan, lock, image, typed: super::again::keep(typed)?, given: given(typed) })
@@ -298,5 +299,6 @@ fn record(planned: &Planned) -> CubeRecord {
         given: Some(planned.given.clone()),
         tty: matches!(plan.stdio, StdioPlan::Pty { .. }),
         exit: None,
+        cannot_pause: crate::plan::vm::cannot_pause(plan).map(|(why, _)| why),
     }
 }

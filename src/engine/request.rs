@@ -12,9 +12,9 @@ use crate::plan::resolve::{ProjectRef, Typed, What};
 pub enum Request {
     /// Launch, stay joined unless detached.
     Launch(Box<Typed>),
-    /// Launch a cube again from a continuation, stay joined.
+    /// Launch a cube again from a continuation, or let a paused one go on; stay joined.
     Resume {
-        /// The continuation.
+        /// The continuation, or the cube.
         image: String,
         /// The name of a durable cube.
         keep: Option<Name>,
@@ -37,6 +37,8 @@ pub enum Request {
     Stop(TripId),
     /// End a cube at once.
     Kill(TripId),
+    /// Save a cube's memory and end it: it goes on from there.
+    Pause(TripId),
     /// Delete a cube that has ended, with what it kept.
     Remove(TripId),
     /// Another name for a kept cube.
@@ -203,6 +205,7 @@ impl Request {
         "exec",
         "stop",
         "kill",
+        "pause",
         "rm",
         "rename",
         "machine create",
@@ -237,6 +240,7 @@ impl Request {
             Self::Exec { .. } => "exec",
             Self::Stop(_) => "stop",
             Self::Kill(_) => "kill",
+            Self::Pause(_) => "pause",
             Self::Remove(_) => "rm",
             Self::Rename { .. } => "rename",
             Self::MachineCreate { .. } => "machine create",
@@ -301,7 +305,7 @@ impl Request {
                 add(&[cube.short(), "--"]);
                 words.extend(argv.iter().cloned());
             }
-            Self::Stop(cube) | Self::Kill(cube) => add(&[cube.short()]),
+            Self::Stop(cube) | Self::Kill(cube) | Self::Pause(cube) => add(&[cube.short()]),
             Self::Remove(cube) => add(&["--yes", cube.short()]),
             Self::Rename { cube, name } => add(&[cube.short(), name.as_str()]),
             Self::MachineCreate { name, edits } | Self::MachineEdit { name, edits } => {
@@ -488,6 +492,7 @@ pub(crate) mod tests {
             Request::Exec { cube: cube(), argv: vec!["ls".into(), "-l".into()] },
             Request::Stop(cube()),
             Request::Kill(cube()),
+            Request::Pause(cube()),
             Request::Remove(cube()),
             Request::Rename { cube: cube(), name: name("lab") },
             Request::MachineCreate { name: name("lab"), edits: edits.clone() },
@@ -531,16 +536,16 @@ pub(crate) mod tests {
     fn command_lines_read_as_typed() {
         let lines: Vec<String> = samples().iter().map(Request::command_line).collect();
         assert_eq!(lines[0], "tripmine -m work --net none --keep box -d site");
-        assert_eq!(lines[8], "tripmine machine create lab --net none --entry make");
-        assert_eq!(lines[14], "tripmine project rm -m default --yes site");
+        assert_eq!(lines[9], "tripmine machine create lab --net none --entry make");
+        assert_eq!(lines[15], "tripmine project rm -m default --yes site");
         let ends = [
             (1, "tripmine resume --keep box dev"),
-            (16, "--create-machine lab --carry notes"),
-            (18, "--port 8080:80 "),
-            (19, "forward --rm 127.0.0.1:8080 "),
-            (20, " allow a.example:443 --machine"),
-            (22, "tripmine image push dev reg.example/dev:1"),
-            (26, "tripmine image rm --yes dev"),
+            (17, "--create-machine lab --carry notes"),
+            (19, "--port 8080:80 "),
+            (20, "forward --rm 127.0.0.1:8080 "),
+            (21, " allow a.example:443 --machine"),
+            (23, "tripmine image push dev reg.example/dev:1"),
+            (27, "tripmine image rm --yes dev"),
         ];
         for (at, part) in ends {
             assert!(lines[at].contains(part), "{}", lines[at]);

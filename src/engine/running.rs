@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client::{Client, unexpected};
 use super::launch::durable;
 use crate::keeper::protocol::{Answer, Ask, Status, Usage};
-use crate::model::{Failure, FailureKind, Name, TripId};
+use crate::model::{ExitReason, Failure, FailureKind, Name, TripId};
 use crate::store::cubes::{self, CubeEntry, open_durable, socket_path};
 use crate::store::layout::Layout;
 
@@ -142,6 +142,25 @@ pub fn end(run: &Path, mines: &Path, id: &TripId, grace_ms: Option<u64>) -> Resu
         // It ended by itself just then, which is what was wanted.
         Err(failure) if failure.kind == FailureKind::Missing && !lives(mines, id) => Ok(()),
         other => other,
+    }
+}
+
+/// Saves the memory of one cube and waits until it has ended.
+///
+/// # Errors
+/// It cannot be saved, and runs on.
+pub fn pause(run: &Path, mines: &Path, id: &TripId) -> Result<(), Failure> {
+    let mut client = connect(run, id)?;
+    client.ask(&Ask::Pause)?;
+    match client.answer()? {
+        Answer::Exited(exit) if exit.reason == ExitReason::Paused => {
+            settle(mines, id);
+            Ok(())
+        }
+        Answer::Exited(_) => {
+            Err(Failure::failed(format!("the cube {} ended before it was saved", id.short())))
+        }
+        other => Err(unexpected(&other)),
     }
 }
 

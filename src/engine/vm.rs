@@ -2,6 +2,7 @@
 //! kept beside the cache, by the program's identity, because a launch waits for it.
 
 mod kernels;
+pub mod paused;
 mod programs;
 
 use std::os::unix::fs::MetadataExt;
@@ -37,6 +38,7 @@ pub fn gather(engine: &Engine, settings: &[&VmSettings], user: &str) -> VmFacts 
         vmm,
         kernel: kernels::ready(&cache, named.as_deref(), pci),
         program: program(),
+        agent: crate::microvm::wire::VERSION,
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
         open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX),
     }

@@ -102,6 +102,10 @@ fn build(control: BorrowedFd<'_>, host: mounts::Host) -> Result<Built, Failed> {
     }
     if !taken_out(Part::NetNs) {
         crate::host::net::loopback_up().at(Step::Loopback)?;
+        if prepared.low_ports {
+            // For what listens on such a port in the guest. Where settings cannot be written that port is not found here.
+            let _set = std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+        }
     }
     let mounts::Entered { canary, store } = mounts::enter_root(&prepared, host)?;
     // From here on the keeper reads back what stands, beside us. With the uppers: soon nobody inside can open them.

@@ -161,11 +161,14 @@ fn start(
     }
     let (result, master) = if rows > 0 {
         match place.terminal(number, rows, cols) {
-            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd()), None), Some(master)),
+            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd()), None, None), Some(master)),
             Err(errno) => return not_started(control, number, errno, false),
         }
     } else if let Some(pipes) = &pipes {
-        (spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()]), None), None)
+        (
+            spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()]), None, None),
+            None,
+        )
     } else {
         return not_started(control, number, Errno::BADF, false);
     };

@@ -41,6 +41,8 @@ pub struct Prepared {
     pub ephemeral_home: bool,
     /// Host name.
     pub hostname: Vec<u8>,
+    /// Anybody may listen on ports below 1024 of the cube's own network.
+    pub low_ports: bool,
     /// Limits: resource, soft and hard.
     pub rlimits: Vec<(rustix::process::Resource, u64)>,
     /// Lower scheduling priority, for lack of anything better.
@@ -336,6 +338,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         outer,
         ephemeral_home: plan.ephemeral,
         hostname: plan.hostname.clone().into_bytes(),
+        low_ports: plan.vm.is_some(),
         rlimits: rlimits(plan),
         nice: plan.limits.cpus_milli.is_some_and(|(_, by)| by == crate::plan::launch::Enforcer::Nice),
         capabilities,

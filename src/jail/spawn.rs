@@ -73,6 +73,8 @@ struct Shared {
     cwd: *const c_char,
     streams: [RawFd; 3],
     terminal: bool,
+    /// `cgroup.procs` of the group that it enters, or below 0.
+    group: RawFd,
     error: c_int,
     folder: bool,
 }
@@ -99,14 +101,19 @@ pub struct NotSpawned {
 
 const STACK: usize = 64 * 1024;
 
-/// Starts `spec`, as the caller or as `identity`. Returns its process id inside.
+/// Starts `spec`, as the caller or as `identity`, in the cgroup whose `cgroup.procs` is `group`. Returns its process id inside.
 ///
 /// The child is made as posix_spawn(3) does it: clone with `CLONE_VM | CLONE_VFORK` on a stack of its own, so that no page
 /// table is copied and an error of execve(2) is simply left in shared memory.
 ///
 /// # Errors
 /// No process could be made, its folder is not there, or the program could not be executed.
-pub fn spawn(spec: &SpawnSpec, streams: Streams<'_>, identity: Option<Identity>) -> Result<i32, NotSpawned> {
+pub fn spawn(
+    spec: &SpawnSpec,
+    streams: Streams<'_>,
+    identity: Option<Identity>,
+    group: Option<BorrowedFd<'_>>,
+) -> Result<i32, NotSpawned> {
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
     };
@@ -123,6 +130,7 @@ pub fn spawn(spec: &SpawnSpec, streams: Streams<'_>, identity: Option<Identity>)
         cwd: spec.cwd.as_ptr(),
         streams,
         terminal,
+        group: group.map_or(-1, |group| group.as_raw_fd()),
         error: 0,
         folder: false,
     };
@@ -177,6 +185,10 @@ unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
     // SAFETY: see `run`.
     unsafe {
         let errno = || *libc::__errno_location();
+        // 0 is whoever writes it (cgroups(7)).
+        if shared.group >= 0 && libc::write(shared.group, c"0".as_ptr().cast(), 1) < 0 {
+            return errno();
+        }
         // A session of its own: job control works, and a signal to the group reaches all of it.
         if libc::setsid() < 0 {
             return errno();

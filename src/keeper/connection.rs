@@ -233,6 +233,14 @@ impl Connection {
                 self.thaw();
                 say(&self.queue, Answer::Done).await;
             }
+            Ask::Pause => match super::machine::pause(&self.keeper).await {
+                Ok(hold) => {
+                    self.held_guest = Some(hold);
+                    self.wait_over().await;
+                    return true;
+                }
+                Err((message, hints)) => say(&self.queue, Answer::Refused { message, hints }).await,
+            },
             Ask::Rename { name } => {
                 let answer = if self.keeper.plan.keep == Keep::Durable {
                     self.keeper.event("renamed", name.to_string());

@@ -7,7 +7,7 @@ use super::state::{Keeper, now_ms};
 use crate::host::cgroup;
 use crate::jail::wire::{self, ALL_SESSIONS, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
-use crate::plan::vm::FAILED_SIGNAL;
+use crate::plan::vm::{FAILED_SIGNAL, NOT_RESTORED_SIGNAL};
 use crate::store::sweep;
 use std::os::fd::AsFd;
 
@@ -105,14 +105,28 @@ pub fn record_of(keeper: &Keeper, status: Option<i32>) -> ExitRecord {
     let (code, signal) = status.map_or((128 + libc::SIGKILL, Some(libc::SIGKILL)), decode);
     let oom = signal == Some(libc::SIGKILL)
         && keeper.plan.limits.cgroup.as_ref().is_some_and(|cgroup| cgroup::oom_kills(cgroup) > 0);
-    if keeper.plan.vm.is_some() && signal == Some(FAILED_SIGNAL) && asked.is_none() {
-        let why = format!("its virtual machine failed (`tripmine logs {}` says how)", keeper.plan.id);
+    let ran = keeper.started.elapsed();
+    if asked == Some(ExitReason::Paused) {
+        return ExitRecord {
+            code: 0,
+            signal: None,
+            reason: ExitReason::Paused,
+            ended_unix_ms: now_ms(),
+            ran,
+        };
+    }
+    let restored = keeper.plan.vm.as_ref().is_some_and(|machine| machine.restore);
+    let not_restored = restored && signal == Some(NOT_RESTORED_SIGNAL);
+    super::machine::spend(&keeper.plan, &keeper.dir.path, !not_restored);
+    if keeper.plan.vm.is_some() && (not_restored || signal == Some(FAILED_SIGNAL)) && asked.is_none() {
+        let what = if not_restored { "did not go on, and can be tried again" } else { "failed" };
+        let why = format!("its virtual machine {what} (`tripmine logs {}` says how)", keeper.plan.id);
         return ExitRecord {
             code: 125,
             signal: None,
             reason: ExitReason::SetupFailed(why),
             ended_unix_ms: now_ms(),
-            ran: keeper.started.elapsed(),
+            ran,
         };
     }
     let reason = match asked {
@@ -123,7 +137,7 @@ pub fn record_of(keeper: &Keeper, status: Option<i32>) -> ExitRecord {
         }
         None => ExitReason::Ended,
     };
-    ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran: keeper.started.elapsed() }
+    ExitRecord { code, signal, reason, ended_unix_ms: now_ms(), ran }
 }
 
 /// Writes the end down, and removes what a throwaway leaves. The caller's answer is out already, except for the record.

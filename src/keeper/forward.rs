@@ -88,11 +88,12 @@ pub struct Forwards {
 }
 
 impl Forwards {
-    /// None yet. `init` is a copy of its control socket, `pid` its number on the host.
+    /// None yet. `init` is a copy of its control socket, `pid` its number on the host; `guest`: what the cube runs is in a
+    /// virtual machine.
     #[must_use]
-    pub fn new(init: OwnedFd, pid: i32) -> Self {
+    pub fn new(init: OwnedFd, pid: i32, guest: bool) -> Self {
         Self {
-            connects: Arc::new(Connects::new(init, pid)),
+            connects: Arc::new(Connects::new(init, pid, guest)),
             list: RefCell::new(Vec::new()),
             next: Cell::new(1),
             worker: RefCell::new(None),

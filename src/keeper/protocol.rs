@@ -139,6 +139,8 @@ pub enum Ask {
     Freeze,
     /// Let them go on.
     Thaw,
+    /// Write the machine's memory into the cube's folder, and end the cube.
+    Pause,
     /// Give a durable cube another name.
     Rename {
         /// The new one.

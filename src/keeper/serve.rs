@@ -140,10 +140,19 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
             return fail(handover, Some(Known { dir, record }), not_started);
         }
     };
+    let restored = launch.plan.vm.as_ref().is_some_and(|machine| machine.restore);
+    if restored && let Err(error) = crate::store::memory::mark_used(&dir.path) {
+        jailed.born.life.end();
+        let message = format!("what was saved of the cube cannot be used: {error}");
+        let not_started = NotStarted { message, hints: Vec::new(), layer: None };
+        let handover = Handover { face, launch, direct: [None, None, None], body };
+        return fail(handover, Some(Known { dir, record }), not_started);
+    }
     // The layers are in force: the entry may run. What follows happens beside it.
     let go = wire::send(jailed.born.init.as_fd(), Message::Spawn { session: 0, rows, cols }, &[]);
     if go.is_err() {
         jailed.born.life.end();
+        super::machine::spend(&launch.plan, &dir.path, false);
         let not_started = NotStarted {
             message: "the cube's first process died before the entry ran".into(),
             hints: Vec::new(),
@@ -157,7 +166,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
     record.state = CubeState::Running;
     let attached = launch.attached;
     let forwards = rustix::io::fcntl_dupfd_cloexec(&jailed.born.init, 3)
-        .map(|init| Forwards::new(init, jailed.born.pid))
+        .map(|init| Forwards::new(init, jailed.born.pid, launch.plan.vm.is_some()))
         .and_then(|forwards| forwards.adopt_all(bound).map(|()| forwards).map_err(|_| Errno::AGAIN));
     let Ok(forwards) = forwards else {
         jailed.born.life.end();
@@ -283,6 +292,7 @@ async fn life(
         }
         Ok(Start::Refused { errno, folder }) => {
             keeper.end_all();
+            super::machine::spend(&keeper.plan, &keeper.dir.path, false);
             let program = keeper.plan.entry.argv.first().map_or("", String::as_str);
             let cwd = keeper.plan.entry.cwd.as_str();
             ExitRecord {

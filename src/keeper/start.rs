@@ -252,6 +252,10 @@ pub fn jail(
 }
 
 pub(super) fn listen(launch: &Launch) -> Result<UnixListener, NotStarted> {
+    if launch.enter_again {
+        // The lock is ours: what lies there is of a keeper of this cube that was killed.
+        let _left = std::fs::remove_file(&launch.socket);
+    }
     UnixListener::bind(&launch.socket).map_err(|error| {
         NotStarted::new(format!("cannot make the control socket `{}`: {error}", launch.socket.display()))
     })

@@ -6,6 +6,7 @@
 //! its own watched, such as the process descriptor of the VMM.
 
 pub mod client;
+mod doors;
 mod mirror;
 mod packet;
 mod queries;
@@ -27,6 +28,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::channel::Channel;
 use super::link::{Link, Ready};
 use super::wire::{self, Greeting, Hello, Lie, Listener, Message, Side, Stats, VERSION};
+use doors::Doors;
 use mirror::Mirror;
 use queries::Queries;
 use server::Server;
@@ -124,6 +126,7 @@ pub struct Bridge {
     queries: Queries,
     mirror: Mirror,
     server: Option<Server>,
+    doors: Option<Doors>,
     net: bool,
     /// The last stream that the guest opened: its numbers only grow.
     guest_stream: u32,
@@ -150,6 +153,7 @@ impl Bridge {
             queries: Queries::default(),
             mirror: Mirror::default(),
             server: None,
+            doors: None,
             net: false,
             guest_stream: wire::GUEST_OPENED,
             stream: 0,
@@ -187,7 +191,8 @@ impl Bridge {
         let queries = others.len();
         others.extend(self.queries.fds());
         let mirror = others.len();
-        let room = self.link.connections() < wire::CONNECTIONS && self.link.channel.has_room();
+        let room =
+            self.link.connections() < wire::CONNECTIONS && self.link.channel.has_room() && !self.link.quiet;
         if room {
             others.extend(self.mirror.fds());
         }
@@ -195,10 +200,14 @@ impl Bridge {
         if let Some(it) = &self.server {
             others.extend(it.fds());
         }
+        let doors = others.len();
+        if let Some(it) = self.doors.as_ref().filter(|_| room) {
+            others.extend(it.fds());
+        }
         // A guest that does not read is not listened to.
         let listen = !self.over && !self.link.channel.is_choked();
         let ready = self.link.wait(listen, &others, timeout)?;
-        let mut named = Vec::new();
+        let (mut named, mut called) = (Vec::new(), Vec::new());
         for ready in ready {
             match ready {
                 Ready::Channel(flags) => self.listen(flags),
@@ -211,11 +220,15 @@ impl Bridge {
                     self.mirror.accept(index - mirror, &mut self.link, stream);
                 }
                 // Clients may come and go meanwhile: first all are heard of, then served.
-                Ready::Other(index) => named.push(index - server),
+                Ready::Other(index) if index < doors => named.push(index - server),
+                Ready::Other(index) => called.push(index - doors),
                 stream => self.link.act(stream),
             }
         }
         self.serve_clients(&named);
+        if let Some(doors) = &mut self.doors {
+            doors.act(&called, &mut self.link, &mut self.stream);
+        }
         self.queries.expire(Instant::now());
         self.link.sweep();
         self.finish_sessions();

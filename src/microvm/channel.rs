@@ -20,6 +20,8 @@ pub(super) struct Channel {
     fd: OwnedFd,
     decoder: Decoder,
     out: VecDeque<u8>,
+    /// Only so many bytes of what waits may still be written: the rest waits for [`Channel::go_on`].
+    most: Option<usize>,
     scratch: Vec<u8>,
     read: Box<[u8]>,
 }
@@ -31,6 +33,7 @@ impl Channel {
             fd,
             decoder: Decoder::new(side, nonce),
             out: VecDeque::new(),
+            most: None,
             scratch: Vec::new(),
             read: vec![0; READ].into_boxed_slice(),
         })
@@ -53,6 +56,21 @@ impl Channel {
     /// Something waits to be written.
     pub(super) fn has_words(&self) -> bool {
         !self.out.is_empty()
+    }
+
+    /// And may be.
+    pub(super) fn may_write(&self) -> bool {
+        !self.out.is_empty() && self.most != Some(0)
+    }
+
+    /// What is said from now on waits.
+    pub(super) fn hold_back(&mut self) {
+        self.most = Some(self.out.len());
+    }
+
+    /// It waits no longer.
+    pub(super) fn go_on(&mut self) {
+        self.most = None;
     }
 
     /// There is room for data.
@@ -78,10 +96,15 @@ impl Channel {
 
     /// Writes what it can.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
-        while !self.out.is_empty() {
-            match rustix::io::write(&self.fd, self.out.as_slices().0) {
+        while self.may_write() {
+            let first = self.out.as_slices().0;
+            let count = self.most.map_or(first.len(), |most| most.min(first.len()));
+            match rustix::io::write(&self.fd, &first[..count]) {
                 Ok(0) | Err(Errno::AGAIN) => return Ok(()),
-                Ok(count) => drop(self.out.drain(..count)),
+                Ok(count) => {
+                    self.out.drain(..count);
+                    self.most = self.most.map(|most| most.saturating_sub(count));
+                }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }

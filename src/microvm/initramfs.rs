@@ -1,7 +1,6 @@
 //! The first file system of a guest: our own agent as `/init`, the modules, and a console node, as a newc archive
 //! (the kernel's `Documentation/driver-api/early-userspace/buffer-format.rst`). The same input gives the same bytes.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,16 +15,13 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CONSOLE: u32 = 0o020_600;
 
-/// The agent as a program of its own, which `build.rs` made; empty where that failed.
+/// The agent as a program of its own, which `build.rs` made; empty in a build without it.
 static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
-/// What becomes `/init`: the agent that this program carries, or where it was built without one, this program, which is its
-/// own agent as well, at more than ten times the size.
-///
-/// # Errors
-/// This program cannot be read.
-pub fn agent_binary() -> io::Result<Cow<'static, [u8]>> {
-    if AGENT.is_empty() { fs::read("/proc/self/exe").map(Cow::Owned) } else { Ok(Cow::Borrowed(AGENT)) }
+/// What becomes `/init`; `None` in a build without it.
+#[must_use]
+pub const fn agent_binary() -> Option<&'static [u8]> {
+    if AGENT.is_empty() { None } else { Some(AGENT) }
 }
 
 /// Builds the archive.
@@ -160,12 +156,15 @@ mod tests {
 
     #[test]
     fn the_agent_that_is_carried_is_small_and_static() {
-        let agent = agent_binary().expect("an agent");
+        let Some(agent) = agent_binary() else {
+            println!("SKIPPED the_agent_that_is_carried_is_small_and_static: this build has no agent");
+            return;
+        };
         assert!(agent.starts_with(b"\x7fELF"));
         assert!(agent.len() < 1_500_000, "{} bytes: the kernel unpacks them in each guest", agent.len());
         // A program of the guest's libraries could not run before there are any: PT_INTERP names its loader.
-        assert_eq!(memchr::memmem::find(&agent, b"/ld-linux"), None);
-        assert_eq!(memchr::memmem::find(&agent, b"/ld-musl"), None);
+        assert_eq!(memchr::memmem::find(agent, b"/ld-linux"), None);
+        assert_eq!(memchr::memmem::find(agent, b"/ld-musl"), None);
     }
 
     #[test]

@@ -34,8 +34,12 @@ pub(super) struct Link {
     connections: BTreeSet<u32>,
     /// Connections that are being made here.
     pending: BTreeMap<u32, OwnedFd>,
+    /// Those of them that are told with a byte when their other end stands.
+    answers: BTreeSet<u32>,
     /// Who is served first.
     turn: usize,
+    /// Nothing is read for the other side: it must hear of nothing new.
+    pub(super) quiet: bool,
 }
 
 impl Link {
@@ -45,7 +49,9 @@ impl Link {
             streams: BTreeMap::new(),
             connections: BTreeSet::new(),
             pending: BTreeMap::new(),
+            answers: BTreeSet::new(),
             turn: 0,
+            quiet: false,
         }
     }
 
@@ -59,7 +65,7 @@ impl Link {
         let mut names = Vec::with_capacity(self.streams.len() * 2 + others.len() + 1);
         let mut polls = Vec::with_capacity(names.capacity());
         let mut flags = if listen { PollFlags::IN } else { PollFlags::empty() };
-        if self.channel.has_words() {
+        if self.channel.may_write() {
             flags |= PollFlags::OUT;
         }
         names.push(Ready::Channel(PollFlags::empty()));
@@ -73,7 +79,7 @@ impl Link {
             polls.push(PollFd::new(fd, PollFlags::OUT));
         }
         let fixed = names.len();
-        let room = self.channel.has_room();
+        let room = self.channel.has_room() && !self.quiet;
         for (id, stream) in &self.streams {
             for (end, fd, flags) in stream.interest(room) {
                 names.push(Ready::Stream(*id, end, flags));
@@ -144,6 +150,19 @@ impl Link {
         Ok(())
     }
 
+    /// The same for a socket that was connected here already, as the other side asked.
+    pub(super) fn take(&mut self, id: u32, fd: OwnedFd) -> Result<(), Errno> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        self.channel.say(&Message::Opened { stream: id });
+        self.join(id, fd, true);
+        Ok(())
+    }
+
+    /// Whoever holds this end hears one byte when the other end stands.
+    pub(super) fn answer_when_open(&mut self, id: u32) {
+        self.answers.insert(id);
+    }
+
     fn join(&mut self, id: u32, fd: OwnedFd, open: bool) {
         // Small words are not held back; what cannot be set does not matter.
         let _set = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
@@ -182,6 +201,9 @@ impl Link {
                 if let Some(found) =
                     self.streams.get_mut(stream).filter(|_| self.connections.contains(stream))
                 {
+                    if self.answers.remove(stream) {
+                        found.answer();
+                    }
                     found.open();
                 }
             }
@@ -204,6 +226,7 @@ impl Link {
         self.connections.retain(|id| {
             let over = streams.get(id).is_none_or(Stream::is_over);
             if over {
+                self.answers.remove(id);
                 streams.remove(id);
             }
             !over

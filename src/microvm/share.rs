@@ -23,8 +23,11 @@ pub fn describe(spec: &VmSpec) -> Vec<String> {
             add(&["--shared-dir", GUEST, "--sandbox", "none", "--cache", "auto", "--xattr"]);
             // The jail has raised the limit already, as far as it goes.
             add(&["--rlimit-nofile", "0", "--log-level", "error"]);
+            // As root of the jail it takes on the capabilities that it is used to, and this one nobody here has.
+            add(&["--modcaps=-mknod"]);
             if spec.share.version >= (1, 13, 0) {
-                add(&["--migration-on-error", "abort"]);
+                // Files may be renamed by the host while the machine is being saved.
+                add(&["--migration-on-error", "abort", "--migration-confirm-paths"]);
             }
             if let Some((uid, gid)) = spec.squash {
                 for (word, own) in [("--translate-uid", uid), ("--translate-gid", gid)] {

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "ending by the signal that ended the guest's process")]
 
 mod machinery;
+mod saving;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -21,7 +22,7 @@ use crate::host::tty;
 use crate::jail::spawn::SpawnSpec;
 use crate::model::EnvVar;
 use crate::model::sanitize::printable;
-use crate::plan::vm::{FAILED_SIGNAL, FOLDER, FROZEN, GuestProcess, ShimTask};
+use crate::plan::vm::{FAILED_SIGNAL, FOLDER, FROZEN, GuestProcess, NOT_RESTORED_SIGNAL, ShimTask};
 
 /// Every capability that Linux knows: root of a guest is root of a kernel that is its own.
 const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
@@ -44,6 +45,8 @@ enum End {
     NotStarted(Errno, bool),
     /// The machine failed.
     Failed(Failed),
+    /// A saved one could not be brought back, and nothing has gone on from it.
+    NotRestored(Failed),
 }
 
 /// The body of `__vm`.
@@ -58,14 +61,15 @@ pub fn main(argv: &[OsString]) -> ExitCode {
     let Ok(task) = serde_json::from_str::<ShimTask>(task) else { return ExitCode::from(125) };
     let bridge = format!("{FOLDER}/bridge.sock");
     let (end, process) = match task {
-        ShimTask::Run { spec, process } => {
+        ShimTask::Run { spec, process, restore } => {
             let end = match spawn(&process, command) {
-                Ok(spawn) => machinery::run(&spec, spawn).unwrap_or_else(End::Failed),
+                Ok(spawn) => machinery::run(&spec, spawn, restore),
                 Err(why) => End::Failed(why),
             };
             (end, process)
         }
         ShimTask::Exec { process } => (exec(&process, command, Path::new(&bridge)), process),
+        ShimTask::Save => return saving::ask(),
         ShimTask::Freeze => return freeze(Path::new(&bridge)),
     };
     finish(end, &process, command)
@@ -91,7 +95,13 @@ fn exec(process: &GuestProcess, argv: &[String], bridge: &Path) -> End {
         Ok(spawn) => spawn,
         Err(why) => return End::Failed(why),
     };
-    match client::run(bridge, &spawn) {
+    let late = || {
+        let after = client::LATE.as_secs();
+        tell(&[format!(
+            "the guest has not answered for {after} s: it is busy, or it hangs (`tripmine stop` ends it)"
+        )]);
+    };
+    match client::run(bridge, &spawn, &late) {
         Ok(status) => End::Status(status),
         Err(ClientError::NotStarted { errno, folder }) => End::NotStarted(errno, folder),
         Err(error) => {
@@ -169,6 +179,10 @@ fn finish(end: End, process: &GuestProcess, argv: &[String]) -> ExitCode {
         End::Failed(Failed(lines)) => {
             tell(&lines);
             end_by(FAILED_SIGNAL)
+        }
+        End::NotRestored(Failed(lines)) => {
+            tell(&lines);
+            end_by(NOT_RESTORED_SIGNAL)
         }
     }
 }

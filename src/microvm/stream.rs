@@ -83,6 +83,14 @@ impl Stream {
         self.sources.iter_mut().flatten().for_each(|source| source.open = true);
     }
 
+    /// Says one byte to whoever holds the other end of its socket: nothing was written there before, so that it fits.
+    pub(super) fn answer(&self) {
+        if let Some(fd) = self.sinks[0].as_ref().and_then(|sink| sink.fd.as_ref()) {
+            // One that is gone is found out when it is read.
+            let _told = rustix::io::write(&**fd, &[0]);
+        }
+    }
+
     /// Nothing is left to be done for a connection.
     pub(super) fn is_over(&self) -> bool {
         self.broken || (self.is_read_out() && self.is_written_out())

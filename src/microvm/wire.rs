@@ -20,7 +20,7 @@ pub use messages::{
 };
 
 /// The version of this protocol. The agent is of the same program as the bridge but for a restored guest.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of a frame before its payload.
 pub const HEAD: usize = 9;
 /// The most bytes of data in a frame.
@@ -37,6 +37,8 @@ pub const CONNECTIONS: usize = 512;
 pub const QUERIES: usize = 64;
 /// The most bytes of a question or an answer over UDP.
 pub const QUERY_MAX: usize = 4096;
+/// The longest path of a unix socket (unix(7)).
+pub const PATH_MAX: usize = 107;
 /// Listening sockets that are told.
 pub const LISTENERS: usize = 1024;
 /// Streams that the guest opens have this bit.

@@ -69,6 +69,8 @@ pub enum ExitReason {
     Ended,
     /// `stop` or `kill`.
     Stopped,
+    /// `pause`: its memory is on disk.
+    Paused,
     /// `--timeout` ran out.
     Timeout,
     /// The memory limit: killed by the kernel or by the keeper.
@@ -165,6 +167,14 @@ pub struct CubeRecord {
     pub tty: bool,
     /// How it ended.
     pub exit: Option<ExitRecord>,
+    /// Why it cannot be paused, if it cannot.
+    #[serde(default = "unknown")]
+    pub cannot_pause: Option<String>,
+}
+
+/// For records of before there was a `pause`.
+fn unknown() -> Option<String> {
+    Some("an older tripmine launched it".to_owned())
 }
 
 impl CubeRecord {
@@ -175,6 +185,22 @@ impl CubeRecord {
             status.layer == Layer::Microvm && status.enforcement.detail().contains("EMULATED")
         };
         self.layers.iter().any(emulated)
+    }
+
+    /// Its memory was saved, and it goes on from there.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.exit.as_ref().is_some_and(|exit| exit.reason == ExitReason::Paused)
+    }
+
+    /// Its state, with the code of its end: what a list shows.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match &self.exit {
+            Some(_) if self.is_paused() => "paused".to_owned(),
+            Some(exit) if self.state.is_over() => format!("{} {}", self.state.word(), exit.code),
+            _ => self.state.word().to_owned(),
+        }
     }
 }
 

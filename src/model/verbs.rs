@@ -21,6 +21,7 @@ const fn reserved(name: &'static str) -> Verb {
 pub const VERBS: &[Verb] = &[
     built("run"),
     built("resume"),
+    built("pause"),
     built("ps"),
     built("attach"),
     built("exec"),
@@ -54,7 +55,6 @@ pub const VERBS: &[Verb] = &[
     built("man"),
     built("version"),
     built("help"),
-    reserved("pause"),
     reserved("build"),
     reserved("sign"),
     reserved("verify"),

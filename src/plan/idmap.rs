@@ -26,6 +26,9 @@ pub const ROOT_CAPABILITIES: [&str; 10] = [
     "CAP_SYS_CHROOT",
 ];
 
+const NO_RANGE: &str = "you have no range of 65536 subordinate ids (/etc/subuid, /etc/subgid)";
+const NO_HELPERS: &str = "`newuidmap` and `newgidmap` are not installed (package `uidmap`)";
+
 /// The user of a cube in place: the caller, without any capability. `home` is where its home lies on the host.
 #[must_use]
 pub fn in_place(caller: &Caller, home: String) -> UserPlan {
@@ -41,6 +44,45 @@ pub fn in_place(caller: &Caller, home: String) -> UserPlan {
         idmapped_mounts: false,
         capabilities: Vec::new(),
     }
+}
+
+/// The same user, with subordinate ids for all others: what serves files to a guest takes the guest's ids, whichever they are.
+///
+/// # Errors
+/// Why there are none.
+pub fn with_others(
+    user: &mut UserPlan,
+    caller: &Caller,
+    subordinate: Option<SubordinateIds>,
+    id_helpers: bool,
+) -> Result<(), &'static str> {
+    if user.map_writer != MapWriter::Own {
+        // Root's cubes have as many ids as any, and so has a cube whose map the helpers write.
+        return Ok(());
+    }
+    let ids = subordinate.filter(|ids| usable(ids, caller)).ok_or(NO_RANGE)?;
+    if !id_helpers {
+        return Err(NO_HELPERS);
+    }
+    let around = |inside: u32, own, start: u32| {
+        let below = inside.min(FULL);
+        [
+            IdMap { inside: 0, outside: start, count: below },
+            IdMap { inside, outside: own, count: 1 },
+            IdMap {
+                inside: inside.saturating_add(1),
+                outside: start.saturating_add(below),
+                count: FULL.saturating_sub(below),
+            },
+        ]
+        .into_iter()
+        .filter(|map| map.count > 0)
+        .collect()
+    };
+    user.uid_map = around(user.uid, caller.uid, ids.uids.start);
+    user.gid_map = around(user.gid, caller.gid, ids.gids.start);
+    user.map_writer = MapWriter::Helper;
+    Ok(())
 }
 
 /// The user of a cube, and a warning when the map is poorer than what was asked for.
@@ -88,11 +130,7 @@ pub fn user(
         let maps = (full(caller.uid, ids.uids.start), full(caller.gid, ids.gids.start));
         return (plan(0, 0, "root", root_home, maps, MapWriter::Helper), None);
     }
-    let why = if id_helpers {
-        "you have no range of 65536 subordinate ids (/etc/subuid, /etc/subgid)"
-    } else {
-        "`newuidmap` and `newgidmap` are not installed (package `uidmap`)"
-    };
+    let why = if id_helpers { NO_RANGE } else { NO_HELPERS };
     let warning = format!(
         "root is the only user inside, because {why}: `chown` to other users, `apt` and services that \
          change to their own user will fail"
@@ -173,6 +211,26 @@ mod tests {
             // Whatever is asked for, nothing inside is the host's root outside.
             assert!(plan.uid_map.iter().all(|line| line.outside > 0), "{case}");
         }
+    }
+
+    #[test]
+    fn a_user_among_subordinate_ids_stays_who_he_is() {
+        for (uid, map) in [
+            (1000, vec![(0, 100_000, 1000), (1000, 1000, 1), (1001, 101_000, 64_536)]),
+            (70_000, vec![(0, 100_000, 65_536), (70_000, 70_000, 1)]),
+        ] {
+            let caller = caller(uid, "ann");
+            let (mut plan, _) = user(RunAs::Me, &caller, None, false);
+            with_others(&mut plan, &caller, ids(100_000, 65_536), true).expect("they are there");
+            assert_eq!((triples(&plan.uid_map), triples(&plan.gid_map)), (map.clone(), map));
+            assert_eq!((plan.uid, plan.map_writer), (uid, MapWriter::Helper));
+        }
+        let caller = caller(1000, "ann");
+        let (mut plan, _) = user(RunAs::Me, &caller, None, false);
+        assert!(with_others(&mut plan, &caller, None, true).expect_err("none").contains("/etc/subuid"));
+        let range = ids(100_000, 65_536);
+        assert!(with_others(&mut plan, &caller, range, false).expect_err("none").contains("newuidmap"));
+        assert_eq!(plan.map_writer, MapWriter::Own, "as it was");
     }
 
     #[test]

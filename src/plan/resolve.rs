@@ -252,6 +252,12 @@ fn machine(
 ) -> Result<vm::VmPlan, Failure> {
     let found =
         facts.vm.as_ref().ok_or_else(|| Failure::failed("nobody looked for a virtual machine's parts"))?;
+    if let Ok(share) = &found.share
+        && share.kind == vm::ShareKind::C
+    {
+        idmap::with_others(user, &facts.caller, facts.subordinate, facts.id_helpers)
+            .map_err(|why| vm::few_ids(share, why))?;
+    }
     let accel = places.pick(|s| s.vm.accel);
     let single =
         |map: &[super::launch::IdMap]| map.len() == 1 && map.first().is_some_and(|line| line.count == 1);
@@ -262,6 +268,7 @@ fn machine(
         seccomp: chosen.seccomp,
         memory: limits.memory.map(|(size, _)| size),
         cpus_milli: limits.cpus_milli.map(|(milli, _)| milli),
+        pids: limits.pids.map(|(count, _)| count),
         one_id,
         strange_ids: user.idmapped_mounts,
         capture: reach.captured(),
@@ -275,6 +282,9 @@ fn machine(
     limits.open_files = facts.caller.hard_open_files.min(vm::OPEN_FILES);
     if let Some((size, _)) = &mut limits.memory {
         *size = ByteSize::bytes(size.get().saturating_add(vm::ALLOWANCE.get()));
+    }
+    if let Some((count, _)) = &mut limits.pids {
+        *count = count.saturating_add(vm::ALLOWED_PIDS);
     }
     Ok(plan)
 }

@@ -1,15 +1,18 @@
 //! The virtual machine of a microvm jail: what it is made of, what this host lacks for it and the fix, and the command
 //! lines of the shim inside the jail. Values only: whoever asks has looked everything up.
 
+mod pause;
 mod refusals;
 
-pub use refusals::kvm as kvm_trouble;
+pub use pause::cannot_pause;
+pub use refusals::{few_ids, kvm as kvm_trouble};
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::launch::{FileIdentity, LaunchPlan, MountKind, MountPlan, RootPlan};
+use super::limits::OPEN_FILES as OPEN_FILES_INSIDE;
 use crate::model::host::KvmFacts;
 use crate::model::{ByteSize, Failure, RunAs, SeccompProfile, VmAccel};
 
@@ -17,6 +20,11 @@ use crate::model::{ByteSize, Failure, RunAs, SeccompProfile, VmAccel};
 pub const GUEST: &str = "/guest";
 /// The folder of the machine's own files in the jail.
 pub const FOLDER: &str = "/run/tripmine/vm";
+/// The name of a saved state in [`FOLDER`].
+pub const SAVED: &str = "saved";
+/// The socket in the jail that leads to unix sockets of the guest: a path and a NUL are said to it, and one byte is heard
+/// when the connection stands.
+pub const DOOR: &str = "/run/tripmine/vm/door.sock";
 /// The word that makes this program the shim.
 pub const SHIM_WORD: &str = "__vm";
 /// What whoever asked for [`ShimTask::Freeze`] reads when it is done.
@@ -24,13 +32,20 @@ pub const FROZEN: &[u8] = b"frozen\n";
 /// By this signal the shim ends itself when the machine has failed: a number that no program of a guest is ended by,
 /// because C libraries keep it for nobody (signal(7), `SIGRTMAX`).
 pub const FAILED_SIGNAL: i32 = 64;
+/// By this one when a saved machine could not be brought back: what was saved is as good as before.
+pub const NOT_RESTORED_SIGNAL: i32 = 63;
+/// What ends the state that [`ShimTask::Save`] writes: without it the state is not whole.
+pub const WHOLE: &[u8] = b"\ntripmine: whole\n";
 /// The guest's memory when nobody says a size.
-pub const MEMORY: ByteSize = ByteSize::bytes(1 << 30);
+pub const DEFAULT_MEMORY: ByteSize = ByteSize::bytes(1 << 30);
 /// Less than this does not start.
 pub const LEAST_MEMORY: ByteSize = ByteSize::bytes(96 << 20);
 /// What the jail around the guest may take beyond its memory: the VMM, the share daemon, the shim. More than they use,
 /// because a limit that is met ends the cube.
 pub const ALLOWANCE: ByteSize = ByteSize::bytes(256 << 20);
+/// Processes and threads that the jail around the guest may have beyond the guest's number: the VMM's, the share daemon's,
+/// and a shim for each command that is run in it.
+pub const ALLOWED_PIDS: u32 = 512;
 /// Open files of the share daemon: one for each file that the guest's kernel remembers.
 pub const OPEN_FILES: u64 = 1 << 20;
 /// The most processors of a guest.
@@ -113,6 +128,8 @@ pub struct VmFacts {
     pub kernel: Result<KernelFacts, Failure>,
     /// This very program.
     pub program: FileFacts,
+    /// What its agent says and hears, as a version.
+    pub agent: u16,
     /// Processors of the host.
     pub cpus: u32,
     /// The hard limit of open files.
@@ -142,6 +159,15 @@ pub struct VmSpec {
     pub capture: bool,
     /// The guest's host name.
     pub hostname: String,
+    /// What the agent in it says and hears.
+    #[serde(default)]
+    pub agent: u16,
+    /// How many processes the guest may have.
+    #[serde(default)]
+    pub pids: Option<u32>,
+    /// Open files of each of them.
+    #[serde(default)]
+    pub open_files: u64,
 }
 
 /// The machine of a cube.
@@ -153,6 +179,9 @@ pub struct VmPlan {
     pub jail_root: RootPlan,
     /// Read-only files of this one's, at their places in it.
     pub files: Vec<MountPlan>,
+    /// It goes on where it was saved: the state is [`SAVED`].
+    #[serde(default)]
+    pub restore: bool,
 }
 
 /// What the guest's process is, beside its words and its variables, which are the shim's own.
@@ -178,6 +207,8 @@ pub enum ShimTask {
         spec: Box<VmSpec>,
         /// The entry.
         process: GuestProcess,
+        /// The machine is a saved one, and the entry runs in it already.
+        restore: bool,
     },
     /// Another process in the machine that runs.
     Exec {
@@ -186,6 +217,9 @@ pub enum ShimTask {
     },
     /// Holds the guest's files still: says so, and lets go when its standard input ends.
     Freeze,
+    /// Writes memory and devices to its standard output, and holds the machine still; lets it go on when its standard input
+    /// ends.
+    Save,
 }
 
 /// What [`plan`] needs of a launch.
@@ -201,6 +235,8 @@ pub struct VmInput<'a> {
     pub memory: Option<ByteSize>,
     /// The processor limit, in thousandths.
     pub cpus_milli: Option<u32>,
+    /// The process limit.
+    pub pids: Option<u32>,
     /// The jail has one id.
     pub one_id: Option<(u32, u32)>,
     /// The jail's ids are nobody's on this host: its root launches.
@@ -224,6 +260,7 @@ pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
         seccomp,
         memory,
         cpus_milli,
+        pids,
         one_id,
         strange_ids,
         capture,
@@ -234,7 +271,7 @@ pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
     refusals::profile(seccomp)?;
     let accel = accel.unwrap_or(VmAccel::Kvm);
     let (vmm, share, kernel) = (facts.vmm.clone()?, facts.share.clone()?, facts.kernel.clone()?);
-    let memory = memory.unwrap_or(MEMORY);
+    let memory = memory.unwrap_or(DEFAULT_MEMORY);
     refusals::memory(memory)?;
     let cpus = match (cpus_milli, accel) {
         (Some(milli), _) => milli.div_ceil(1000),
@@ -274,8 +311,12 @@ pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
         release: kernel.release,
         capture,
         hostname,
+        agent: facts.agent,
+        pids,
+        // Of a kernel of its own: this host's hard limit is none of it.
+        open_files: OPEN_FILES_INSIDE,
     };
-    Ok(VmPlan { spec, jail_root, files })
+    Ok(VmPlan { spec, jail_root, files, restore: false })
 }
 
 /// What names the device that was tried. Zeros match no file: a machine without a device that works is refused before.
@@ -307,8 +348,9 @@ impl VmSpec {
             return Vec::new();
         }
         let files = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID"];
-        // The old daemon shuts itself into its folder, and takes what it does not need out of its bounding set.
-        let own: &[&str] = if self.share.kind == ShareKind::C { &["SYS_CHROOT", "SETPCAP"] } else { &[] };
+        // Both take what they do not need out of their bounding set; the old one shuts itself into its folder.
+        let own: &[&str] =
+            if self.share.kind == ShareKind::C { &["SYS_CHROOT", "SETPCAP"] } else { &["SETPCAP"] };
         files.iter().chain(own).map(|name| format!("CAP_{name}")).collect()
     }
 
@@ -355,7 +397,7 @@ pub fn entry_words(plan: &LaunchPlan) -> (Vec<String>, String) {
     match &plan.vm {
         None => (plan.entry.argv.clone(), plan.entry.cwd.clone()),
         Some(vm) => {
-            let task = ShimTask::Run { spec: Box::new(vm.spec.clone()), process };
+            let task = ShimTask::Run { spec: Box::new(vm.spec.clone()), process, restore: vm.restore };
             (shim_words(&task, &plan.entry.argv), "/".to_owned())
         }
     }

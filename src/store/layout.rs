@@ -1,4 +1,4 @@
-//! `Layout`: the four folders of tripmine, and what stands where in them.
+//! `Layout`: the five folders of tripmine, and what stands where in them.
 //!
 //! Finding them is pure ([`Layout::from_env`]); only [`Layout::settle`] and [`Layout::ensure`] look
 //! at the disk.
@@ -18,7 +18,7 @@ const SOCKET_PATH_MAX: usize = 100;
 /// `/` and the name that [`Layout::socket_path`] gives.
 const SOCKET_NAME: usize = 19;
 
-/// The four folders, absolute.
+/// The five folders, absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// What the user wrote: config.toml, machines/, themes/.
@@ -27,6 +27,8 @@ pub struct Layout {
     pub data: PathBuf,
     /// What runs leave: Mines/, locks/.
     pub state: PathBuf,
+    /// What can be made again: vm/.
+    pub cache: PathBuf,
     /// Sockets of what runs now.
     pub run: PathBuf,
 }
@@ -62,9 +64,15 @@ impl Layout {
                     .hint("set HOME, or TRIPMINE_HOME to a folder for everything that tripmine keeps")
             })
         };
+        let data = base("XDG_DATA_HOME", ".local/share")?;
         Ok(Self {
             config: base("XDG_CONFIG_HOME", ".config")?,
-            data: base("XDG_DATA_HOME", ".local/share")?,
+            // Whoever has no home and names no cache has named the others.
+            cache: base("XDG_CACHE_HOME", ".cache").or_else(|failure| match home {
+                None if folder("XDG_CACHE_HOME")?.is_none() => Ok(data.join("cache")),
+                _ => Err(failure),
+            })?,
+            data,
             state: base("XDG_STATE_HOME", ".local/state")?,
             run: folder("XDG_RUNTIME_DIR")?
                 .unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")))
@@ -72,13 +80,14 @@ impl Layout {
         })
     }
 
-    /// All four under one folder.
+    /// All of them under one folder.
     #[must_use]
     pub fn under(root: &Path) -> Self {
         Self {
             config: root.join("config"),
             data: root.join("data"),
             state: root.join("state"),
+            cache: root.join("cache"),
             run: root.join("run"),
         }
     }
@@ -185,7 +194,7 @@ impl Layout {
     /// Kernels made ready for microvms, and what was found out about their programs: all of it can be made again.
     #[must_use]
     pub fn vm_dir(&self) -> PathBuf {
-        self.data.join("vm")
+        self.cache.join("vm")
     }
 
     /// The machines' homes.
@@ -264,6 +273,12 @@ mod tests {
         assert_eq!(xdg.config, Path::new("/h/.config/tripmine"));
         assert_eq!(xdg.data, Path::new("/d/tripmine"));
         assert_eq!(xdg.state, Path::new("/h/.local/state/tripmine"));
+        assert_eq!(xdg.vm_dir(), Path::new("/h/.cache/tripmine/vm"));
+        let named = from(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]).expect("xdg");
+        assert_eq!(named.cache, Path::new("/c/tripmine"));
+        let homeless = ["CONFIG", "DATA", "STATE"].map(|name| (format!("XDG_{name}_HOME"), "/x"));
+        let homeless: Vec<_> = homeless.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        assert_eq!(from(&homeless).expect("xdg").cache, Path::new("/x/tripmine/cache"));
         assert_eq!(xdg.run, Path::new("/run/user/1000/tripmine"));
         let one = from(&[("TRIPMINE_HOME", "/t"), ("XDG_DATA_HOME", "relative")]).expect("one");
         assert_eq!(one, Layout::under(Path::new("/t")));

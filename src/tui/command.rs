@@ -141,6 +141,10 @@ commands! {
         { keys: &["x"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine stop CUBE", hint: "stop", enabled: acts::runs_or_marked, run: acts::stop }
     "kill" "kill" "End this cube at once."
         { keys: &["K"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine kill CUBE", enabled: acts::runs_or_marked, run: acts::kill }
+    "pause" "pause" "Save the memory of this kept microvm, and end it: it goes on where it was."
+        { keys: &["P"], place: CUBES, tier: Tier::Disruptive, cli: "tripmine pause CUBE", enabled: acts::can_pause, run: acts::pause }
+    "resume" "resume" "Let this paused cube go on where it was."
+        { keys: &["r"], place: CUBES, cli: "tripmine resume CUBE", enabled: acts::is_paused, run: acts::go_on }
     "rm" "remove" "Delete this cube with its log, and what it kept."
         { keys: &["X"], place: CUBES, tier: Tier::Lossy, cli: "tripmine rm CUBE", enabled: acts::ended_or_marked, run: acts::rm }
     "rename" "rename" "Give this kept cube another name."

@@ -59,7 +59,7 @@ pub(super) fn join(
         Request::Resume { image, keep } => {
             let (typed, lost) = resume::typed(engine, image, keep.clone())?;
             resume::warning(&lost).iter().for_each(|warning| say(&format!("warning: {warning}")));
-            start(engine, &Typed { tty: Some(true), ..typed }, ahead, leave)
+            start(engine, &Typed { tty: typed.tty.or(Some(true)), ..typed }, ahead, leave)
         }
         Request::Attach { cube, take_over } => {
             let entry = cubes::load(&engine.layout.mines_dir(), cube)?;
@@ -67,7 +67,9 @@ pub(super) fn join(
                 Ok(record) if !entry.live && record.keep == Keep::Durable => {
                     let machine = machines::load(&engine.layout, &record.machine)?;
                     let root = projects::root(Some(&machine), &engine.config, &engine.home);
-                    let typed = again::again(&entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+                    let mut typed =
+                        again::again(&entry, &root.canonicalize().unwrap_or(root), &facts::shell())?;
+                    typed.tty = crate::store::memory::is_there(&entry.path).then_some(record.tty);
                     start(engine, &typed, ahead, leave)
                 }
                 _ => attach(engine, cube, *take_over, ahead, leave),

@@ -186,10 +186,9 @@ fn cube_row(model: &Model, cube: &CubeItem) -> Row {
     let silent = model.silent.get(id).filter(|_| cube.runs());
     let waits =
         silent.map(|at| format!("no answer, again in {}s", at.saturating_sub(model.now_ms).div_ceil(1000)));
-    let state = doing.or(waits).unwrap_or_else(|| match (&record.exit, cube.runs()) {
-        (Some(exit), false) => format!("{} {}", record.state.word(), exit.code),
-        _ => record.state.word().to_owned(),
-    });
+    let state = doing
+        .or(waits)
+        .unwrap_or_else(|| if cube.runs() { record.state.word().to_owned() } else { record.words() });
     let since = match (&record.exit, cube.runs()) {
         (Some(exit), false) => exit.ended_unix_ms,
         _ => record.created_unix_ms,

@@ -14,17 +14,22 @@ use crate::peers::Peer;
 use crate::pty::Pty;
 
 /// A boot under emulation was seen to take 24 s on a busy host.
-const BOOT: Duration = Duration::from_secs(180);
+pub(crate) const BOOT: Duration = Duration::from_secs(180);
 
 /// A world whose microvms can start; or says why none can.
-fn world(name: &str) -> Option<Env> {
+pub(crate) fn world(name: &str) -> Option<Env> {
+    world_with(name, &[])
+}
+
+/// The same with more of what `vm setup` takes.
+pub(crate) fn world_with(name: &str, options: &[&str]) -> Option<Env> {
     let Some(kernel) = std::env::var_os("TRIPMINE_TEST_KERNEL").map(PathBuf::from) else {
         skip(name, "no guest kernel: TRIPMINE_TEST_KERNEL names no unpacked kernel package");
         return None;
     };
     let env = Env::new();
-    let set_up = vm(&env, &["vm", "setup", "--kernel", kernel.to_str().unwrap(), "--accel", "tcg"]);
-    set_up.ok(0);
+    let set_up = ["vm", "setup", "--kernel", kernel.to_str().unwrap(), "--accel", "tcg"];
+    vm(&env, &[&set_up, options].concat()).ok(0);
     let shown = vm(&env, &["vm", "show", "--json"]);
     if shown.code != 0 {
         skip(name, &format!("no microvm can start here: {}", shown.stdout.replace('\n', " ")));
@@ -34,12 +39,12 @@ fn world(name: &str) -> Option<Env> {
 }
 
 /// The program with time enough for a boot.
-fn vm(env: &Env, args: &[&str]) -> Output {
+pub(crate) fn vm(env: &Env, args: &[&str]) -> Output {
     finish(env.command(args).spawn().unwrap(), BOOT)
 }
 
 /// A cube that runs until it is stopped, with a guest that answers.
-fn running(env: &Env, options: &[&str], script: &str) -> String {
+pub(crate) fn running(env: &Env, options: &[&str], script: &str) -> String {
     let script = format!("{script}\necho is-up; exec sleep 1000");
     let args =
         [&["run", "host", "--jail", "microvm", "-d"], options, &["--", "/bin/sh", "-c", &script]].concat();
@@ -53,7 +58,7 @@ fn running(env: &Env, options: &[&str], script: &str) -> String {
 }
 
 /// The processes of the newest cube whose name begins with `name`.
-fn inside(env: &Env, name: &str) -> Vec<i32> {
+pub(crate) fn inside(env: &Env, name: &str) -> Vec<i32> {
     let mut next = vec![i32::try_from(env.record()["init"]["pid"].as_i64().unwrap()).unwrap()];
     let mut found = Vec::new();
     while let Some(pid) = next.pop() {
@@ -157,6 +162,8 @@ fn a_guest_is_used_like_any_cube() {
     // A snapshot of the running guest, and a guest that starts from it.
     vm(&env, &["image", "snapshot", "dev", &id]).ok(0);
     assert_eq!(exec("echo goes on").ok(0), "goes on");
+    // A throwaway is not paused, whatever the VMM can do.
+    vm(&env, &["pause", &id]).fails(1, "cannot be paused: ");
     let inspected: Value = serde_json::from_str(vm(&env, &["inspect", &id]).ok(0)).unwrap();
     assert!(inspected.to_string().contains("EMULATED"), "{inspected}");
     vm(&env, &["stop", &id]).ok(0);

@@ -88,7 +88,13 @@ fn make(cache: &Path, kernel: &Kernel, pci: bool) -> Result<Made, Failure> {
     let unpack = || kernel::unpack(&packed).map_err(|error| io::Error::other(error.to_string()));
     let image = initramfs::store(cache, &name, unpack)
         .map_err(|error| cannot(&format!("unpack the kernel `{shown}`"), &error))?;
-    let agent = initramfs::agent_binary().map_err(|error| cannot("read the guest's agent", &error))?;
+    let agent = initramfs::agent_binary().ok_or_else(|| {
+        Failure::new(
+            FailureKind::Unsupported,
+            "this tripmine was built without the agent that runs in a guest",
+        )
+        .hint("build it without `TRIPMINE_WITHOUT_AGENT`, or use another build")
+    })?;
     let bus = if pci { Bus::Pci } else { Bus::Mmio };
     let archive = |net| -> Result<PathBuf, Failure> {
         let modules = kernel::pick_modules(kernel, &Wanted { bus, net, ninep: false }).map_err(|error| {
@@ -98,7 +104,7 @@ fn make(cache: &Path, kernel: &Kernel, pci: bool) -> Result<Made, Failure> {
             )
             .hint("use a distribution's own kernel with its modules: `tripmine vm setup --kernel FOLDER`")
         })?;
-        initramfs::cached(cache, &agent, &modules)
+        initramfs::cached(cache, agent, &modules)
             .map_err(|error| cannot("write the first programs of a guest", &error))
     };
     Ok(Made {

@@ -15,13 +15,10 @@ use crate::plan::vm::{ShareFacts, ShareKind, VmmFacts};
 const VMM: [&str; 3] =
     ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"];
 /// Places of virtiofsd; the one written in Rust first.
-const SHARE: [&str; 5] = [
-    "/usr/libexec/virtiofsd",
-    "/usr/lib/virtiofsd",
-    "/usr/bin/virtiofsd",
-    "/usr/lib/qemu/virtiofsd",
-    "/usr/local/bin/virtiofsd",
-];
+const SHARE: [&str; 5] =
+    ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/bin/virtiofsd", OLD, "/usr/local/bin/virtiofsd"];
+/// Where QEMU had its own one, written in C, until version 8.
+const OLD: &str = "/usr/lib/qemu/virtiofsd";
 /// Places of the firmware that starts an uncompressed kernel.
 const QBOOT: [&str; 4] = [
     "/usr/share/qemu/qboot.rom",
@@ -59,6 +56,13 @@ pub(super) fn share(cache: &Path, root: Option<&Path>) -> Result<ShareFacts, Fai
         missing("virtiofsd", &SHARE, root)
             .hint("Debian 13, Ubuntu 24.04, Fedora, Arch: install the package `virtiofsd`; Debian 12: `qemu-system-common`")
     })?;
+    if program == OLD {
+        // It gives its groups up before it says anything, which it may not when an ordinary user asks. It is QEMU's.
+        let vmm = find(&VMM, root).ok_or_else(|| missing("QEMU", &VMM, root))?;
+        let text = asked(cache, root, &vmm, &["--version"])?;
+        let version = version(&text).ok_or_else(|| odd(&vmm, &text))?;
+        return Ok(ShareFacts { program, kind: ShareKind::C, version });
+    }
     let text = asked(cache, root, &program, &["--version"])?;
     let version = version(&text).ok_or_else(|| odd(&program, &text))?;
     // QEMU's own says `virtiofsd version 7.2.22`, and has QEMU's numbers.

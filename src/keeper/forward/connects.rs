@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::host::{aio, ports};
 use crate::jail::wire::{self, Message};
 use crate::model::CubeEnd;
+use crate::plan::vm::DOOR;
 
 /// Questions that may be open at once.
 const OPEN_QUESTIONS: usize = 64;
@@ -48,6 +49,8 @@ pub struct Connects {
     init: OwnedFd,
     /// Init, as the host sees it.
     pid: i32,
+    /// The cube's own files are a guest's: a path is said at its door.
+    guest: bool,
     open: Semaphore,
     next: AtomicU32,
     waiting: Mutex<HashMap<u32, oneshot::Sender<Answer>>>,
@@ -58,10 +61,11 @@ pub struct Connects {
 impl Connects {
     /// Over a copy of init's socket.
     #[must_use]
-    pub fn new(init: OwnedFd, pid: i32) -> Self {
+    pub fn new(init: OwnedFd, pid: i32, guest: bool) -> Self {
         Self {
             init,
             pid,
+            guest,
             open: Semaphore::new(OPEN_QUESTIONS),
             next: AtomicU32::new(0),
             waiting: Mutex::new(HashMap::new()),
@@ -102,6 +106,11 @@ impl Connects {
         last: &Mutex<Option<IpAddr>>,
     ) -> Result<AsyncFd<OwnedFd>, Errno> {
         let port = match end {
+            CubeEnd::Unix(path) if self.guest => {
+                let door = self.unix(DOOR).await?;
+                let asked = tokio::time::timeout(PATIENCE, through(&door, path));
+                return asked.await.unwrap_or(Err(Errno::TIMEDOUT)).map(|()| door);
+            }
             CubeEnd::Unix(path) => return self.unix(path).await,
             CubeEnd::Tcp(port) => port.get(),
         };
@@ -214,6 +223,23 @@ impl Connects {
             return Err(errno);
         }
         answer.await.unwrap_or(Err(Errno::PIPE))
+    }
+}
+
+/// Says where a guest's door is to lead, and waits until it does.
+async fn through(door: &AsyncFd<OwnedFd>, path: &str) -> Result<(), Errno> {
+    // An empty buffer of a fresh socket takes all of it at once.
+    let said = [path.as_bytes(), b"\0"].concat();
+    if rustix::io::write(door.get_ref(), &said)? != said.len() {
+        return Err(Errno::IO);
+    }
+    loop {
+        let mut ready = door.readable().await.map_err(|_| Errno::IO)?;
+        match rustix::io::read(door.get_ref(), &mut [0; 1]) {
+            Ok(1) => return Ok(()),
+            Err(Errno::AGAIN | Errno::INTR) => ready.clear_ready(),
+            _ => return Err(Errno::CONNREFUSED),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Failed {
     pub(super) errno: Errno,
 }
 
-fn at(step: impl Into<String>) -> impl FnOnce(Errno) -> Failed {
+pub(super) fn at(step: impl Into<String>) -> impl FnOnce(Errno) -> Failed {
     let step = step.into();
     move |errno| Failed { step, errno }
 }

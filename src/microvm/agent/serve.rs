@@ -11,7 +11,7 @@ use super::net::Net;
 use super::ports::PortWatch;
 use super::sessions::Sessions;
 use super::worker::{Job, Outcome, Workers};
-use super::{root, stats};
+use super::{limits, root, stats};
 use crate::microvm::channel::Channel;
 use crate::microvm::link::{Link, Ready};
 use crate::microvm::wire::{
@@ -90,12 +90,13 @@ impl Agent {
                 return Ok(Some(end));
             }
         }
-        let accepting = self.link.connections() < CONNECTIONS && self.link.channel.has_room();
+        let quiet = self.link.quiet;
+        let accepting = !quiet && self.link.connections() < CONNECTIONS && self.link.channel.has_room();
         let mut others: Vec<BorrowedFd<'_>> = vec![self.signals.as_fd(), self.workers.bell()];
         if let Some(net) = self.net.as_ref().filter(|_| accepting) {
             others.extend(net.listeners().map(AsFd::as_fd));
         }
-        let patience = self.ports.patience(Instant::now());
+        let patience = if quiet { None } else { self.ports.patience(Instant::now()) };
         let ready = self.link.wait(true, &others, patience)?;
         for ready in ready {
             match ready {
@@ -113,6 +114,9 @@ impl Agent {
                 }
                 stream => self.link.act(stream),
             }
+        }
+        if self.link.quiet {
+            return Ok(None);
         }
         self.sessions.finish(&mut self.link);
         self.link.sweep();
@@ -186,6 +190,11 @@ impl Agent {
                 let address = if six { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
                 link.dial(stream, SocketAddr::new(address, port));
             }
+            Message::DialPath { stream, .. } if link.is_known(stream) => return Err(Lie::Stream),
+            Message::DialPath { stream, .. } if link.connections() >= CONNECTIONS => {
+                link.refuse(stream, Errno::AGAIN);
+            }
+            Message::DialPath { stream, path } => workers.hand(Job::Dial { stream, path }),
             Message::Answer { token, packet } => {
                 if let Some(net) = &mut self.net {
                     net.answer(token, &packet);
@@ -198,6 +207,10 @@ impl Agent {
                 if self.machine {
                     crate::jail::init::continue_all();
                 }
+                link.channel.say(&Message::Done { token, errno: 0 });
+            }
+            Message::Hold { token, on } => {
+                link.quiet = on;
                 link.channel.say(&Message::Done { token, errno: 0 });
             }
             Message::DropCaches { token } => workers.hand(Job::DropCaches { token }),
@@ -222,6 +235,7 @@ impl Agent {
             self.ports = PortWatch::default();
         }
         self.nonce = Some(greeting.nonce);
+        self.link.quiet = false;
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let hello = Hello {
             version: VERSION,
@@ -250,6 +264,10 @@ impl Agent {
     }
 
     fn make(&mut self, setup: &Setup) -> Result<(), root::Failed> {
+        if let Some(group) = limits::set(setup)? {
+            // Nothing was started before.
+            let _first = self.workers.group.set(group);
+        }
         root::make(setup)?;
         match setup.net {
             NetKind::None => crate::host::net::loopback_up().map_err(|error| root::Failed {
@@ -299,6 +317,12 @@ impl Agent {
         for outcome in self.workers.done() {
             match outcome {
                 Outcome::Done { token, errno } => self.link.channel.say(&Message::Done { token, errno }),
+                Outcome::Dialled { stream, result } => {
+                    let taken = result.and_then(|socket| self.link.take(stream, socket));
+                    if let Err(errno) = taken {
+                        self.link.refuse(stream, errno);
+                    }
+                }
                 Outcome::Started { stream, result } => self.sessions.started(stream, result, &mut self.link),
             }
         }

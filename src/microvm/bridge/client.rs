@@ -4,8 +4,9 @@
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -14,8 +15,8 @@ use super::packet::{self, Packet};
 use crate::host::tty::{Raw, Signals, size};
 use crate::microvm::wire::Spawn;
 
-/// Signals that are passed on.
-const PASSED: [i32; 8] = [
+/// Signals that are passed on: they are meant for what runs in the guest. Besides them the size of the terminal is.
+pub const PASSED: [i32; 8] = [
     libc::SIGTERM,
     libc::SIGINT,
     libc::SIGHUP,
@@ -25,6 +26,12 @@ const PASSED: [i32; 8] = [
     libc::SIGALRM,
     libc::SIGTSTP,
 ];
+
+/// A guest that starts no program for so long is said to be slow or hung.
+pub const LATE: Duration = Duration::from_secs(10);
+/// How long a guest may take to start, and between two looks whether it has.
+const START: Duration = Duration::from_secs(200);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Why a client got nothing.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +57,14 @@ fn broken(errno: Errno) -> ClientError {
 }
 
 /// Runs a program in the guest with this process's standard streams; its status, as waitpid(2) gives it. With a terminal,
-/// standard input is one, and is raw meanwhile.
+/// standard input is one, and is raw meanwhile. `late` is called once when the guest has not answered for [`LATE`].
 ///
 /// # Errors
 /// No bridge, or the program could not be started.
-pub fn run(socket: &Path, spawn: &Spawn) -> Result<i32, ClientError> {
+pub fn run(socket: &Path, spawn: &Spawn, late: &dyn Fn()) -> Result<i32, ClientError> {
     let signals: Vec<i32> = PASSED.iter().copied().chain([libc::SIGWINCH]).collect();
     let signals = Signals::take(&signals).map_err(ClientError::Bridge)?;
-    let bridge = reach(socket).map_err(broken)?;
+    let bridge = reach(socket, late).map_err(broken)?;
     let body = memfd(&spawn.encode()).map_err(ClientError::Bridge)?;
     let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
     let raw = match spawn.terminal {
@@ -69,9 +76,11 @@ pub fn run(socket: &Path, spawn: &Spawn) -> Result<i32, ClientError> {
         fds.push(stderr);
     }
     packet::send(&bridge, Packet::Exec, &fds).map_err(ClientError::Bridge)?;
+    let mut patience = Timespec::try_from(LATE).ok();
     loop {
         let mut ready = [PollFd::new(&bridge, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
-        match poll(&mut ready, None) {
+        match poll(&mut ready, patience.as_ref()) {
+            Ok(0) if patience.take().is_some() => late(),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(broken(errno)),
         }
@@ -84,7 +93,8 @@ pub fn run(socket: &Path, spawn: &Spawn) -> Result<i32, ClientError> {
             packet::send(&bridge, packet, &[]).map_err(ClientError::Bridge)?;
         }
         match packet::receive(&bridge).map_err(broken)? {
-            None | Some((Packet::Started(_), _)) => {}
+            None => {}
+            Some((Packet::Started(_), _)) => patience = None,
             Some((Packet::Ended(status), _)) => return Ok(status),
             Some((Packet::NotStarted(errno, folder), _)) => {
                 return Err(ClientError::NotStarted { errno: Errno::from_raw_os_error(errno), folder });
@@ -125,7 +135,7 @@ pub fn stats(socket: &Path) -> Result<(u64, u32), ClientError> {
 }
 
 fn ask(socket: &Path, question: Packet) -> Result<(OwnedFd, Packet), ClientError> {
-    let bridge = reach(socket).map_err(broken)?;
+    let bridge = reach(socket, &|| {}).map_err(broken)?;
     packet::send(&bridge, question, &[]).map_err(ClientError::Bridge)?;
     loop {
         let mut ready = [PollFd::new(&bridge, PollFlags::IN)];
@@ -139,12 +149,27 @@ fn ask(socket: &Path, question: Packet) -> Result<(OwnedFd, Packet), ClientError
     }
 }
 
-fn reach(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    Ok(socket)
+/// Connects; waits for a guest that still starts. One that never does ends its cube, and this process with it.
+fn reach(path: &Path, late: &dyn Fn()) -> Result<OwnedFd, Errno> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        match connect(&socket, &SocketAddrUnix::new(path)?) {
+            Ok(()) => {
+                rustix::io::ioctl_fionbio(&socket, true)?;
+                return Ok(socket);
+            }
+            Err(Errno::NOENT | Errno::CONNREFUSED) if begun.elapsed() < START => {
+                if !told && begun.elapsed() > LATE {
+                    told = true;
+                    late();
+                }
+                std::thread::sleep(LOOK);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
+use super::doors::Doors;
 use super::server::Server;
 use super::{Bridge, Event, Stdio};
 use crate::microvm::wire::{CONNECTIONS, GUEST_OPENED, Lie, Message, Setup, Spawn};
@@ -62,6 +63,15 @@ impl Bridge {
         Ok(())
     }
 
+    /// Leads whoever connects to this stream socket and says a path to a unix socket of the guest.
+    ///
+    /// # Errors
+    /// It cannot be made non-blocking.
+    pub fn open_doors(&mut self, listener: OwnedFd) -> Result<(), Errno> {
+        self.doors = Some(Doors::new(listener)?);
+        Ok(())
+    }
+
     /// Whether the guest reaches the cube's network: off at first.
     pub fn allow_net(&mut self, on: bool) {
         self.net = on;
@@ -89,6 +99,25 @@ impl Bridge {
     /// Writes everything out; with a token.
     pub fn sync(&mut self) -> u32 {
         self.with_token(|token| Message::Sync { token })
+    }
+
+    /// Has both sides say nothing new, so that a machine can be saved with no word half said; or lets them go on. With a
+    /// token: after its [`Event::Done`] the channel is silent.
+    pub fn hold(&mut self, on: bool) -> u32 {
+        self.link.quiet = on;
+        self.link.channel.go_on();
+        let token = self.with_token(|token| Message::Hold { token, on });
+        if on {
+            // Half a word in a saved guest would be the beginning of whatever it hears next.
+            self.link.channel.hold_back();
+        }
+        token
+    }
+
+    /// Everything that the entry wrote so far has been written on.
+    #[must_use]
+    pub fn is_drained(&self, stream: u32) -> bool {
+        self.link.streams.get(&stream).is_none_or(crate::microvm::stream::Stream::is_drained)
     }
 
     /// Has the guest let go of files that it only remembers; with a token.

@@ -25,7 +25,15 @@ struct Guest {
 }
 
 fn setup() -> Setup {
-    Setup { hostname: "cube".into(), mounts: Vec::new(), net: Net::None, time: 0, seed: vec![1; 32] }
+    Setup {
+        hostname: "cube".into(),
+        mounts: Vec::new(),
+        net: Net::None,
+        time: 0,
+        seed: vec![1; 32],
+        pids: 0,
+        open_files: 1024,
+    }
 }
 
 impl Guest {

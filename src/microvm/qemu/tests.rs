@@ -25,6 +25,9 @@ fn spec(accel: VmAccel, pci: bool) -> VmSpec {
         release: "6.1.0".into(),
         capture: false,
         hostname: "cube".into(),
+        agent: 1,
+        pids: Some(64),
+        open_files: 1024,
     }
 }
 

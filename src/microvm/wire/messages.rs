@@ -44,6 +44,10 @@ pub struct Setup {
     pub time: u64,
     /// Random bytes for the guest's generator: 32 to 512.
     pub seed: Vec<u8>,
+    /// How many processes there may be; 0 when nobody says.
+    pub pids: u32,
+    /// Open files of each process.
+    pub open_files: u64,
 }
 
 /// One mount of the guest.
@@ -209,6 +213,13 @@ pub enum Message {
         /// ::1 instead of 127.0.0.1.
         six: bool,
     },
+    /// Host: connect this stream to a unix socket, by its path in the guest.
+    DialPath {
+        /// The stream.
+        stream: u32,
+        /// The path: at most [`super::PATH_MAX`] bytes.
+        path: Vec<u8>,
+    },
     /// Guest: somebody inside connects to this; the stream is his.
     Connect {
         /// The stream.
@@ -256,6 +267,14 @@ pub enum Message {
     Sync {
         /// The host's number.
         token: u32,
+    },
+    /// Host: say nothing more until you are let go on or greeted anew; what is under way comes before the answer. A machine
+    /// that is saved after that answer has no word half said.
+    Hold {
+        /// The host's number.
+        token: u32,
+        /// Or: go on.
+        on: bool,
     },
     /// Host: let go of files that are only remembered: each holds a descriptor of the share.
     DropCaches {

@@ -4,11 +4,13 @@ use super::fields::{Reader, Writer};
 use super::messages::{
     Greeting, Hello, Identity, Lane, Listener, Message, Mount, MountKind, Net, Setup, Spawn, Stats,
 };
-use super::{CHUNK, FROM_GUEST, FROM_HOST, HEAD, LISTENERS, QUERY_MAX, SESSIONS, Side};
+use super::{CHUNK, FROM_GUEST, FROM_HOST, HEAD, LISTENERS, PATH_MAX, QUERY_MAX, SESSIONS, Side};
 use crate::jail::spawn::SpawnSpec;
 
 pub(super) const GREET: u8 = 0x01;
 pub(super) const HELLO: u8 = 0x02;
+const HOLD: u8 = 0x03;
+const DIAL_PATH: u8 = 0x04;
 /// In the place of a stream in a greeting and its answer: what the skipping looks for.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"TrMv");
 
@@ -58,7 +60,8 @@ pub(super) const fn longest(kind: u8, reader: Side) -> Option<usize> {
         (Side::Guest, SETUP | SPAWN) => Some(FROM_HOST),
         (Side::Guest, ANSWER) => Some(QUERY_MAX + 16),
         (Side::Guest, RESEED) => Some(SEED),
-        (Side::Guest, TIME..=POWER_OFF) => Some(16),
+        (Side::Guest, DIAL_PATH) => Some(PATH_MAX),
+        (Side::Guest, HOLD | TIME..=POWER_OFF) => Some(16),
         (Side::Host, HELLO | PORTS) => Some(FROM_GUEST),
         (Side::Host, QUERY) => Some(QUERY_MAX + 32),
         (Side::Host, FAILED | LOG) => Some(TEXT + 8),
@@ -132,6 +135,10 @@ impl Message {
                 writer.word(errno.cast_unsigned()).bytes(cut(step));
                 (FAILED, 0)
             }
+            Self::DialPath { stream, path } => {
+                writer.0.extend_from_slice(path);
+                (DIAL_PATH, *stream)
+            }
             Self::Reseed { seed } => {
                 writer.0.extend_from_slice(seed);
                 (RESEED, 0)
@@ -163,6 +170,10 @@ impl Message {
             Self::Freeze { token } => (FREEZE, token),
             Self::Thaw { token } => (THAW, token),
             Self::Sync { token } => (SYNC, token),
+            Self::Hold { token, on } => {
+                writer.byte(u8::from(on));
+                (HOLD, token)
+            }
             Self::DropCaches { token } => (DROP_CACHES, token),
             Self::AskStats { token } => (ASK_STATS, token),
             Self::PowerOff => (POWER_OFF, 0),
@@ -264,6 +275,7 @@ fn put_setup(writer: &mut Writer, setup: &Setup) {
         writer.bytes(mount.source.as_bytes()).bytes(mount.target.as_bytes());
     }
     writer.byte(u8::from(setup.net == Net::Captured)).long(setup.time).bytes(&setup.seed);
+    writer.word(setup.pids).long(setup.open_files);
 }
 
 /// The message of a frame; `None` when its fields are wrong.
@@ -281,11 +293,13 @@ pub(super) fn decode(kind: u8, stream: u32, body: &[u8]) -> Option<Message> {
         RESIZE => Message::Resize { stream, rows: r.short()?, cols: r.short()? },
         SIGNAL => Message::Signal { stream, signal: r.word()?.cast_signed() },
         DIAL => Message::Dial { stream, port: r.short()?, six: r.flag()? },
+        DIAL_PATH => Message::DialPath { stream, path: r.rest().to_vec() },
         ANSWER => Message::Answer { token: stream, packet: r.bytes(QUERY_MAX)?.to_vec() },
         WATCH_PORTS => Message::WatchPorts { every: stream },
         FREEZE => Message::Freeze { token: stream },
         THAW => Message::Thaw { token: stream },
         SYNC => Message::Sync { token: stream },
+        HOLD => Message::Hold { token: stream, on: r.flag()? },
         DROP_CACHES => Message::DropCaches { token: stream },
         ASK_STATS => Message::AskStats { token: stream },
         POWER_OFF => Message::PowerOff,
@@ -354,7 +368,8 @@ fn setup(r: &mut Reader<'_>) -> Option<Setup> {
         Some(Mount { kind, read_only, source: r.text(TEXT)?, target: r.text(4 * TEXT)? })
     })?;
     let net = if r.flag()? { Net::Captured } else { Net::None };
-    Some(Setup { hostname, mounts, net, time: r.long()?, seed: r.bytes(SEED)?.to_vec() })
+    let (time, seed) = (r.long()?, r.bytes(SEED)?.to_vec());
+    Some(Setup { hostname, mounts, net, time, seed, pids: r.word()?, open_files: r.long()? })
 }
 
 fn spawn(r: &mut Reader<'_>) -> Option<Spawn> {

@@ -22,6 +22,8 @@ fn from_host() -> Vec<Message> {
         net: Net::Captured,
         time: 1 << 60,
         seed: vec![7; 64],
+        pids: 4096,
+        open_files: 1 << 16,
     };
     let spawn = Spawn {
         spec: spec(),
@@ -39,11 +41,13 @@ fn from_host() -> Vec<Message> {
         Message::Resize { stream: 1, rows: 50, cols: 132 },
         Message::Signal { stream: ALL_SESSIONS, signal: 15 },
         Message::Dial { stream: 3, port: 8080, six: true },
+        Message::DialPath { stream: 5, path: b"/run/x.sock".to_vec() },
         Message::Answer { token, packet: vec![0; QUERY_MAX] },
         Message::WatchPorts { every: 500 },
         Message::Freeze { token },
         Message::Thaw { token },
         Message::Sync { token },
+        Message::Hold { token, on: true },
         Message::DropCaches { token },
         Message::AskStats { token },
         Message::PowerOff,

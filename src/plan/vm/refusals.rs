@@ -1,6 +1,6 @@
 //! What a host lacks for a microvm, each with the fix.
 
-use super::{LEAST_MEMORY, VmFacts};
+use super::{LEAST_MEMORY, ShareFacts, VmFacts};
 use crate::model::host::KvmFacts;
 use crate::model::{ByteSize, Failure, FailureKind, SeccompProfile, VmAccel};
 
@@ -89,6 +89,17 @@ pub(super) fn profile(seccomp: SeccompProfile) -> Result<(), Failure> {
         ))
         .hint("leave `--seccomp` out: the VMM itself runs under a profile of its own")),
     }
+}
+
+/// The share daemon takes the ids of the guest, and there is one.
+#[must_use]
+pub fn few_ids(share: &ShareFacts, why: &str) -> Failure {
+    unsupported(format!(
+        "no microvm can start: `{}`, the virtiofsd of QEMU {}, needs more user ids than your own, and {why}",
+        share.program, share.version.0
+    ))
+    .hint("install the virtiofsd written in Rust, which needs one id only: the package `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora)")
+    .hint("or get a range: `sudo apt install uidmap`, `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`")
 }
 
 /// Too little to boot in.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{ImageRef, JailChoice, Layer};
+use crate::plan::facts::{IdRange, SubordinateIds};
 use crate::plan::launch::{IdMap, LandlockAccess, UpperPlan};
 use crate::plan::resolve::{Typed, resolve};
 use crate::plan::samples;
@@ -35,6 +36,7 @@ fn found() -> VmFacts {
         program: file("/usr/bin/tripmine"),
         cpus: 8,
         open_files: 1 << 20,
+        agent: 7,
     }
 }
 
@@ -118,6 +120,8 @@ fn limits_are_the_guests_and_the_jail_has_a_little_more() {
     let spec = &plan.vm.as_ref().expect("a machine").spec;
     assert_eq!((spec.memory, spec.cpus), (ByteSize::mib(512), 2));
     assert_eq!(plan.limits.memory.map(|(size, _)| size), Some(ByteSize::mib(512 + 256)));
+    let around = plan.limits.pids.map(|(count, _)| count).expect("a number");
+    assert_eq!((spec.pids, spec.open_files), (Some(around - ALLOWED_PIDS), crate::plan::limits::OPEN_FILES));
     let failure = with("32M", None).expect_err("too little");
     assert!(failure.message.contains("96M at least"), "{failure}");
 }
@@ -140,13 +144,21 @@ fn the_jail_around_it_is_a_cube_of_its_own() {
     // One id is all there is: the daemon that translates needs no capability, the old one needs some.
     assert!(plan.user.capabilities.is_empty(), "{:?}", plan.user.capabilities);
     assert_eq!(machine.spec.squash, Some((plan.user.uid, plan.user.gid)));
-    let old = planned(|_, f| {
-        vm(f).share = Ok(ShareFacts { program: "/x".into(), kind: ShareKind::C, version: (7, 2, 0) });
-    })
-    .expect("a plan");
+    let of_old = |ids: bool| {
+        planned(move |_, f| {
+            vm(f).share = Ok(ShareFacts { program: "/x".into(), kind: ShareKind::C, version: (7, 2, 0) });
+            let range = IdRange { start: 100_000, count: 65_536 };
+            f.subordinate = ids.then_some(SubordinateIds { uids: range, gids: range });
+            f.id_helpers = true;
+        })
+    };
+    let failure = of_old(false).expect_err("one id is too few");
+    assert!(failure.hints.iter().any(|hint| hint.contains("written in Rust")), "{failure:?}");
+    let old = of_old(true).expect("a plan");
     assert!(old.user.capabilities.contains(&"CAP_SYS_CHROOT".to_owned()));
     assert!(!old.user.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN" || name == "CAP_MKNOD"));
-    assert_eq!(old.user.uid_map, [IdMap { inside: 1000, outside: 1000, count: 1 }]);
+    assert!(old.user.uid_map.contains(&IdMap { inside: 1000, outside: 1000, count: 1 }));
+    assert_eq!(old.user.uid_map.iter().map(|map| map.count).sum::<u32>(), 65_537, "{:?}", old.user.uid_map);
     let strict = planned(|t, _| t.settings.seccomp = Some(SeccompProfile::Strict)).expect_err("strict");
     assert!(strict.message.contains("a kernel of their own"), "{strict}");
 }
@@ -199,4 +211,62 @@ fn roots_cubes_are_nobody_and_need_a_device_that_is_open_to_nobody_in_particular
     let failure = of_root(0o660).expect_err("closed");
     assert!(failure.hints.iter().any(|hint| hint.contains("chmod 0666 /dev/kvm")), "{:?}", failure.hints);
     of_root(0o666).expect("open");
+}
+
+#[test]
+fn what_cannot_be_paused_is_told_with_what_can() {
+    let kept = |change: fn(&mut Typed, &mut Facts)| {
+        let plan = planned(|t, f| {
+            t.keep = crate::model::Name::parse("box").ok();
+            change(t, f);
+        });
+        cannot_pause(&plan.expect("a plan"))
+    };
+    assert_eq!(kept(|_, _| {}), None);
+    for (change, why, fix) in [
+        (
+            (|_, f| vm(f).vmm.as_mut().expect("there").version = (7, 2, 22)) as fn(&mut Typed, &mut Facts),
+            "QEMU 7.2.22",
+            "vm setup --engine",
+        ),
+        (|_, f| vm(f).share.as_mut().expect("there").version = (1, 12, 9), "virtiofsd 1.12.9", "Debian 13"),
+        (
+            |_, f| {
+                vm(f).share.as_mut().expect("there").kind = ShareKind::C;
+                // Root's cubes have ids enough for it.
+                f.caller.uid = 0;
+                vm(f).kvm = KvmFacts::Works { dev: 5, ino: 6, mode: 0o666 };
+            },
+            "written in Rust",
+            "Debian 13",
+        ),
+        (|t, _| t.keep = None, "a throwaway", "--keep NAME"),
+        (|t, _| t.ephemeral = true, "--ephemeral", "without `--ephemeral`"),
+        (|t, _| t.settings.jail = Some(JailChoice::Container), "only a microvm", "--jail microvm"),
+    ] {
+        let (said, hint) = kept(change).expect(why);
+        assert!(said.contains(why) && hint.contains(fix), "{said}: {hint}");
+    }
+}
+
+#[test]
+fn a_machine_goes_on_only_as_the_machine_that_was_saved() {
+    let mut machine = planned(|_, _| {}).expect("a plan").vm.expect("a machine");
+    let saved = FileFacts { path: "/mines/x/memory/state".into(), identity: FileIdentity { dev: 1, ino: 9 } };
+    let was = machine.spec.clone();
+    machine.restore(&saved, &was).expect("the same");
+    let file = machine.files.last().expect("a file");
+    assert_eq!((file.target.as_str(), file.read_only), ("/run/tripmine/vm/saved", true));
+    assert!(machine.restore);
+    for (change, what) in [
+        ((|s| s.memory = ByteSize::mib(7)) as fn(&mut VmSpec), "the memory"),
+        (|s| s.vmm.version = (10, 1, 0), "QEMU"),
+        (|s| s.agent = 8, "tripmine"),
+        (|s| s.squash = None, "the user ids"),
+    ] {
+        let mut other = was.clone();
+        change(&mut other);
+        let failure = machine.clone().restore(&saved, &other).expect_err(what);
+        assert!(failure.message.contains(what), "{failure}");
+    }
 }

@@ -43,6 +43,7 @@ pub(crate) fn sample(age: u64) -> CubeRecord {
         given: None,
         tty: true,
         exit: None,
+        cannot_pause: None,
     }
 }
 

@@ -321,6 +321,11 @@ pub(in crate::tui) fn resume(model: &mut Model) -> Effects {
     model.selected().map_or_else(Vec::new, |image| join(model, Request::Resume { image, keep: None }))
 }
 
+pub(in crate::tui) fn go_on(model: &mut Model) -> Effects {
+    let cube = model.cube().map(|cube| cube.id.short().to_owned());
+    cube.map_or_else(Vec::new, |image| join(model, Request::Resume { image, keep: None }))
+}
+
 pub(in crate::tui) fn image_pull(model: &mut Model) -> Effects {
     prompt(model, PromptKind::Pull, "")
 }

@@ -115,6 +115,14 @@ pub(in crate::tui) fn stop(model: &mut Model) -> Effects {
     confirm(model, format!("stop cube {} {title}?", id.short()), lines, choices, measures)
 }
 
+pub(in crate::tui) fn pause(model: &mut Model) -> Effects {
+    let Some(cube) = model.cube() else { return Vec::new() };
+    let (id, title) = (cube.id.clone(), cube.title());
+    let lines = vec!["its memory goes to the disk and it ends; its connections to the net break".to_owned()];
+    let choices = vec![keep(), yes('y', "pause it", Request::Pause(id.clone()))];
+    confirm(model, format!("pause cube {} {title}?", id.short()), lines, choices, None)
+}
+
 /// What is lost otherwise can be kept.
 fn image_first(id: &TripId) -> Choice {
     Choice {
@@ -178,13 +186,7 @@ pub(in crate::tui) fn leave_jobs(model: &mut Model) -> Effects {
         1 => "leave while a job is under way?".to_owned(),
         count => format!("leave while {count} jobs are under way?"),
     };
-    confirm(
-        model,
-        title,
-        lines,
-        vec![keep(), leave],
-        None,
-    )
+    confirm(model, title, lines, vec![keep(), leave], None)
 }
 
 pub(in crate::tui) fn prune(model: &mut Model) -> Effects {

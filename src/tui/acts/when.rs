@@ -41,6 +41,20 @@ pub(in crate::tui) fn cube_runs(model: &Model) -> Enabled {
     cube_with(model, |cube| if cube.runs() { Ok(()) } else { no("it has ended") })
 }
 
+pub(in crate::tui) fn can_pause(model: &Model) -> Enabled {
+    cube_runs(model)?;
+    cube_with(model, |cube| match cube.good().map(|record| &record.cannot_pause) {
+        Some(Some(why)) => Err(super::super::text::clean(why)),
+        _ => Ok(()),
+    })
+}
+
+pub(in crate::tui) fn is_paused(model: &Model) -> Enabled {
+    cube_ended(model)?;
+    let paused = |cube: &CubeItem| cube.good().is_some_and(crate::model::CubeRecord::is_paused);
+    cube_with(model, |cube| if paused(cube) { Ok(()) } else { no("it is not paused") })
+}
+
 /// Several are marked: the question says which of them it is about.
 pub(in crate::tui) fn runs_or_marked(model: &Model) -> Enabled {
     if model.marked.is_empty() { cube_runs(model) } else { Ok(()) }

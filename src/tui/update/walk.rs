@@ -30,6 +30,7 @@ fn walked(kind: &str) -> Vec<Effect> {
         "exec" => press(&mut running(), "e l s enter"),
         "stop" => press(&mut running(), "x|y"),
         "kill" => press(&mut running(), "K|y"),
+        "pause" => press(&mut running(), "P|y"),
         "rm" => press(&mut kept(), "X|d"),
         "rename" => press(&mut kept(), "m x enter"),
         "machine create" => press(&mut on(Pane::Machines, "work"), "n l a b enter"),

@@ -198,7 +198,8 @@ const SOCKET: &str = "TRIPMINE_TEST_SOCKET";
 fn client_process() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
     let script = "cat; echo err >&2; exit 9";
-    let status = client::run(socket.as_ref(), &spawn(&["sh", "-c", script], "/", None)).expect("it ran");
+    let status =
+        client::run(socket.as_ref(), &spawn(&["sh", "-c", script], "/", None), &|| {}).expect("it ran");
     std::fs::write(std::path::Path::new(&socket).with_extension("status"), status.to_string()).expect("told");
 }
 
