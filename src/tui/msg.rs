@@ -71,6 +71,8 @@ pub struct Planned {
     pub lines: Vec<String>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// What each setting came to, by its key.
+    pub settings: Vec<(String, String)>,
 }
 
 /// How it was when the terminal came back.

@@ -76,6 +76,8 @@ pub struct Sheet {
     pub plan: Option<Result<Planned, Failure>>,
     /// The first line of the plan that is drawn.
     pub top: usize,
+    /// What each setting came to in the last good plan, by its key.
+    pub set: Vec<(String, String)>,
     /// Jails by their words, each with why this launch cannot have it; empty until that was looked up.
     pub offers: Vec<(String, Option<Failure>)>,
 }
@@ -136,8 +138,15 @@ impl Sheet {
             asked: 0,
             plan: None,
             top: 0,
+            set: Vec::new(),
             offers: Vec::new(),
         }
+    }
+
+    /// What a field that is left as it is set came to.
+    #[must_use]
+    pub fn came_to(&self, id: &str) -> Option<&str> {
+        self.set.iter().find(|(key, _)| key == id).map(|(_, value)| value.as_str())
     }
 
     fn text(&self, id: &str) -> &str {

@@ -87,6 +87,9 @@ pub fn update(model: &mut Model, msg: Msg, zones: &Zones) -> Vec<Effect> {
             if let Some(Layer::Sheet(sheet)) = model.layers.last_mut()
                 && sheet.asked == number
             {
+                if let Ok(planned) = &result {
+                    sheet.set.clone_from(&planned.settings);
+                }
                 sheet.plan = Some(result);
             }
             Vec::new()

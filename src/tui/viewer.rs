@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After which it is asked again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Between two looks at the ports of a cube that does nothing.
-const PORTS: Duration = Duration::from_secs(10);
+const PORTS: Duration = Duration::from_secs(5);
 /// Bytes that are read between two pictures; a cube that prints more waits, or misses some: its keeper paints again.
 const GULP: usize = 1 << 20;
 
@@ -73,9 +73,9 @@ impl Eyes {
     /// did something since, or once in a while.
     fn look(&mut self, id: &TripId, usage: &Usage, mailbox: &Mailbox) {
         let did = (u64::from(usage.processes), u64::from(usage.threads), usage.cpu_ms);
-        let due = |(at, before): (Instant, Did)| did != before || at.elapsed() >= PORTS;
-        if self.looked.is_none_or(due) {
-            self.looked = Some((Instant::now(), did));
+        let now = Instant::now();
+        if due(self.looked, did, now) {
+            self.looked = Some((now, did));
             if let Some(Ok(found)) = self.record.as_deref().map(forward::ports)
                 && self.listening.as_ref() != Some(&found)
             {
@@ -89,6 +89,11 @@ impl Eyes {
             mailbox.send(Msg::Denials(id.clone(), false, net::denials(&self.log)));
         }
     }
+}
+
+/// The ports of a cube are looked at now.
+fn due(looked: Option<(Instant, Did)>, did: Did, now: Instant) -> bool {
+    looked.is_none_or(|(at, before)| did != before || now.saturating_duration_since(at) >= PORTS)
 }
 
 /// The thread's owner.
@@ -323,6 +328,29 @@ impl Session {
                 Ok(Order::End) | Err(TryRecvError::Disconnected) => return Ok(true),
                 Err(TryRecvError::Empty) => return Ok(false),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_looked_at_when_something_was_done_or_it_is_long_ago() {
+        let now = Instant::now();
+        let quiet = (2, 2, 17);
+        assert!(due(None, quiet, now));
+        for (did, later, wanted) in [
+            (quiet, 0, false),
+            (quiet, 4, false),
+            (quiet, 5, true),
+            ((2, 2, 18), 1, true),
+            ((2, 3, 17), 1, true),
+            ((3, 2, 17), 1, true),
+        ] {
+            let then = now + Duration::from_secs(later);
+            assert_eq!(due(Some((now, quiet)), did, then), wanted, "{did:?} after {later} s");
         }
     }
 }

@@ -183,6 +183,7 @@ pub(super) fn plan(engine: &Engine, number: u64, typed: Typed, mailbox: &Mailbox
         let planned = planned.map(|planned| Planned {
             lines: explain(&planned.plan).iter().map(|line| clean(line)).collect(),
             warnings: planned.plan.warnings.iter().map(|warning| clean(warning)).collect(),
+            settings: planned.plan.settings.iter().map(|set| (set.key.clone(), clean(&set.value))).collect(),
         });
         Msg::Planned(number, planned)
     };

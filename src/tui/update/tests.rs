@@ -129,7 +129,7 @@ fn a_launch_is_planned_before_and_a_refused_one_stays() {
     let mut model = on(Pane::Projects, "site");
     let effects = press(&mut model, "enter");
     assert!(matches!(effects[..], [Effect::Plan(1, _), Effect::Offers(_)]), "{effects:?}");
-    let planned = || Planned { lines: vec!["jail".into()], warnings: Vec::new() };
+    let planned = || Planned { lines: vec!["jail".into()], warnings: Vec::new(), settings: Vec::new() };
     // Down to `net`, and to the next word: asked again, and the first answer comes too late.
     let effects = press(&mut model, "down down down right");
     assert!(

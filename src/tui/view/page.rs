@@ -4,7 +4,7 @@ use ratatui::layout::Rect;
 
 use super::super::layer::{Page, PageKind, PageLine};
 use super::super::model::{Loud, Model};
-use super::super::role::Role;
+use super::super::role::{Line, Role, line};
 use super::super::text::{pad, wrap};
 use super::Zones;
 use super::boxes::Brush;
@@ -51,6 +51,37 @@ fn parts(page: &Page, line: &PageLine, width: usize) -> Vec<String> {
     if page.wrap { wrap(&line.text, room) } else { vec![line.text.clone()] }
 }
 
+/// What a command of ours printed, in colours: what was added and taken away, what holds and what does not. The signs say
+/// the same.
+fn pieces(verb: &str, text: &str) -> Line {
+    let start = text.len() - text.trim_start().len();
+    let rest = &text[start..];
+    let whole = |role| line(role, text);
+    match verb {
+        "changes" => match rest.as_bytes() {
+            [b'+', ..] | [b'A', b' ', ..] => whole(Role::Ok),
+            [b'-', ..] | [b'D', b' ', ..] => whole(Role::Error),
+            [b'M', b' ', ..] => whole(Role::Warn),
+            [b'@', b'@', ..] => whole(Role::Accent),
+            _ => whole(Role::Text),
+        },
+        "doctor" => {
+            let word = |word: &str, role| -> Option<Line> {
+                let end = rest.find(word).filter(|at| *at < 6)? + word.len();
+                let (sign, more) = rest.split_at(end);
+                Some(vec![(role, format!("{}{sign}", &text[..start])), (Role::Text, more.to_owned())])
+            };
+            let known = [("pass", Role::Ok), ("fail", Role::Error), ("untested", Role::Warn)];
+            let found = known.into_iter().find_map(|(name, role)| word(name, role));
+            found.unwrap_or_else(|| match rest {
+                _ if start == 0 => whole(Role::Strong),
+                _ => whole(Role::Dim),
+            })
+        }
+        _ => whole(Role::Text),
+    }
+}
+
 pub(super) fn draw(model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
     let log = matches!(page.kind, PageKind::Log(_));
     let note = match (log, page.follow) {
@@ -95,13 +126,43 @@ pub(super) fn draw(model: &Model, page: &Page, brush: &mut Brush<'_>, area: Rect
             }
             let row = Rect { y, height: 1, ..inside };
             let found = !search.is_empty() && part.to_lowercase().contains(&search);
-            let text = vec![
-                (Role::Dim, pad(&time, time.len())),
-                (Role::Warn, line.mark.to_owned()),
-                (if found { Role::Match } else { role }, part),
-            ];
+            let mut text = vec![(Role::Dim, pad(&time, time.len())), (Role::Warn, line.mark.to_owned())];
+            match (found, &page.kind) {
+                (true, _) => text.push((Role::Match, part)),
+                (false, PageKind::Command(verb)) if role == Role::Text => text.extend(pieces(verb, &part)),
+                (false, _) => text.push((role, part)),
+            }
             brush.line(row, &text);
             y += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_commands_print_is_coloured_by_what_it_says() {
+        for (verb, text, role, first) in [
+            ("changes", "    +hi", Role::Ok, "    +hi"),
+            ("changes", "A /opt/x  3B", Role::Ok, "A /opt/x  3B"),
+            ("changes", "D /etc/motd", Role::Error, "D /etc/motd"),
+            ("changes", "    @@ -0,0 +1 @@", Role::Accent, "    @@ -0,0 +1 @@"),
+            ("changes", "1 added, 0 changed", Role::Text, "1 added, 0 changed"),
+            ("doctor", "  \u{2713} pass      Landlock   ABI 7", Role::Ok, "  \u{2713} pass"),
+            ("doctor", "  x fail      KVM   none", Role::Error, "  x fail"),
+            (
+                "doctor",
+                "       fix: load it, or it will fail",
+                Role::Dim,
+                "       fix: load it, or it will fail",
+            ),
+            ("inspect", "+hi", Role::Text, "+hi"),
+        ] {
+            let pieces = pieces(verb, text);
+            assert_eq!((pieces[0].0, pieces[0].1.as_str()), (role, first), "{verb} {text}");
+            assert_eq!(pieces.iter().map(|(_, text)| text.as_str()).collect::<String>(), text);
         }
     }
 }

@@ -55,19 +55,21 @@ fn fields(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
                     brush.text(value, Role::Dim, field.about);
                 }
             }
-            Value::Text(text) if text.value().is_empty() => {
-                brush.text(value, Role::Dim, AS_SET);
-            }
+            Value::Text(text) if text.value().is_empty() => as_set(sheet, field.id, AS_SET, brush, value),
             Value::Text(text) => {
                 brush.text(value, Role::Strong, &clean(text.value()));
             }
             Value::Choice { words, at } => {
                 let word = words.get(*at).map_or("", String::as_str);
                 let refused = sheet.refusal(field.id, word).is_some();
-                let role = if word == AS_SET { Role::Dim } else { Role::Strong };
+                let role = Role::Strong;
                 let why = if refused { " (refused)" } else { "" };
                 let shown = if focused { format!("< {word} >{why}") } else { format!("{word}{why}") };
-                brush.text(value, role, &shown);
+                if word == AS_SET {
+                    as_set(sheet, field.id, &shown, brush, value);
+                } else {
+                    brush.text(value, role, &shown);
+                }
                 if focused {
                     brush.wash(value, Role::Selection);
                     zones.cursor = Some((value.x, y));
@@ -81,6 +83,16 @@ fn fields(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, zones: &mut Zones) {
         let wide = u16::try_from(super::super::text::width(&text)).unwrap_or(0).min(area.width);
         let place = Rect::new(area.right() - wide, area.bottom() - 1, wide, 1);
         brush.text(place, Role::Dim, &text);
+    }
+}
+
+/// A field that is left as it is set, and what that comes to.
+fn as_set(sheet: &Sheet, id: &str, shown: &str, brush: &mut Brush<'_>, area: Rect) {
+    let used = brush.text(area, Role::Dim, shown);
+    if let Some(value) = sheet.came_to(id) {
+        let rest = Rect { x: area.x + used, width: area.width.saturating_sub(used), ..area };
+        let dot = format!(" {} ", brush.look.glyphs.dot);
+        brush.line(rest, &vec![(Role::Dim, dot), (Role::Text, value.to_owned())]);
     }
 }
 
@@ -103,14 +115,12 @@ fn plan(sheet: &Sheet, brush: &mut Brush<'_>, area: Rect, wide: bool) {
                     wrap(&format!("warning: {warning}"), room).into_iter().map(|line| (Role::Warn, line)),
                 );
             }
-            if wide {
-                // Warnings stand above already.
-                let plan = planned.lines.iter().filter(|line| !line.starts_with("warning"));
-                lines.extend(plan.map(|line| (Role::Text, line.clone())));
-            } else if planned.warnings.is_empty() {
+            if !wide {
                 lines.push((Role::Ok, "this can be launched · pagedown shows the plan".into()));
-                lines.extend(planned.lines.iter().map(|line| (Role::Text, line.clone())));
             }
+            // Warnings stand above already.
+            let plan = planned.lines.iter().filter(|line| !line.starts_with("warning"));
+            lines.extend(plan.map(|line| (Role::Text, line.clone())));
         }
     }
     let top = sheet.top.min(lines.len().saturating_sub(usize::from(area.height)));

@@ -79,6 +79,9 @@ fn planned(model: &mut Model) {
     let plan = Planned {
         lines: lines.map(str::to_owned).to_vec(),
         warnings: vec!["the swap is not limited".into()],
+        settings: [("jail", "container"), ("net", "none"), ("pids", "4096")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
     };
     for number in 0..9 {
         let _effects = update(model, Msg::Planned(number, Ok(plan.clone())), &Zones::default());
