@@ -9,12 +9,13 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::super::step::{At, Failed, Step};
-use super::super::taken_out::{Part, taken_out};
-use super::{
-    ANY, DIRECTORY, attach, clone_tree, make_and_open, nosuid, nosuid_nodev, open_in, open_source,
-    set_attributes, share,
+use super::overlay::make_and_open;
+use super::share;
+use super::tree::{
+    ANY, DIRECTORY, attach, clone_tree, nosuid, nosuid_nodev, open_in, open_source, set_attributes,
 };
+use crate::jail::step::{At, Failed, Step};
+use crate::jail::taken_out::{Part, taken_out};
 
 /// Device nodes of the host that a cube sees, as bind mounts: making nodes is forbidden.
 pub(super) const DEVICES: [(&CStr, &CStr); 6] = [

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::super::prepare::Outer;
-use super::super::step::{At, Failed, Step};
-use super::super::taken_out::{Part, taken_out};
-use super::{
-    DIRECTORY, FdPath, MAX_TREES, attach, make_and_open, nosuid, nosuid_nodev, open_in, open_target, overlay,
-    set_attributes, source_tree, stage,
+use super::MAX_TREES;
+use super::overlay::{make_and_open, overlay, stage};
+use super::tree::{
+    DIRECTORY, FdPath, attach, nosuid, nosuid_nodev, open_in, open_target, set_attributes, source_tree,
 };
+use crate::jail::prepare::Outer;
+use crate::jail::step::{At, Failed, Step};
+use crate::jail::taken_out::{Part, taken_out};
 
 /// What [`open`] found before the first mount covered it.
 pub(super) struct Opened {
