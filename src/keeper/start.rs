@@ -1,11 +1,17 @@
 //! From a keeper's birth to the moment the entry may run. Synchronous and single-threaded: the runtime is
 //! made while the child builds the jail.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+mod said;
+
+pub use said::NotStarted;
+use said::step_failed;
+pub(super) use said::{all_in_force, send, standing_or_said, wait_for};
 
 use super::ground::{self, Opened};
 use super::life::Life;
@@ -18,35 +24,10 @@ use crate::jail::step::Step;
 use crate::jail::taken_out::{Part, call_taken_out, taken_out};
 use crate::jail::wire::{self, Message};
 use crate::model::cube::ProcessRef;
-use crate::model::{CubeRecord, Layer, LayerStatus};
-use crate::plan::launch::{MapWriter, MountPlan, StdioPlan, UpperPlan};
+use crate::model::{CubeRecord, LayerStatus};
+use crate::plan::launch::{MapWriter, StdioPlan, UpperPlan};
 use crate::plan::{LaunchPlan, seccomp};
 use crate::store::cubes::{self, CubeDir, CubeError};
-
-/// Why a cube could not be started: one line, next steps, and the layer that is to blame, if one is.
-#[derive(Debug)]
-pub struct NotStarted {
-    /// One line.
-    pub message: String,
-    /// Next steps.
-    pub hints: Vec<String>,
-    /// The layer that the kernel did not apply.
-    pub layer: Option<Layer>,
-}
-
-impl NotStarted {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new(), layer: None }
-    }
-
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        let hint = hint.into();
-        if !hint.is_empty() {
-            self.hints.push(hint);
-        }
-        self
-    }
-}
 
 /// What the face handed over.
 #[derive(Debug)]
@@ -343,16 +324,6 @@ pub(super) fn memfd(bytes: &[u8]) -> Result<OwnedFd, NotStarted> {
         .map_err(|error| NotStarted::new(format!("cannot hand the plan to the child: {error}")))
 }
 
-pub(super) fn send(born: &Born, message: Message, fds: &[BorrowedFd<'_>]) -> Result<(), NotStarted> {
-    // The child's own words, if it has said any, explain more than a closed socket.
-    wire::send(born.init.as_fd(), message, fds).map_err(|errno| {
-        match wire::receive(&born.init, RecvFlags::empty()) {
-            Ok(Some(received)) => child_failed(None, received.message),
-            _ => NotStarted::new(format!("the cube's first process is gone: {errno}")),
-        }
-    })
-}
-
 /// The seccomp programs for this plan.
 pub(super) fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, NotStarted> {
     let arch = seccomp::Arch::native()
@@ -417,34 +388,6 @@ fn entry_streams(plan: &LaunchPlan, direct: &mut Pipes) -> Result<(Pipes, Option
     Ok((ours, Some([stdin, stdout, stderr])))
 }
 
-/// One layer that is missing ends the launch.
-pub(super) fn all_in_force(layers: &[LayerStatus]) -> Result<(), NotStarted> {
-    readback::missing(layers).map_or(Ok(()), |status| {
-        Err(NotStarted {
-            layer: Some(status.layer),
-            ..NotStarted::new(format!(
-                "the layer `{}` is not in force: {}",
-                status.layer.word(),
-                status.enforcement.detail()
-            ))
-        })
-    })
-}
-
-/// The same while the child still works: one that has failed meanwhile knows better why there is nothing to read.
-pub(super) fn standing_or_said(
-    layers: &[LayerStatus],
-    plan: &LaunchPlan,
-    born: &Born,
-) -> Result<(), NotStarted> {
-    all_in_force(layers).map_err(|missing| match wire::receive(&born.init, RecvFlags::DONTWAIT) {
-        Ok(Some(received)) if matches!(received.message, Message::Failed { .. }) => {
-            child_failed(Some(plan), received.message)
-        }
-        _ => missing,
-    })
-}
-
 fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     let (uid_map, gid_map) = (map_text(&plan.user.uid_map), map_text(&plan.user.gid_map));
     let result = match plan.user.map_writer {
@@ -455,42 +398,4 @@ fn write_maps(plan: &LaunchPlan, born: &Born) -> Result<(), NotStarted> {
     result.map_err(|error| {
         NotStarted::new(format!("cannot write the cube's id maps: {error}")).hint(Step::IdMap.hint())
     })
-}
-
-pub(super) fn wait_for(message: Message, plan: &LaunchPlan, born: &Born) -> Result<Vec<OwnedFd>, NotStarted> {
-    match wire::receive(&born.init, RecvFlags::empty()) {
-        Ok(Some(received)) if received.message == message => Ok(received.fds),
-        Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
-        Ok(None) => Err(NotStarted::new("the cube's first process died while it built the jail")),
-        Err(errno) => Err(NotStarted::new(format!("cannot hear the cube's first process: {errno}"))),
-    }
-}
-
-fn child_failed(plan: Option<&LaunchPlan>, message: Message) -> NotStarted {
-    let Message::Failed { step, index, errno } = message else {
-        return NotStarted::new(format!("the cube's first process said {message:?} out of turn"));
-    };
-    let step = Step::from_number(step).unwrap_or(Step::Namespaces);
-    let mount = match step {
-        Step::Source | Step::Identity | Step::Target | Step::Bind => {
-            plan.and_then(|plan| plan.mounts.get(usize::from(index)))
-        }
-        Step::Machine => plan.and_then(|plan| plan.vm.as_ref()?.files.get(usize::from(index))),
-        _ => None,
-    };
-    step_failed(step, Errno::from_raw_os_error(errno), mount)
-}
-
-fn step_failed(step: Step, errno: Errno, mount: Option<&MountPlan>) -> NotStarted {
-    let on = mount
-        .map(|mount| format!(" (`{}` at `{}`)", mount.source.display(), mount.target))
-        .unwrap_or_default();
-    let why = match (step, errno) {
-        // What the kernel says here is of file systems (user_namespaces(7)).
-        (Step::Namespaces, Errno::NOSPC) => {
-            "no further user namespace is allowed (`user.max_user_namespaces`)".to_owned()
-        }
-        _ => errno.to_string(),
-    };
-    NotStarted::new(format!("the cube was not started: {}{on}: {why}", step.text())).hint(step.hint())
 }
