@@ -17,6 +17,7 @@ pub mod images;
 pub mod launch;
 pub mod net;
 pub mod prune;
+pub mod registry;
 pub mod request;
 pub mod resume;
 pub mod running;
@@ -44,6 +45,8 @@ pub struct Engine {
     pub home: PathBuf,
     /// The effective user id.
     pub uid: u32,
+    /// Who is told that a launch waits for layers of its image to be unpacked.
+    pub unpacking: Option<crate::image::layers::Telling>,
 }
 
 /// How the menu was asked for.

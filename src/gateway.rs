@@ -66,7 +66,7 @@ use crate::model::net::{HostName, LiveRule, NetEvent, NetPolicy};
 use crate::plan::net::OpenHole;
 
 pub use journal::EVENTS_A_SECOND;
-pub use secret::Secret;
+pub use secret::{Secret, read as read_secret};
 pub use state::{OpenConnection, Status};
 
 /// The sockets that the capture made inside the cube's network namespace.

@@ -23,7 +23,9 @@
 //! **Names.** The newest generation of `dev` stands in index.json as `dev`, older ones as `dev@1`, `dev@2`; the annotation
 //! `dev.tripmine.generation` has the number. An entry without our annotations (another tool wrote it) is generation 1.
 //!
-//! **Unpacked layers.** `root/` is a lower for an overlay that is mounted with `userxattr`: a deleted name is a character
+//! **Unpacked layers.** They are made of blobs, and can always be made again: an import unpacks what it brings in, because
+//! that is how an archive is found to be good; what was pulled or packed here is unpacked by the first launch that needs it.
+//! `root/` is a lower for an overlay that is mounted with `userxattr`: a deleted name is a character
 //! device 0:0 (which an ordinary user may make), a folder that hides the lower one has `user.overlay.opaque=y`.
 //! Attributes `user.overlay.*`, `trusted.*` and `user.tripmine.*` never come from an archive. Device nodes are left out
 //! (and counted). Owners, by [`Ownership`]:
@@ -40,11 +42,10 @@
 //!
 //! ```text
 //! let store = Store::open(&layout)?;
-//! let image = store.resolve(&reference)?;          // unpacks what is missing; image.layers are lowest first
-//! let _held = store.hold(&image.digest)?;          // the keeper: as long as the cube lives
+//! let (image, _held) = store.resolve_held(&reference, None)?;  // unpacks what is packed; image.layers are lowest first
 //! let mut work = store.begin()?;                   // everything that adds
 //! let blob = work.blob(&mut reader)?;              // or work.pack(upper, &options)?
-//! let layer = work.layer(blob, None)?;             // unpacked and named; `work.stored(&descriptor, diff_id)` reuses
+//! let layer = work.layer(blob, None)?;             // unpacked and named; `work.present(&descriptor, diff_id)` reuses
 //! let image = work.image(&config, &layers, Some("dev"), &annotations)?;
 //! ```
 //!
@@ -67,5 +68,5 @@ pub mod unpack;
 
 pub use blobs::TempBlob;
 pub use ingest::Ingest;
-pub use layers::{Layer, LayerDir, ResolvedImage};
+pub use layers::{Documents, Layer, LayerDir, ResolvedImage};
 pub use store::{Hold, Ownership, Store};

@@ -46,6 +46,7 @@ impl Ctx {
             user: self.user.clone(),
             home: self.home.clone(),
             uid: self.uid,
+            unpacking: Some(super::out::unpacking),
         }
     }
 

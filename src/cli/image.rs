@@ -158,9 +158,12 @@ pub struct HowReached {
     /// Without encryption; only for a registry on this host itself
     #[arg(long)]
     pub plain_http: bool,
-    /// Through a proxy, which resolves names, too
+    /// Through a proxy, which resolves names, too [default: that of the machine, if its net goes through one]
     #[arg(long, value_name = "socks5h://HOST:PORT")]
     pub proxy: Option<String>,
+    /// Through the proxy of this machine [default: the default machine]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "proxy")]
+    pub machine: Option<String>,
 }
 
 /// How a layer is compressed.

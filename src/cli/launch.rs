@@ -3,11 +3,11 @@
 use super::args::Launch;
 use super::ctx::Ctx;
 use super::forward;
-use super::image::HowReached;
 use super::image::progress::HowShown;
 use super::typed::typed;
 use crate::engine::ending::{code, ending};
 use crate::engine::launch::{self as engine, Waiting};
+use crate::engine::registry::Way;
 use crate::engine::session::{self, Join, Outcome};
 use crate::keeper::protocol::Answer;
 use crate::model::sanitize::printable;
@@ -118,8 +118,16 @@ fn get_image(launch: &Launch, typed: &crate::plan::Typed, ctx: &Ctx) -> Result<(
         Err(failure) => return Err(failure),
     };
     if always || missing {
-        let how = HowReached { plain_http: options.plain_http, proxy: None };
-        super::image::transfer::fetch(&store, &image.to_string(), None, &how, HowShown::default(), ctx)?;
+        let remote = super::image::transfer::remote(&image.to_string())?;
+        // As the cube itself would go, were it up already: through the machine's proxy, if that is its way.
+        let way = Way {
+            plain_http: options.plain_http,
+            proxy: None,
+            machine: typed.machine.clone(),
+            typed: typed.settings.clone(),
+        };
+        let client = ctx.engine().registry(&remote, &way, false)?;
+        super::image::transfer::fetch(&store, &remote, None, &client, HowShown::default())?;
     }
     Ok(())
 }

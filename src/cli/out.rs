@@ -32,6 +32,12 @@ pub fn progress_line(done: u64, total: Option<u64>) {
     let _told = writeln!(io::stderr().lock(), "progress {done} {total}");
 }
 
+/// Says that a launch waits: layers of its image are unpacked, once.
+pub fn unpacking(image: &str, bytes: u64) {
+    let size = crate::model::ByteSize::bytes(bytes);
+    Out::real().note(format!("unpacking `{image}` for its first launch: {size} of layers"));
+}
+
 impl Out {
     /// The process's own stdout and stderr.
     #[must_use]

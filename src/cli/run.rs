@@ -183,7 +183,9 @@ fn menu(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx, problem: Option<Failu
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
         let color = args.color.as_deref().map(ColorDepth::parse).transpose();
         let color = color.map_err(Failure::usage)?.flatten();
-        return show(&ctx.engine(), &Menu { machine, plain: args.plain || dumb, color, problem });
+        // The menu owns the terminal: nothing is said beside it.
+        let engine = crate::engine::Engine { unpacking: None, ..ctx.engine() };
+        return show(&engine, &Menu { machine, plain: args.plain || dumb, color, problem });
     }
     if let Some(problem) = problem {
         return Err(problem);

@@ -237,6 +237,7 @@ mod tests {
             user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
+            unpacking: None,
         };
         let (machine, name) = (Name::default_machine(), Name::parse("site").expect("a name"));
         let made = engine.carry_out(&Request::ProjectCreate { machine: machine.clone(), name: name.clone() });

@@ -39,7 +39,7 @@ pub struct Found {
 /// There is none, or it is damaged.
 pub fn find(engine: &Engine, reference: &ImageRef) -> Result<Found, Failure> {
     let store = Store::open(&engine.layout)?;
-    let (image, hold) = store.resolve_held(reference)?;
+    let (image, hold) = store.resolve_held(reference, engine.unpacking)?;
     let machine = rustix::system::uname();
     let machine = machine.machine().to_string_lossy();
     if !image.config.platform.runs_on(&machine) {

@@ -1,9 +1,10 @@
 //! Images, for every face: named, deleted, brought in, handed out, and made of a cube's changes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Engine;
 use super::carry::Done;
+use super::registry::Way;
 use super::request::SnapshotFor;
 use super::snapshot::{self, Draft, ImageKind};
 use crate::image::Store;
@@ -11,8 +12,7 @@ use crate::image::collect::Collected;
 use crate::image::export::{self, Target};
 use crate::image::import::{self, ImportOptions};
 use crate::image::names::Entry;
-use crate::image::registry::client::{Client, ClientOptions};
-use crate::image::registry::{credentials, pull, push};
+use crate::image::registry::{pull, push};
 use crate::model::image::remote::RemoteRef;
 use crate::model::image::{Digest, ImageTarget, image_name};
 use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine, Name, Settings};
@@ -110,17 +110,6 @@ pub fn push_target(entry: &Entry, image: &str, to: Option<&str>) -> Result<Remot
     }
 }
 
-/// Where logins may lie, the first found wins: docker's and podman's places.
-#[must_use]
-pub fn login_files(home: &Path) -> Vec<PathBuf> {
-    let variable = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let mut files: Vec<PathBuf> = variable("REGISTRY_AUTH_FILE").into_iter().collect();
-    files.extend(variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")));
-    files.push(home.join(".config/containers/auth.json"));
-    files.push(variable("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")).join("config.json"));
-    files
-}
-
 impl Engine {
     pub(super) fn image_tag(&self, image: &str, name: &str) -> Result<Done, Failure> {
         let (entry, made) = tag(&Store::open(&self.layout)?, &reference(image)?, name)?;
@@ -156,7 +145,7 @@ impl Engine {
     pub(super) fn image_pull(&self, text: &str) -> Result<Done, Failure> {
         self.layout.ensure(self.uid)?;
         let remote = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
-        let client = self.registry(&remote, false)?;
+        let client = self.registry(&remote, &Way::default(), false)?;
         let store = Store::open(&self.layout)?;
         let entry =
             pull::pull(&store, &client, &remote, None, &machine(), &|_, _, _| {}).map_err(|failure| {
@@ -169,18 +158,13 @@ impl Engine {
         let store = Store::open(&self.layout)?;
         let entry = store.find(&reference(image)?)?;
         let target = push_target(&entry, image, to)?;
-        let client = self.registry(&target, true)?;
+        let client = self.registry(&target, &Way::default(), true)?;
         push::push(&store, &client, &target, &entry, &|_, _, _| {}).map_err(|failure| Failure {
             message: format!("cannot push `{target}`: {}", failure.message),
             ..failure
         })?;
         let what = format!("{} {target}", entry.reference());
         Ok(self.done(format!("pushed `{}` to {target}", entry.reference()), "image push", &what, None))
-    }
-
-    fn registry(&self, remote: &RemoteRef, push: bool) -> Result<Client, Failure> {
-        let login = credentials::find(&login_files(&self.home), remote)?;
-        Client::new(remote, ClientOptions { plain_http: false, proxy: None, login }, push)
     }
 
     fn brought(&self, act: &str, entries: &[Entry]) -> Done {

@@ -5,9 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::Engine;
 use super::carry::Done;
 use super::images::used;
-use super::{Engine, running};
 use crate::image::Store;
 use crate::image::collect::Collected;
 use crate::keeper::state::now_ms;
@@ -150,12 +150,6 @@ pub fn carry(engine: &Engine, doomed: &Doomed, trash_before: Option<u64>) -> Res
         bytes: purged.bytes,
         failures: purged.failures,
     };
-    // What belongs to subordinate ids takes their user namespace to remove.
-    if !pruned.failures.is_empty()
-        && running::clear(&engine.layout, &engine.layout.trash_dir(), trash::PURGE, &trash::is_whole)
-    {
-        pruned.failures.clear();
-    }
     for cube in &doomed.cubes {
         match cubes::remove(&engine.layout.mines_dir(), &cube.id) {
             Ok(()) => {

@@ -90,23 +90,8 @@ pub fn remove(layout: &Layout, entry: &CubeEntry) -> Result<(), Failure> {
     }
     match cubes::remove(&mines, &entry.id) {
         Err(cubes::CubeError::Missing(_)) => Ok(()),
-        // Set aside, but not gone: what root inside made for others belongs to subordinate ids.
-        Err(cubes::CubeError::Io { .. }) if clear(layout, &mines, cubes::DEAD, &|_| true) => Ok(()),
         other => Ok(other?),
     }
-}
-
-/// Removes what was set aside in `folder`, by names that begin with `prefix`, also what belongs to subordinate ids: those
-/// files only their own user namespace may remove. `whole` says of an entry that nothing else of it is elsewhere. True when
-/// something was there, and nothing is left.
-#[must_use]
-pub fn clear(layout: &Layout, folder: &Path, prefix: &str, whole: &dyn Fn(&Path) -> bool) -> bool {
-    let Ok(store) = crate::image::Store::open(layout) else { return false };
-    let aside =
-        |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
-    let entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().filter(aside).collect();
-    !entries.is_empty()
-        && entries.iter().all(|entry| whole(&entry.path()) && store.remove(&entry.path()).is_ok())
 }
 
 /// Waits, a moment at most, until a cube that has ended is let go by its keeper, which cleans up meanwhile: whoever

@@ -1,28 +1,32 @@
 //! A snapshot: a cube's changes to its system as a new layer on its image.
 //!
-//! In two steps, so that a person sees what goes in before anything is written: [`draft`] holds the cube still, copies its
-//! upper and lets it go on; [`commit`] packs the copy. A draft is a folder that only this process uses, under a lock;
-//! what a killed one leaves is cleared by the next.
+//! In two steps, so that a person sees what goes in before anything is written: [`draft`] looks, [`commit`] makes the image.
+//! A cube that stands still, because it was kept and has ended, is packed right where its changes lie; they are unpacked by
+//! the first launch that needs them. One that runs is copied, in two looks of which only the second holds it still, and the
+//! copy becomes the unpacked layer. A copy is a folder that only this process uses, under a lock; what a killed one leaves
+//! is cleared by the next.
+
+mod layer;
+mod still;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::changes::Source;
 use super::{Engine, host_base};
-use crate::image::pack::{IdRule, PackOptions};
-use crate::image::{Layer, Ownership, ResolvedImage, Store};
-use crate::keeper::protocol::{Answer, Ask};
+use crate::image::{Documents, Layer, Store};
 use crate::model::image::document::architecture;
 use crate::model::image::{Digest, HistoryEntry, ImageConfig, Platform};
-use crate::model::{CubeSpec, Failure, FailureKind, ImageRef};
-use crate::plan::changes::Ground;
+use crate::model::{CubeRecord, CubeSpec, Failure, FailureKind, ImageRef};
+use crate::plan::changes::{Ground, Region};
 use crate::store::cubes::CubeEntry;
 use crate::store::lock::{self, Lock};
 use crate::upper::wire::{Bytes, Line, Want};
+use still::Stillness;
 
 /// Places that are never part of an image: what the launch makes anew, and projects.
 const LEFT_OUT: [&str; 9] =
@@ -55,26 +59,59 @@ pub struct Draft {
     pub frozen: Option<Duration>,
     /// What it was launched with.
     spec: Option<CubeSpec>,
-    folder: Folder,
+    store: Store,
+    held: Held,
 }
 
-impl Draft {
+/// Where the changes are until they are an image.
+#[derive(Debug)]
+enum Held {
+    /// In a copy.
+    Copied(Box<Folder>),
+    /// Where the ended cube left them.
+    Kept(Box<Kept>),
+}
+
+/// The changes of an ended cube, and what tells that it was not launched again meanwhile.
+#[derive(Debug)]
+struct Kept {
+    source: Source,
+    regions: Vec<Region>,
+    mines: PathBuf,
+    record: Option<CubeRecord>,
+}
+
+/// What a look told.
+#[derive(Debug, Default)]
+struct Seen {
+    entries: u64,
+    bytes: u64,
+    largest: Vec<(Vec<u8>, u64)>,
+    secrets: Vec<(Vec<u8>, String)>,
+    left_out: Vec<(Vec<u8>, String)>,
+}
+
+impl Seen {
     fn hear(&mut self, line: Line) {
         match line {
             Line::Copied { entries, bytes } => (self.entries, self.bytes) = (entries, bytes),
             Line::Large { path, size } => self.largest.push((path.0, size)),
             Line::Secret { path, what } if self.secrets.len() < KEPT_LINES => {
-                self.secrets.push((path.0, what))
+                self.secrets.push((path.0, what));
             }
             Line::LeftOut { path, why } if self.left_out.len() < KEPT_LINES => {
-                self.left_out.push((path.0, why))
+                let told = (path.0, why);
+                // The second look at a running cube tells it again.
+                if !self.left_out.contains(&told) {
+                    self.left_out.push(told);
+                }
             }
             _ => {}
         }
     }
 }
 
-/// The folder of a draft, removed when it goes.
+/// The folder of a copy, removed when it goes.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
@@ -89,7 +126,7 @@ impl Drop for Folder {
     }
 }
 
-/// Copies the changes of a cube. A running one is held still meanwhile.
+/// Looks at the changes of a cube; those of one that runs are copied.
 ///
 /// # Errors
 /// It has no changes any more, cannot be held still or read, or the disk is full.
@@ -104,48 +141,65 @@ pub fn draft(engine: &Engine, entry: &CubeEntry) -> Result<Draft, Failure> {
         .hint("take the snapshot while it runs, or launch it with `--keep NAME`"));
     }
     let store = Store::open(&engine.layout)?;
-    let folder = folder(engine, store)?;
-    let target = open(&folder.path.join("upper"))?;
-    let mut draft = Draft {
-        ground: source.ground.clone(),
-        entries: 0,
-        bytes: 0,
-        largest: Vec::new(),
-        secrets: Vec::new(),
-        left_out: Vec::new(),
-        frozen: None,
-        spec: entry.record.as_ref().ok().map(CubeSpec::of),
-        folder,
-    };
-    let leave_out = LEFT_OUT.iter().map(|place| Bytes(place.as_bytes().to_vec())).collect();
-    let mut begun = None;
-    let mut client = client;
-    // One that has just ended, and is kept by its keeper for the question on exit, stands still already.
-    let runs = entry.record.as_ref().is_ok_and(|record| !record.state.is_over());
-    if let Some(client) = client.as_mut().filter(|_| runs) {
-        client.ask(&Ask::Freeze)?;
-        let asked = Instant::now();
-        match client.answer()? {
-            Answer::Done => begun = Some(asked),
-            other => return Err(super::client::unexpected(&other)),
+    let (ground, record) = (source.ground.clone(), entry.record.as_ref().ok());
+    let mut seen = Seen::default();
+    let (held, frozen) = match client {
+        // Its keeper waits for the question on exit, or it runs.
+        Some(client) => {
+            let folder = folder(engine, store.clone())?;
+            let running = record.filter(|record| !record.state.is_over());
+            let frozen = copy(&source, regions, &folder, Stillness::new(client, running), &mut seen)?;
+            (Held::Copied(Box::new(folder)), frozen)
         }
+        None => {
+            let want = Want::Survey { leave_out: left_out() };
+            source.ask(regions.clone(), want, None, &mut |line| {
+                seen.hear(line);
+                Ok(())
+            })?;
+            let mines = engine.layout.mines_dir();
+            (Held::Kept(Box::new(Kept { source, regions, mines, record: record.cloned() })), None)
+        }
+    };
+    let Seen { entries, bytes, mut largest, secrets, left_out } = seen;
+    largest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let spec = record.map(CubeSpec::of);
+    Ok(Draft { ground, entries, bytes, largest, secrets, left_out, frozen, spec, store, held })
+}
+
+fn left_out() -> Vec<Bytes> {
+    LEFT_OUT.iter().map(|place| Bytes(place.as_bytes().to_vec())).collect()
+}
+
+/// Copies what a cube with a keeper changed; how long it was held still for that.
+fn copy(
+    source: &Source,
+    regions: Vec<Region>,
+    folder: &Folder,
+    mut stillness: Stillness,
+    seen: &mut Seen,
+) -> Result<Option<Duration>, Failure> {
+    let target = open(&folder.path.join("upper"))?;
+    let twice = stillness.twice();
+    if twice.is_none() {
+        stillness.hold()?;
     }
-    let copied = source.ask(regions, Want::Copy { leave_out }, Some(target.as_fd()), &mut |line| {
-        draft.hear(line);
+    let want = Want::Copy { leave_out: left_out(), twice };
+    let copied = source.ask(regions, want, Some(target.as_fd()), &mut |line| {
+        match line {
+            Line::Hold => stillness.hold()?,
+            Line::Release => stillness.release(),
+            line => seen.hear(line),
+        }
         Ok(())
     });
-    if let (Some(client), Some(begun)) = (&mut client, begun) {
-        // A keeper that is gone has let nobody waiting.
-        let _thawed = client.ask(&Ask::Thaw).and_then(|()| client.answer());
-        draft.frozen = Some(begun.elapsed());
-    }
+    stillness.release();
     copied?;
     source.ask(Vec::new(), Want::Scan, Some(target.as_fd()), &mut |line| {
-        draft.hear(line);
+        seen.hear(line);
         Ok(())
     })?;
-    draft.largest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    Ok(draft)
+    Ok(stillness.lasted())
 }
 
 fn open(path: &std::path::Path) -> Result<OwnedFd, Failure> {
@@ -188,34 +242,28 @@ impl ImageKind {
     }
 }
 
-/// Makes the image `name` of a draft; its reference. The draft is used up: its files become the layer.
+/// Makes the image `name` of a draft; its reference. The draft is used up: a copy becomes the layer.
 ///
 /// # Errors
 /// The image beneath is gone, or writing failed: the store is as before.
 pub fn commit(draft: &Draft, name: &str, kind: ImageKind) -> Result<String, Failure> {
-    let store = &draft.folder.store;
+    let store = &draft.store;
     let base = base(store, &draft.ground)?;
     let mut work = store.begin()?;
-    let upper = open(&draft.folder.path.join("upper"))?;
-    let ids = match store.ownership() {
-        Ownership::Root | Ownership::Mapped { .. } => IdRule::AsSeen,
-        Ownership::One => {
-            IdRule::One { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
-        }
-    };
-    let options = PackOptions { ids, exclude: Vec::new(), empty: Vec::new(), upper: true };
-    let (blob, packed) = work.pack(upper.as_fd(), &options, &mut |_| {})?;
     let mut layers: Vec<Layer> = Vec::new();
     let mut config = match &base {
         Some(image) => {
             for (descriptor, diff_id) in image.manifest.layers.iter().zip(&image.config.diff_ids) {
-                layers.push(work.stored(descriptor, *diff_id)?);
+                layers.push(work.present(descriptor, *diff_id)?);
             }
             image.config.clone()
         }
         None => ImageConfig { platform: here(), ..ImageConfig::default() },
     };
-    layers.push(work.layer_of(blob, &packed, &draft.folder.path.join("upper"))?);
+    layers.push(match &draft.held {
+        Held::Copied(folder) => layer::of_copy(&mut work, &folder.path.join("upper"))?,
+        Held::Kept(kept) => layer::of_kept(&mut work, kept)?,
+    });
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let ground = &draft.ground;
     let mut labels = vec![
@@ -257,19 +305,19 @@ pub fn commit(draft: &Draft, name: &str, kind: ImageKind) -> Result<String, Fail
 }
 
 /// The image that the cube was launched from, by digest: its name may have moved on.
-fn base(store: &Store, ground: &Ground) -> Result<Option<ResolvedImage>, Failure> {
+fn base(store: &Store, ground: &Ground) -> Result<Option<Documents>, Failure> {
     match (&ground.image, &ground.image_digest) {
         (ImageRef::Host, _) => Ok(None),
         (_, Some(digest)) => {
             let digest = Digest::parse(digest)
                 .map_err(|error| Failure::failed("the cube's image has an odd digest").because(&error))?;
-            store.resolve_digest(&digest).map(Some)
+            store.read_digest(&digest).map(Some)
         }
-        (reference, None) => store.resolve(reference).map(Some),
+        (reference, None) => store.read(reference).map(Some),
     }
 }
 
-fn on_host(base: Option<&ResolvedImage>) -> bool {
+fn on_host(base: Option<&Documents>) -> bool {
     base.is_none_or(|image| image.config.labels.get(host_base::BASE).is_some_and(|base| base == "host"))
 }
 

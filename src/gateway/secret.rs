@@ -55,7 +55,7 @@ impl fmt::Debug for Secret {
 ///
 /// # Errors
 /// When it cannot be read, others could read it, or it is no secret of SOCKS5.
-pub(super) fn read(url: &ProxyUrl, auth: &ProxyAuth) -> Result<Option<Secret>, Failure> {
+pub fn read(url: &ProxyUrl, auth: &ProxyAuth) -> Result<Option<Secret>, Failure> {
     let (text, from) = match auth {
         ProxyAuth::None => {
             let user = url.user().map(|user| Secret { user: user.into(), password: Vec::new() });

@@ -2,7 +2,7 @@
 //! with their size and digest checked. A blob that is there is never written again.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub struct TempBlob {
     pub size: u64,
 }
 
-/// A file that is written from its start, and goes to the disk meanwhile: the fsync(2) at its end waits for little.
+/// A file that is written from one place on, and goes to the disk meanwhile: the fsync(2) at its end waits for little.
 #[derive(Debug)]
 pub(super) struct Steady {
     file: File,
@@ -45,6 +45,13 @@ impl Steady {
 
     pub(super) const fn new(file: File) -> Self {
         Self { file, written: 0, begun: 0 }
+    }
+
+    /// The file, to be gone on with at `place`.
+    pub(super) fn at(&mut self, place: u64) -> io::Result<&mut File> {
+        self.file.seek(SeekFrom::Start(place))?;
+        (self.written, self.begun) = (place, place);
+        Ok(&mut self.file)
     }
 }
 
@@ -75,6 +82,11 @@ pub(super) struct Hashing<W> {
 impl<W: Write> Hashing<W> {
     pub(super) fn new(inner: W) -> Self {
         Self { inner, hash: Sha256::new(), size: 0 }
+    }
+
+    /// The hash of what was written so far, to be gone on with.
+    pub(super) fn state(self) -> (Sha256, u64) {
+        (self.hash, self.size)
     }
 
     pub(super) fn finish(self) -> (W, Digest, u64) {

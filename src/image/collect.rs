@@ -88,6 +88,25 @@ impl Store {
         Ok(collected)
     }
 
+    /// Takes back what was put in place for an image that did not come to be, unless somebody needs it by now.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub(super) fn take_back(&self, blobs: &[Digest], layers: &[Digest]) -> Result<(), Failure> {
+        // Somebody adds: they may count on what they saw.
+        let Some(_alone) = self.collecting_now()? else { return Ok(()) };
+        let doomed = self.doomed(&[])?;
+        for digest in blobs.iter().filter(|digest| doomed.blobs.contains_key(digest)) {
+            let path = self.blob_path(digest);
+            std::fs::remove_file(&path).map_err(|error| cannot("remove", &path, error))?;
+        }
+        for digest in layers.iter().filter(|digest| doomed.layers.contains_key(digest)) {
+            self.put_aside(digest)?;
+        }
+        self.clear_remains();
+        Ok(())
+    }
+
     fn doomed(&self, used: &[Digest]) -> Result<Doomed, Failure> {
         let mut kept: BTreeMap<Digest, Parts> = BTreeMap::new();
         for entry in self.entries()? {

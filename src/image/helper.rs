@@ -125,8 +125,6 @@ pub(super) enum Work {
     Hash { blob: PathBuf, request: Request },
     /// The folder that is standard input, to standard output.
     Pack { options: PackOptions },
-    /// A tree goes.
-    Remove { path: PathBuf },
 }
 
 /// What the helper answers.
@@ -134,7 +132,6 @@ pub(super) enum Work {
 pub(super) enum Reply {
     Unpacked(Unpacked),
     Packed(Packed),
-    Removed,
     Failed { message: String, hints: Vec<String> },
 }
 
@@ -188,13 +185,6 @@ impl Runner {
     ) -> Result<Packed, Failure> {
         match self.run(store, Work::Pack { options: options.clone() }, Some(folder), sink)? {
             Reply::Packed(done) => Ok(done),
-            other => Err(odd(&other)),
-        }
-    }
-
-    pub(super) fn remove(self, store: &Store, path: &Path) -> Result<(), Failure> {
-        match self.run(store, Work::Remove { path: path.to_owned() }, None, &mut |_| Ok(()))? {
-            Reply::Removed => Ok(()),
             other => Err(odd(&other)),
         }
     }
@@ -262,14 +252,10 @@ fn carry_out(
             confine::here(Some(folder))?;
             pack::pack(folder, options, out).map(Reply::Packed)
         }
-        Work::Remove { path } => {
-            crate::store::remove::remove_tree(path).map_err(|error| cannot("remove", path, error))?;
-            Ok(Reply::Removed)
-        }
     }
 }
 
-pub use process::main;
+pub use process::{main, widen};
 
 /// True when the ownership needs a user namespace.
 fn mapped(ownership: &Ownership) -> bool {

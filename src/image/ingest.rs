@@ -29,7 +29,16 @@ pub struct Ingest<'a> {
     folder: PathBuf,
     next: u32,
     _lock: File,
-    _adding: Lock,
+    adding: Option<Lock>,
+    /// What was put in place for an image that is not listed yet.
+    placed: Placed,
+}
+
+/// Blobs and unpacked layers, by their digests.
+#[derive(Debug, Default)]
+struct Placed {
+    blobs: Vec<Digest>,
+    layers: Vec<Digest>,
 }
 
 impl Store {
@@ -60,7 +69,8 @@ impl Store {
                 continue;
             }
             super::store::make(&folder)?;
-            return Ok(Ingest { store: self, folder, next: 0, _lock: file, _adding: adding });
+            let placed = Placed::default();
+            return Ok(Ingest { store: self, folder, next: 0, _lock: file, adding: Some(adding), placed });
         }
         Err(Failure::failed(format!("no free name in {}", parent.display())))
     }
@@ -86,18 +96,12 @@ impl Store {
         }
     }
 
-    /// Removes a tree whose files may belong to subordinate ids.
+    /// Removes a tree, whoever its files belong to (see [`crate::store::remove::finish_with`]).
     ///
     /// # Errors
     /// It cannot be removed whole.
     pub fn remove(&self, path: &Path) -> Result<(), Failure> {
-        match crate::store::remove::remove_tree(path) {
-            Ok(()) => Ok(()),
-            Err(_) if matches!(self.ownership, super::store::Ownership::Mapped { .. }) => {
-                self.runner.remove(self, path)
-            }
-            Err(error) => Err(cannot("remove", path, error)),
-        }
+        crate::store::remove::remove_tree(path).map_err(|error| cannot("remove", path, error))
     }
 }
 
@@ -106,6 +110,12 @@ impl Drop for Ingest<'_> {
         // What cannot be removed now is cleared by the next ingest.
         if self.store.remove(&self.folder).is_ok() {
             drop(std::fs::remove_file(self.folder.with_extension("lock")));
+        }
+        let placed = std::mem::take(&mut self.placed);
+        if !placed.blobs.is_empty() || !placed.layers.is_empty() {
+            // Whoever collects must be alone, also without us. What cannot be cleared now goes with the next `prune`.
+            drop(self.adding.take());
+            drop(self.store.take_back(&placed.blobs, &placed.layers));
         }
     }
 }
@@ -121,6 +131,20 @@ impl<'a> Ingest<'a> {
     pub(super) fn temp(&mut self, what: &str) -> PathBuf {
         self.next += 1;
         self.folder.join(format!("{what}-{}", self.next))
+    }
+
+    /// What is in place stays, whatever becomes of the image: whoever tries again finds it.
+    pub(super) fn stays(&mut self) {
+        self.placed = Placed::default();
+    }
+
+    fn take_over(&mut self, blob: &TempBlob) -> Result<(), Failure> {
+        let fresh = !self.store.has_blob(&blob.digest, blob.size);
+        self.store.adopt(blob)?;
+        if fresh {
+            self.placed.blobs.push(blob.digest);
+        }
+        Ok(())
     }
 
     /// Writes a blob from a stream. `each` hears of every chunk's length.
@@ -214,7 +238,7 @@ impl<'a> Ingest<'a> {
             },
             None => self.unpack(&blob.path, compression, known, diff_id)?,
         };
-        self.store.adopt(&blob)?;
+        self.take_over(&blob)?;
         let media = match compression {
             Compression::None => media::LAYER,
             Compression::Gzip => media::LAYER_GZIP,
@@ -238,14 +262,32 @@ impl<'a> Ingest<'a> {
             let done = Unpacked { entries: packed.entries, bytes: packed.bytes, ..Unpacked::default() };
             self.place(&folder, diff_id, &done)?;
         }
-        self.store.adopt(&blob)?;
+        self.take_over(&blob)?;
         Ok(Layer { descriptor: Descriptor::new(media::LAYER, blob.digest, blob.size), diff_id })
     }
 
-    /// A layer that is in the store already.
+    /// A layer that was packed here, without compression. It is unpacked when it is first needed.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn packed(&mut self, blob: &TempBlob) -> Result<Layer, Failure> {
+        self.take_over(blob)?;
+        Ok(Layer { descriptor: Descriptor::new(media::LAYER, blob.digest, blob.size), diff_id: blob.digest })
+    }
+
+    /// A layer whose blob is in the store already, unpacked or not.
     ///
     /// # Errors
     /// It is not.
+    pub fn present(&mut self, descriptor: &Descriptor, diff_id: Digest) -> Result<Layer, Failure> {
+        drop(self.store.open_blob(descriptor)?);
+        Ok(Layer { descriptor: descriptor.clone(), diff_id })
+    }
+
+    /// The same, unpacked: its tar is seen to be the one that was promised.
+    ///
+    /// # Errors
+    /// It is not there, refused, or another one.
     pub fn stored(&mut self, descriptor: &Descriptor, diff_id: Digest) -> Result<Layer, Failure> {
         drop(self.store.open_blob(descriptor)?);
         if !self.store.layer_ready(&diff_id) {
@@ -259,17 +301,31 @@ impl<'a> Ingest<'a> {
         let mut file = self.store.open_blob(blob)?;
         let path = self.store.blob_path(&blob.digest);
         let compression = blob.compression().map_err(|error| Failure::failed(error.to_string()))?;
-        let known = if compression == Compression::None {
+        if compression != Compression::None {
             // Compressed blobs are checked by the digest of their tar.
-            let (digest, _) = digest_of_file(&mut file).map_err(|error| cannot("read", &path, error))?;
-            if digest != blob.digest || digest != diff_id {
-                return Err(damaged(&blob.digest, "its bytes are not those of its name"));
-            }
-            Some(digest)
-        } else {
-            None
-        };
-        self.unpack(&path, compression, known, Some(diff_id)).map(|_| ())
+            self.unpack(&path, compression, None, Some(diff_id))?;
+            self.placed.layers.retain(|layer| *layer != diff_id);
+            return Ok(());
+        }
+        if blob.digest != diff_id {
+            return Err(wrong_tar(&blob.digest, &blob.digest, &diff_id));
+        }
+        // Two read it at once: the helper unpacks, and here it is seen to be what its name says before it is put in place.
+        let (checked, unpacked) = std::thread::scope(|scope| {
+            let checking = scope.spawn(move || digest_of_file(&mut file));
+            let unpacked = self.unpack_aside(&path, compression, false);
+            (checking.join(), unpacked)
+        });
+        let checked = checked.map_err(|_| Failure::failed("reading a layer was broken off"))?;
+        let (digest, _) = checked.map_err(|error| cannot("read", &path, error))?;
+        if digest != diff_id {
+            return Err(damaged(&blob.digest, "its bytes are not those of its name"));
+        }
+        let (folder, done) = unpacked?;
+        self.place(&folder, diff_id, &done)?;
+        // Of an image that is there.
+        self.placed.layers.retain(|layer| *layer != diff_id);
+        Ok(())
     }
 
     fn check_tar(
@@ -289,11 +345,7 @@ impl<'a> Ingest<'a> {
         known: Option<Digest>,
         wanted: Option<Digest>,
     ) -> Result<Digest, Failure> {
-        let folder = self.temp("layer");
-        let root = folder.join("root");
-        super::store::make(&root)?;
-        let request = Request::unpack(self.store, compression, known.is_none());
-        let done: Unpacked = self.store.runner.unpack(self.store, blob, &root, &request)?;
+        let (folder, done) = self.unpack_aside(blob, compression, known.is_none())?;
         let diff_id =
             known.or(done.diff_id).ok_or_else(|| Failure::failed("the layer's digest is missing"))?;
         if let Some(wanted) = wanted
@@ -308,8 +360,23 @@ impl<'a> Ingest<'a> {
         Ok(diff_id)
     }
 
+    /// Unpacks into a folder of this work.
+    fn unpack_aside(
+        &mut self,
+        blob: &Path,
+        compression: Compression,
+        hash: bool,
+    ) -> Result<(PathBuf, Unpacked), Failure> {
+        let folder = self.temp("layer");
+        let root = folder.join("root");
+        super::store::make(&root)?;
+        let request = Request::unpack(self.store, compression, hash);
+        let done = self.store.runner.unpack(self.store, blob, &root, &request)?;
+        Ok((folder, done))
+    }
+
     /// Puts a whole folder of a layer, its `root` in it, where unpacked layers are.
-    fn place(&self, folder: &Path, diff_id: Digest, done: &Unpacked) -> Result<(), Failure> {
+    fn place(&mut self, folder: &Path, diff_id: Digest, done: &Unpacked) -> Result<(), Failure> {
         let record = LayerRecord {
             version: 1,
             diff_id,
@@ -326,6 +393,7 @@ impl<'a> Ingest<'a> {
         let target = self.store.layer_dir(&diff_id);
         match std::fs::rename(folder, &target) {
             Ok(()) => {
+                self.placed.layers.push(diff_id);
                 sync_folder(&self.store.layout.layers_dir()).map_err(|error| cannot("sync", &target, error))
             }
             // Somebody else was as fast.
@@ -340,7 +408,7 @@ impl<'a> Ingest<'a> {
     /// Writing failed.
     pub fn document(&mut self, bytes: &[u8]) -> Result<(Digest, u64), Failure> {
         let blob = self.blob(&mut &*bytes, &mut |_| {})?;
-        self.store.adopt(&blob)?;
+        self.take_over(&blob)?;
         Ok((blob.digest, blob.size))
     }
 
@@ -349,7 +417,7 @@ impl<'a> Ingest<'a> {
     /// # Errors
     /// Writing failed.
     pub fn adopt(&mut self, blob: &TempBlob) -> Result<(), Failure> {
-        self.store.adopt(blob)
+        self.take_over(blob)
     }
 
     /// Makes an image of layers: writes config and manifest, then gives it `name`. The config's diff ids are those of the
@@ -391,7 +459,9 @@ impl<'a> Ingest<'a> {
         let mut descriptor = Descriptor::new(media, digest, size);
         descriptor.platform = Some(config.platform.clone());
         descriptor.annotations.insert(super::names::SOURCE.to_owned(), source.chars().take(500).collect());
-        self.store.name(name, &descriptor)
+        let entry = self.store.name(name, &descriptor)?;
+        self.placed = Placed::default();
+        Ok(entry)
     }
 
     /// A file of this work, to be written by hand.

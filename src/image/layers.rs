@@ -32,6 +32,20 @@ pub struct LayerDir {
     pub path: PathBuf,
 }
 
+/// What an image says of itself: its layers may be packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// How it is run.
+    pub config: ImageConfig,
+}
+
+/// Who is told that a launch waits for layers to be unpacked: the image, and the bytes of their blobs.
+pub type Telling = fn(&str, u64);
+/// Less is unpacked in a moment, and nobody is told.
+const WORTH_TELLING: u64 = 32 << 20;
+
 /// An image, ready to be launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedImage {
@@ -74,30 +88,36 @@ pub struct LayerRecord {
 const WRITTEN_OUT: Duration = Duration::from_secs(120);
 
 impl Store {
-    /// What a reference stands for, with every layer unpacked.
+    /// What a reference stands for.
     ///
     /// # Errors
-    /// No such image, or a blob of it is missing or damaged.
-    pub fn resolve(&self, reference: &ImageRef) -> Result<ResolvedImage, Failure> {
+    /// No such image, or a document of it is missing or damaged.
+    pub fn read(&self, reference: &ImageRef) -> Result<Documents, Failure> {
         let entry = self.find(reference)?;
-        self.resolve_entry(&entry.descriptor, &entry.reference())
+        let (manifest, config) = self.read_image(&entry.descriptor, &entry.reference())?;
+        Ok(Documents { manifest, config })
     }
 
-    /// As [`Store::resolve`] and [`Store::hold`] in one: nothing can be collected between the two.
+    /// What a reference stands for, with every layer unpacked, and held: nothing of it can be collected. `telling` hears
+    /// when that takes its time.
     ///
     /// # Errors
-    /// As those.
-    pub fn resolve_held(&self, reference: &ImageRef) -> Result<(ResolvedImage, Hold), Failure> {
+    /// No such image, or a blob of it is missing, damaged or refused.
+    pub fn resolve_held(
+        &self,
+        reference: &ImageRef,
+        telling: Option<Telling>,
+    ) -> Result<(ResolvedImage, Hold), Failure> {
         let entry = self.find(reference)?;
         let hold = self.hold(&entry.descriptor.digest)?;
-        Ok((self.resolve_entry(&entry.descriptor, &entry.reference())?, hold))
+        Ok((self.resolve_entry(&entry.descriptor, &entry.reference(), telling)?, hold))
     }
 
     /// By digest alone, for an image that may have lost its names: what a record of a kept cube has.
     ///
     /// # Errors
-    /// As [`Store::resolve`].
-    pub fn resolve_digest(&self, digest: &Digest) -> Result<ResolvedImage, Failure> {
+    /// As [`Store::read`].
+    pub fn read_digest(&self, digest: &Digest) -> Result<Documents, Failure> {
         let path = self.blob_path(digest);
         let size = match std::fs::symlink_metadata(&path) {
             Ok(found) => found.len(),
@@ -105,19 +125,31 @@ impl Store {
             Err(error) => return Err(cannot("read", &path, error)),
         };
         let manifest = Descriptor::new(crate::model::image::document::media::MANIFEST, *digest, size);
-        self.resolve_entry(&manifest, &digest.to_string())
+        let (manifest, config) = self.read_image(&manifest, &digest.to_string())?;
+        Ok(Documents { manifest, config })
     }
 
-    fn resolve_entry(&self, descriptor: &Descriptor, reference: &str) -> Result<ResolvedImage, Failure> {
+    fn resolve_entry(
+        &self,
+        descriptor: &Descriptor,
+        reference: &str,
+        telling: Option<Telling>,
+    ) -> Result<ResolvedImage, Failure> {
         let (manifest, config) = self.read_image(descriptor, reference)?;
-        let mut layers = Vec::with_capacity(manifest.layers.len());
-        for (blob, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
-            let folder = self.layer_dir(diff_id);
+        let all = || manifest.layers.iter().zip(&config.diff_ids);
+        let packed: Vec<_> = all().filter(|(_, diff_id)| !self.layer_ready(diff_id)).collect();
+        let bytes = packed.iter().map(|(blob, _)| blob.size).fold(0, u64::saturating_add);
+        if let Some(tell) = telling.filter(|_| bytes >= WORTH_TELLING) {
+            tell(reference, bytes);
+        }
+        for (blob, diff_id) in packed {
+            // The same layer twice in an image is unpacked once.
             if !self.layer_ready(diff_id) {
                 self.begin()?.unpack_stored(blob, *diff_id).map_err(|failure| about(reference, failure))?;
             }
-            layers.push(LayerDir { diff_id: *diff_id, path: folder.join("root") });
         }
+        let layers =
+            all().map(|(_, id)| LayerDir { diff_id: *id, path: self.layer_dir(id).join("root") }).collect();
         Ok(ResolvedImage {
             reference: reference.to_owned(),
             digest: descriptor.digest,

@@ -4,8 +4,6 @@
 //! folder that hides the lower one gets `.wh..wh..opq`. Hard links, attributes, holes and times go along; sockets and
 //! device nodes do not. No link is followed, whatever the tree's owner does meanwhile.
 
-mod read;
-
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Failure;
 
 use super::helper::Packed;
+use super::tar::source as read;
 use super::tar::write::TarWriter;
 use super::tar::{Kind, Member, shown};
 use super::unpack::marks::{OPAQUE, OWNER, mtime};
@@ -225,7 +224,7 @@ impl Packing<'_> {
         member.mtime = mtime(found);
         let noted = attributes
             .and_then(|all| all.iter().find(|(key, _)| key == OWNER.as_bytes()))
-            .and_then(|(_, value)| owner(value));
+            .and_then(|(_, value)| read::noted_owner(value));
         let (uid, gid) = (found.st_uid, found.st_gid);
         (member.uid, member.gid) = match self.options.ids {
             IdRule::AsSeen => (uid.into(), gid.into()),
@@ -248,10 +247,4 @@ impl Packing<'_> {
         self.done.entries += 1;
         self.writer.member(member, contents).map_err(|error| failed(&member.path, "pack", error))
     }
-}
-
-/// `UID:GID`, as unpacking noted it.
-fn owner(text: &[u8]) -> Option<(u64, u64)> {
-    let (uid, gid) = std::str::from_utf8(text).ok()?.split_once(':')?;
-    Some((u64::from(uid.parse::<u32>().ok()?), u64::from(gid.parse::<u32>().ok()?)))
 }

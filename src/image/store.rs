@@ -239,6 +239,11 @@ impl Store {
         lock::shared(&self.layout, GC)
     }
 
+    /// As [`Store::collecting`], if nobody adds now.
+    pub(super) fn collecting_now(&self) -> Result<Option<Lock>, Failure> {
+        lock::exclusive_now(&self.layout, GC)
+    }
+
     pub(super) fn collecting(&self) -> Result<Lock, Failure> {
         lock::exclusive(&self.layout, GC)
     }

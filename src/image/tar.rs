@@ -5,6 +5,7 @@
 //! value may hold one. Owns what one member is; refuses lengths without a bound.
 
 pub mod read;
+pub mod source;
 pub mod sparse;
 pub mod write;
 

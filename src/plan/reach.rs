@@ -1,12 +1,12 @@
 //! The net policy of a launch: from what the places say to the one complete policy that the gateway carries out. Owns how the
 //! parts go together; a policy that lacks a part is refused here, before anything starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::facts::Facts;
 use super::launch::Origin;
 use super::pick::{Picked, Places, Record};
-use crate::model::net::{NetPolicy, PolicyError, ProxyAuth, Rule};
+use crate::model::net::{NetPolicy, PolicyError, ProxyAuth, ProxyUrl, Rule};
 use crate::model::{Failure, FailureKind, NetPolicyKind, Settings};
 
 /// What a launch may reach.
@@ -38,7 +38,7 @@ pub fn reach(
     warnings: &mut Vec<String>,
 ) -> Result<Reach, Failure> {
     let kind = kind(typed, places)?;
-    let parts = Parts::new(typed, facts, places);
+    let parts = Parts::new(typed, &facts.caller.home, places);
     let policy = parts.policy(kind.value, kind.origin)?;
     record.note("net", kind);
     parts.record(&policy, record);
@@ -62,6 +62,25 @@ pub fn reach(
         );
     }
     Ok(Reach { policy, setup })
+}
+
+/// The proxy through which a launch would go, and its secret; `None` when its policy is another.
+///
+/// # Errors
+/// As [`reach`].
+pub fn proxy(
+    typed: &Settings,
+    places: &Places<'_>,
+    home: &Path,
+) -> Result<Option<(ProxyUrl, ProxyAuth)>, Failure> {
+    let kind = kind(typed, places)?;
+    if kind.value != NetPolicyKind::Proxy {
+        return Ok(None);
+    }
+    match Parts::new(typed, home, places).policy(kind.value, kind.origin)? {
+        NetPolicy::Proxy { url, auth, .. } => Ok(Some((url, auth))),
+        _ => Ok(None),
+    }
 }
 
 /// Which of the four. Rules or a proxy on the command line ask for their policy where none is said.
@@ -103,7 +122,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn new(typed: &Settings, facts: &Facts, places: &'a Places<'a>) -> Self {
+    fn new(typed: &Settings, home: &Path, places: &'a Places<'a>) -> Self {
         // Rules of the command line add to what is saved, as `-e` adds a variable.
         let saved = places
             .weakest_first()
@@ -111,7 +130,7 @@ impl<'a> Parts<'a> {
             .filter_map(|(origin, settings)| Some(Picked { value: settings.reach.rules.clone()?, origin }))
             .last();
         let typed = typed.reach.rules.clone().unwrap_or_default();
-        Self { places, rules: saved, typed, home: facts.caller.home.clone() }
+        Self { places, rules: saved, typed, home: home.to_owned() }
     }
 
     fn all_rules(&self) -> Vec<Rule> {

@@ -1,7 +1,7 @@
 //! Locks between processes: a file each in `state/locks`, held with flock(2) and let go by the
 //! kernel when the holder dies. The files stay: removing one would let two holders in.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
@@ -24,6 +24,19 @@ pub fn exclusive(layout: &Layout, name: &str) -> Result<Lock, Failure> {
     let (file, path) = open(layout, name)?;
     file.lock().map_err(|error| cannot("lock", &path, error))?;
     Ok(Lock { _file: file })
+}
+
+/// As [`exclusive`], without waiting: `None` when somebody else holds it.
+///
+/// # Errors
+/// As [`exclusive`].
+pub fn exclusive_now(layout: &Layout, name: &str) -> Result<Option<Lock>, Failure> {
+    let (file, path) = open(layout, name)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(cannot("lock", &path, error)),
+    }
 }
 
 /// Waits until nobody holds the lock alone, then holds it together with others.

@@ -30,7 +30,7 @@ pub const SIBLING: &str = ".tripmine-trash";
 const RECORD: &str = "record.json";
 const LOCK: &str = "trash";
 /// Starts the name of what is being deleted for good.
-pub const PURGE: &str = ".purge-";
+const PURGE: &str = ".purge-";
 
 impl TrashRecord {
     fn folder(&self, layout: &Layout) -> PathBuf {
@@ -355,12 +355,6 @@ fn delete(folder: &Path) -> Result<(), Failure> {
         remove_elsewhere(&record)?;
     }
     remove_tree(folder).map_err(|error| cannot("delete", folder, error))
-}
-
-/// True when all of a purged deletion lies in its folder.
-#[must_use]
-pub fn is_whole(folder: &Path) -> bool {
-    read_record(folder).is_none_or(|record| record.parts.iter().all(|part| part.elsewhere.is_none()))
 }
 
 fn remove_elsewhere(record: &TrashRecord) -> Result<(), Failure> {

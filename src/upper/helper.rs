@@ -97,6 +97,10 @@ fn talk(
                 })?;
                 (&mut &*ours).write_all(b"M").map_err(|error| gone(&error))?;
             }
+            Line::Hold => {
+                hear(Line::Hold)?;
+                (&mut &*ours).write_all(b"H").map_err(|error| gone(&error))?;
+            }
             other => hear(other)?,
         }
     }
@@ -134,6 +138,12 @@ fn serve(stream: &UnixStream) -> Result<(), String> {
         _ => super::ids::Shift::default(),
     };
     let mut out = BufWriter::with_capacity(64 * 1024, stream);
+    let source = |leave_out| super::copy::Source {
+        regions: &request.regions,
+        store: store.as_ref(),
+        leave_out,
+        ids: &shift,
+    };
     match &request.want {
         Want::List { diffs, only, most } => {
             for (index, region) in request.regions.iter().enumerate() {
@@ -145,16 +155,23 @@ fn serve(stream: &UnixStream) -> Result<(), String> {
         }
         Want::Scan => {
             let target = fds.next().ok_or("no folder to look through came along")?;
-            super::copy::scan(&target, &mut out)?;
+            super::survey::scan(&target, &mut out)?;
         }
         Want::Remove { name } => {
             let target = fds.next().ok_or("no folder to delete in came along")?;
             crate::store::remove::remove_in(&target, std::ffi::OsStr::from_bytes(&name.0))
                 .map_err(|error| error.to_string())?;
         }
-        Want::Copy { leave_out } => {
+        Want::Copy { leave_out, twice } => {
             let target = fds.next().ok_or("no place to copy to came along")?;
-            super::copy::copy(&request.regions, store.as_ref(), &target, leave_out, &shift, &mut out)?;
+            super::copy::copy(&source(leave_out), &target, twice.as_ref(), &mut out, &mut |out| {
+                hold(stream, out).map_err(|error| error.to_string())
+            })?;
+        }
+        Want::Survey { leave_out } => super::survey::survey(&source(leave_out), &mut out)?,
+        Want::Pack { leave_out, owners, noted } => {
+            let target = fds.next().ok_or("no pipe to pack into came along")?;
+            super::pack::pack(&source(leave_out), target, owners, *noted, &mut out)?;
         }
     }
     out.flush().map_err(|error| error.to_string())
@@ -185,6 +202,15 @@ pub(super) fn open_region(
         }
     };
     RegionReader::new(upper, &region.lowers, shift).map_err(|error| error.to_string())
+}
+
+/// Asks for the cube to be held still, and waits until it is.
+fn hold(mut stream: &UnixStream, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(&Line::Hold)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()?;
+    stream.read_exact(&mut [0])
 }
 
 /// From here on this process is root of a user namespace in which the cube's files have owners.

@@ -24,6 +24,22 @@ impl Shift {
         entry.uid = inside(&self.uids, entry.uid);
         entry.gid = inside(&self.gids, entry.gid);
     }
+
+    /// The lines that turn ids inside of one map into those inside of another, by what both are outside.
+    #[must_use]
+    pub fn between(from: &[IdMap], to: &[IdMap]) -> Vec<IdMap> {
+        let mut lines = Vec::new();
+        for (a, b) in from.iter().flat_map(|a| to.iter().map(move |b| (a, b))) {
+            let start = a.outside.max(b.outside);
+            let end = |map: &IdMap| u64::from(map.outside) + u64::from(map.count);
+            let count = end(a).min(end(b)).saturating_sub(start.into());
+            if let Some(count) = u32::try_from(count).ok().filter(|count| *count > 0) {
+                let at = |map: &IdMap| map.inside + (start - map.outside);
+                lines.push(IdMap { inside: at(b), outside: at(a), count });
+            }
+        }
+        lines
+    }
 }
 
 fn inside(map: &[IdMap], id: u32) -> u32 {
@@ -41,6 +57,18 @@ fn inside(map: &[IdMap], id: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_go_from_one_map_to_another() {
+        let line = |inside, outside, count| IdMap { inside, outside, count };
+        let store = [line(0, 1000, 1), line(1, 100_000, 65_536)];
+        assert_eq!(Shift::between(&store, &store), [line(0, 0, 1), line(1, 1, 65_536)]);
+        // One that runs as the caller: what is its own is root's in the layer.
+        let me = [line(1000, 1000, 1)];
+        assert_eq!(Shift::between(&me, &store), [line(0, 1000, 1)]);
+        assert_eq!(Shift::between(&[line(0, 100_010, 5)], &store), [line(11, 0, 5)]);
+        assert_eq!(Shift::between(&[line(0, 7, 5)], &store), []);
+    }
 
     #[test]
     fn ids_are_turned_back() {

@@ -3,15 +3,17 @@
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, makedev, openat2, statat};
 use rustix::io::Errno;
 
+use super::again::{Again, First};
 use super::ids::Shift;
 use super::lowers::Lowers;
 use super::meta::{describe, look, open_file, open_folder};
 use crate::model::sanitize::printable_bytes;
-use crate::plan::changes::{Entry, Found, Trees};
+use crate::plan::changes::{Entry, Found, Kind, Trees};
 
 /// Bytes compared at once.
 const CHUNK: usize = 64 * 1024;
@@ -47,6 +49,19 @@ pub struct RegionReader {
     lowers: Lowers,
     shift: Shift,
     buffers: Box<[[u8; CHUNK]; 2]>,
+    watch: Watch,
+}
+
+/// Whether a cube goes on meanwhile.
+#[derive(Debug, Default)]
+enum Watch {
+    /// It stands still.
+    #[default]
+    Still,
+    /// It goes on: what is seen is noted.
+    First(First),
+    /// It stands still now: only what may have changed is looked at.
+    Again(Rc<Again>),
 }
 
 impl RegionReader {
@@ -56,7 +71,25 @@ impl RegionReader {
     /// A layer cannot be opened.
     pub fn new(upper: OwnedFd, lowers: &[PathBuf], shift: Shift) -> Result<Self, ReadError> {
         let lowers = Lowers::open(lowers).map_err(|(path, errno)| ReadError::Layer { path, errno })?;
-        Ok(Self { upper, lowers, shift, buffers: Box::new([[0; CHUNK]; 2]) })
+        Ok(Self { upper, lowers, shift, buffers: Box::new([[0; CHUNK]; 2]), watch: Watch::Still })
+    }
+
+    /// From here on notes what a second look goes by.
+    pub(super) fn note(&mut self) {
+        self.watch = Watch::First(First::default());
+    }
+
+    /// What was noted.
+    pub(super) fn noted(self) -> First {
+        match self.watch {
+            Watch::First(first) => first,
+            Watch::Still | Watch::Again(_) => First::default(),
+        }
+    }
+
+    /// From here on finds out what need not be looked at.
+    pub(super) fn compare(&mut self, again: Rc<Again>) {
+        self.watch = Watch::Again(again);
     }
 
     /// The root of the upper.
@@ -97,6 +130,28 @@ impl RegionReader {
     }
 }
 
+/// What is told of an entry that did not change: that it is there. Whoever asked for it goes no further.
+fn unchanged(stat: &Stat) -> Found {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind == FileType::CharacterDevice && stat.st_rdev == makedev(0, 0) {
+        return Found::Whiteout;
+    }
+    let entry = Entry {
+        kind: if kind == FileType::Symlink { Kind::Link } else { Kind::File },
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        allocated: 0,
+        mtime_ns: 0,
+        target: None,
+        device: None,
+        xattrs: Vec::new(),
+        hard_link: None,
+    };
+    Found::Entry { entry, opaque: false }
+}
+
 fn at(path: &[u8], errno: Errno) -> ReadError {
     ReadError::Path { path: path.to_vec(), errno }
 }
@@ -109,14 +164,33 @@ impl Trees for RegionReader {
         let open = match open_folder(self.upper.as_fd(), folder) {
             Ok(open) => open,
             // Deleted while we walked: a running cube does what it wants.
-            Err(Errno::NOENT | Errno::NOTDIR) if !folder.is_empty() => return Ok(Vec::new()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !folder.is_empty() => return Ok(Vec::new()),
             Err(errno) => return Err(fail(errno)),
+        };
+        let known = match &mut self.watch {
+            Watch::Still => None,
+            Watch::First(first) => {
+                first.note(folder, fstat(&open).map_err(fail)?.st_ino);
+                None
+            }
+            Watch::Again(again) => {
+                let inode = fstat(&open).map_err(fail)?.st_ino;
+                again.knows(folder, inode).then(|| Rc::clone(again))
+            }
         };
         let mut found = Vec::new();
         for entry in Dir::read_from(&open).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if let Some(again) = &known
+                && let Ok(stat) = statat(&open, name, AtFlags::SYMLINK_NOFOLLOW)
+                && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
+                && again.look(&crate::plan::changes::join(folder, name.to_bytes()), &stat)
+            {
+                found.push((name.to_bytes().to_vec(), unchanged(&stat)));
                 continue;
             }
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -63,6 +63,22 @@ pub enum Want {
     Copy {
         /// Places inside that stay out.
         leave_out: Vec<Bytes>,
+        /// The cube runs: it is held still for the second of two looks only.
+        twice: Option<Twice>,
+    },
+    /// What a copy would hold, and what of it looks like a secret.
+    Survey {
+        /// Places inside that stay out.
+        leave_out: Vec<Bytes>,
+    },
+    /// The system's uppers as a layer, packed into the pipe that came along.
+    Pack {
+        /// Places inside that stay out.
+        leave_out: Vec<Bytes>,
+        /// Ids inside as the layer tells them.
+        owners: super::ids::Shift,
+        /// Files say in an attribute whose they truly are.
+        noted: bool,
     },
     /// What looks like a secret in the folder that came along.
     Scan,
@@ -71,6 +87,15 @@ pub enum Want {
         /// Its name.
         name: Bytes,
     },
+}
+
+/// What the second look at a running cube goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twice {
+    /// What changed at this time or later is looked at again: nanoseconds since 1970.
+    pub since_ns: i64,
+    /// Files that processes of the cube had mapped to write at that time, as paths inside.
+    pub mapped: Vec<Bytes>,
 }
 
 /// What the helper is asked. Descriptors: the cube's store if `store`, then its user namespace for [`Ids::Enter`], then
@@ -162,6 +187,10 @@ pub enum Line {
         /// What it is.
         what: String,
     },
+    /// Hold the cube still, and say when it is: the first look is done.
+    Hold,
+    /// The cube may go on.
+    Release,
     /// A copy is complete.
     Copied {
         /// Entries.

@@ -381,3 +381,79 @@ fn a_pull_killed_at_any_moment_leaves_a_valid_store() {
     let pull = ["image", "pull", "--plain-http", remote.as_str(), "more"];
     crate::image_killed::pull_killed(&env, &pull);
 }
+
+/// microsocks on a free port of loopback.
+fn socks() -> Option<(Child, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = Command::new("microsocks");
+    command.args(["-i", "127.0.0.1", "-p", &port.to_string()]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()?;
+    until("the proxy listens", PATIENCE, || {
+        assert!(child.try_wait().unwrap().is_none(), "the proxy ended");
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    Some((child, port))
+}
+
+#[test]
+fn a_machine_behind_a_proxy_pulls_through_it_or_not_at_all() {
+    let name = "a_machine_behind_a_proxy_pulls_through_it_or_not_at_all";
+    if !has(name, &["docker-registry", "microsocks"]) {
+        return;
+    }
+    let env = Env::new();
+    let registry = Registry::start(&env, false);
+    import(&env, "kept", |_| {});
+    let remote = format!("{}/kept:1", registry.host);
+    env.tripmine(["image", "push", "--plain-http", "kept", &remote]).ok(0);
+    let (mut proxy, port) = socks().expect("microsocks");
+    let url = format!("socks5h://127.0.0.1:{port}");
+    env.tripmine(["machine", "create", "via", "--net", "proxy", "--proxy", &url]).ok(0);
+    env.tripmine(["image", "pull", "--plain-http", "-m", "via", &remote, "one"]).ok(0);
+    env.tripmine(["image", "push", "--plain-http", "-m", "via", "one", &format!("{}/one:2", registry.host)])
+        .ok(0);
+    for machine in ["via", "default"] {
+        // Its home comes from its own image.
+        env.tripmine(["-m", machine, "--shell", "-T"]).ok(0);
+    }
+    let launch = |machine: &str, policy: &str| {
+        let options = ["-m", machine, "-i", remote.as_str(), "--pull", policy, "--plain-http"];
+        env.tripmine([&options[..], &["--shell", "-T"]].concat())
+    };
+    launch("via", "always").ok(0);
+    proxy.kill().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut proxy.stderr.take().unwrap(), &mut said).unwrap();
+    proxy.wait().unwrap();
+    // It tells of each connection that it made.
+    let registry_port = registry.host.rsplit(':').next().unwrap();
+    assert!(said.lines().filter(|line| line.ends_with(&format!(":{registry_port}"))).count() >= 3, "{said}");
+    // Without it nothing goes there, although there is a way.
+    let through = format!("through the proxy {url}");
+    env.tripmine(["image", "pull", "--plain-http", "-m", "via", &remote, "two"]).fails(1, &through);
+    launch("via", "always").fails(125, &through);
+    env.tripmine(["image", "pull", "--plain-http", &remote, "three"]).ok(0);
+    launch("default", "always").ok(0);
+    // What the launch says itself counts for its pull, too.
+    let over = [
+        "-m",
+        "default",
+        "--proxy",
+        &url,
+        "-i",
+        &remote,
+        "--pull",
+        "always",
+        "--plain-http",
+        "--shell",
+        "-T",
+    ];
+    env.tripmine(over).fails(125, &through);
+    // Plain HTTP leaves this host by no proxy.
+    let elsewhere = ["image", "pull", "--plain-http", "--proxy", "socks5h://192.0.2.1:1080", &remote, "four"];
+    env.tripmine(elsewhere).fails(1, "not through a proxy elsewhere");
+    // A machine that goes through a proxy and has none does not go at all.
+    env.tripmine(["machine", "create", "lost", "--net", "proxy"]);
+    let lost = env.tripmine(["image", "pull", "--plain-http", "-m", "lost", &remote, "five"]);
+    assert_ne!(lost.code, 0, "{lost:?}");
+}

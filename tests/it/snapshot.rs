@@ -80,6 +80,88 @@ fn a_kept_cube_becomes_an_image_after_its_end_and_images_grow() {
 }
 
 #[test]
+fn what_a_kept_cube_left_is_packed_once_and_unpacked_when_it_is_needed() {
+    let env = Env::new();
+    env.inside_with(&["--keep", "box"], MAKE).ok(0);
+    let taken = env.tripmine(["image", "snapshot", "one", "box"]);
+    taken.ok(0);
+    assert!(!taken.stderr.contains("stood still"), "{}", taken.stderr);
+    env.tripmine(["image", "snapshot", "two", "box"]).ok(0);
+    let layer = |image: &str| {
+        let shown = env.tripmine(["image", "show", image]).ok(0).to_owned();
+        shown.lines().rfind(|line| line.starts_with("layer")).unwrap().to_owned()
+    };
+    // The same changes are the same layer.
+    assert_eq!(layer("one"), layer("two"));
+    assert!(layer("one").contains("not unpacked yet"), "{}", layer("one"));
+    look(&env, "one");
+    assert!(!layer("two").contains("not unpacked yet"), "{}", layer("two"));
+    // What a running cube is copied to holds the same.
+    let again = ["--keep", "box", "--shell", "-T"];
+    env.tripmine_with(&again, b"true\n").ok(0);
+    env.tripmine(["image", "snapshot", "three", "box"]).ok(0);
+    assert_eq!(layer("one"), layer("three"));
+    env.tripmine(["rm", "--yes", "box"]).ok(0);
+}
+
+/// Whatever a cube does meanwhile, its image is what it was at one moment.
+#[test]
+fn a_running_cube_is_taken_as_it_is_at_one_moment() {
+    let env = Env::new();
+    // Enough that the first look takes a while; then a folder that is renamed, a file that is replaced, one that is written
+    // in place, one that comes and goes, and a link, all of which tell the same number.
+    let many = "mkdir -p /opt/many /opt/t/d1 && cd /opt/many && i=0; while [ $i -lt 3000 ]; do echo $i > f$i; i=$((i+1)); done";
+    let churn = "cd /opt/t; echo 1 > d1/n; i=1; while :; do j=$((i+1)); mv d$i d$j; echo $j > d$j/n; echo $j > new; mv new whole; \
+        : > gone$j; rm -f gone$i; ln -sfn $j link; i=$j; done";
+    let id = running(&env, &[], many, churn);
+    for round in 0..6 {
+        let image = format!("moment{round}");
+        let taken = env.tripmine(["image", "snapshot", &image, &id, "--json"]);
+        let value: Value = serde_json::from_str(taken.ok(0)).unwrap();
+        assert!(value["frozen_ms"].as_f64().unwrap() > 0.0, "{value}");
+        let look = "cd /opt/t; ls -d d*; cat d*/n whole 2>/dev/null; readlink link; ls -d gone*; ls /opt/many | wc -l; \
+            cd /opt/many; n=0; for f in f*; do read x < $f; [ f$x = $f ] && n=$((n+1)); done; echo $n";
+        let found = env.tripmine(["run", &image, "--", "/bin/sh", "-c", look]);
+        let lines: Vec<&str> = found.ok(0).lines().collect();
+        let digits =
+            |line: &str| line.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap();
+        let (end, here) = (lines.len() - 2, digits(lines[0]));
+        assert_eq!(lines[end..], ["3000", "3000"], "{lines:?}");
+        // A file that is being written may be empty at that moment.
+        assert!((4..=7).contains(&end), "{lines:?}");
+        for line in &lines[..end] {
+            assert!((here - 1..=here + 1).contains(&digits(line)), "{lines:?}");
+        }
+        assert_eq!(lines.iter().filter(|line| line.starts_with('d')).count(), 1, "{lines:?}");
+    }
+    env.tripmine(["image", "check"]).ok(0);
+    env.tripmine(["kill", &id]).ok(0);
+}
+
+/// What is written through a mapping sets no time that tells of it.
+#[test]
+fn what_a_running_cube_writes_through_a_mapping_comes_along() {
+    let name = "what_a_running_cube_writes_through_a_mapping_comes_along";
+    let env = Env::new();
+    if env.inside("python3 -c 'import mmap'").code != 0 {
+        return skip(name, "there is no python3 inside");
+    }
+    let script = "cat > /opt/w.py <<'E'\nimport mmap, os\nopen('/opt/m', 'wb').write(bytes(4096))\nf = open('/opt/m', 'r+b')\n\
+        m = mmap.mmap(f.fileno(), 4096)\ng = os.open('/opt/g', os.O_RDWR | os.O_CREAT)\ni = 0\nwhile True:\n  i += 1\n\
+        \x20 m[:8] = i.to_bytes(8, 'little')\n  os.pwrite(g, i.to_bytes(8, 'little'), 0)\n  if i == 1000: open('/tmp/goes', 'w')\nE\n\
+        mkdir /opt/many; i=0; while [ $i -lt 2000 ]; do echo $i > /opt/many/f$i; i=$((i+1)); done";
+    let id = running(&env, &[], script, "exec python3 /opt/w.py");
+    until("it writes", PATIENCE, || env.tripmine(["exec", &id, "--", "test", "-e", "/tmp/goes"]).code == 0);
+    // Nothing of before counts as changed since any more, but what is mapped.
+    std::thread::park_timeout(std::time::Duration::from_millis(2500));
+    env.tripmine(["image", "snapshot", "mapped", &id]).ok(0);
+    env.tripmine(["kill", &id]).ok(0);
+    let read = "import sys\na, b = [int.from_bytes(open('/opt/' + n, 'rb').read(8), 'little') for n in 'mg']\nprint(a - b, b > 1000)";
+    let found = env.tripmine(["run", "mapped", "--", "python3", "-c", read]);
+    assert!(["0 True", "1 True"].contains(&found.ok(0)), "{found:?}");
+}
+
+#[test]
 fn what_looks_like_a_secret_is_asked_about() {
     let env = Env::new();
     // Put together inside, so that no scanner takes this file for a leak.

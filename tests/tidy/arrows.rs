@@ -18,7 +18,8 @@ const ARROWS: &[Row] = &[
     ("image", &["model", "plan", "store", "host"]),
     ("jail", &["model", "host", "plan"]),
     ("gateway", &["model", "plan"]),
-    ("upper", &["model", "plan", "host", "store"]),
+    // What a cube changed is packed right where it is read.
+    ("upper", &["model", "plan", "host", "store", "image::tar"]),
     // The agent starts processes as init does.
     ("microvm", &["model", "plan", "host", "jail"]),
     ("keeper", &["model", "plan", "host", "image", "store", "jail", "term", "gateway", "upper"]),

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use super::progress::{HowShown, Progress};
 use super::{HowReached, ImportArgs};
-use crate::cli::ctx::Ctx;
-use crate::engine::images::{login_files, push_target};
+use crate::cli::ctx::{self, Ctx};
+use crate::engine::images::push_target;
+use crate::engine::registry::Way;
 use crate::image::Store;
 use crate::image::export::{self, Target};
 use crate::image::helper::Limits;
 use crate::image::import::{self, ImportOptions};
 use crate::image::names::Entry;
-use crate::image::registry::client::{Client, ClientOptions};
-use crate::image::registry::{credentials, pull, push};
+use crate::image::registry::client::Client;
+use crate::image::registry::{pull, push};
 use crate::model::image::remote::RemoteRef;
 use crate::model::image::{Digest, image_name};
 use crate::model::{Failure, ImageRef};
@@ -55,12 +56,16 @@ pub(super) fn import(mut store: Store, args: &ImportArgs, ctx: &Ctx) -> Result<(
 }
 
 fn client(remote: &RemoteRef, how: &HowReached, push: bool, ctx: &Ctx) -> Result<Client, Failure> {
-    let login = credentials::find(&login_files(&ctx.home), remote)?;
-    let options = ClientOptions { plain_http: how.plain_http, proxy: how.proxy.clone(), login };
-    Client::new(remote, options, push)
+    let way = Way {
+        plain_http: how.plain_http,
+        proxy: how.proxy.clone(),
+        machine: how.machine.as_deref().map(ctx::name).transpose()?,
+        ..Way::default()
+    };
+    ctx.engine().registry(remote, &way, push)
 }
 
-fn remote(text: &str) -> Result<RemoteRef, Failure> {
+pub(in crate::cli) fn remote(text: &str) -> Result<RemoteRef, Failure> {
     RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))
 }
 
@@ -72,7 +77,9 @@ pub(super) fn pull(
     shown: HowShown,
     ctx: &Ctx,
 ) -> Result<(), Failure> {
-    let entry = fetch(store, text, name, how, shown, ctx)?;
+    let remote = remote(text)?;
+    let client = client(&remote, how, false, ctx)?;
+    let entry = fetch(store, &remote, name, &client, shown)?;
     done("pull", &[entry], ctx);
     Ok(())
 }
@@ -80,20 +87,17 @@ pub(super) fn pull(
 /// Pulls, and says nothing on standard output: what is launched speaks there.
 pub(in crate::cli) fn fetch(
     store: &Store,
-    text: &str,
+    remote: &RemoteRef,
     name: Option<&str>,
-    how: &HowReached,
+    client: &Client,
     shown: HowShown,
-    ctx: &Ctx,
 ) -> Result<crate::image::names::Entry, Failure> {
-    let remote = remote(text)?;
     let name = name.map(image_name).transpose().map_err(|error| Failure::usage(error.to_string()))?;
-    let client = client(&remote, how, false, ctx)?;
     let machine = machine();
     let shown = Progress::new(shown, "pulling");
     let progress = |digest: &Digest, length: u64, count: u64| shown.blob(digest, length, count);
     let entry =
-        pull::pull(store, &client, &remote, name.as_deref(), &machine, &progress).map_err(|failure| {
+        pull::pull(store, client, remote, name.as_deref(), &machine, &progress).map_err(|failure| {
             Failure { message: format!("cannot pull `{remote}`: {}", failure.message), ..failure }
         })?;
     shown.end();

@@ -1,6 +1,7 @@
 //! Requests to one registry: authentication, retries of what may be asked twice, answers as failures for people.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use ureq::{Agent, Body, SendBody};
 
 use super::credentials::Login;
 use crate::model::image::remote::RemoteRef;
+use crate::model::net::{Host, ProxyUrl};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
 
@@ -31,10 +33,48 @@ const SMALL: u64 = 1 << 20;
 pub struct ClientOptions {
     /// Plain HTTP; for a registry on this host only.
     pub plain_http: bool,
-    /// `socks5h://…`: everything goes through it, names included.
-    pub proxy: Option<String>,
+    /// Everything goes through it, names included.
+    pub proxy: Option<Proxy>,
     /// Who we are.
     pub login: Option<Login>,
+}
+
+/// A proxy, and who we are to it.
+#[derive(Clone)]
+pub struct Proxy {
+    /// Where it is.
+    pub url: ProxyUrl,
+    /// User name and password.
+    pub login: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// It is this host's: plain HTTP to it goes over no wire.
+    fn is_loopback(&self) -> bool {
+        match &self.url.destination().host {
+            Host::Name(name) => name.is_localhost(),
+            Host::Address(address) => address.is_loopback(),
+        }
+    }
+
+    fn to_ureq(&self) -> Result<ureq::Proxy, ureq::Error> {
+        let place = self.url.destination();
+        let host = match &place.host {
+            Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+            other => other.to_string(),
+        };
+        let mut proxy = ureq::Proxy::builder(ureq::ProxyProtocol::Socks5h).host(&host).port(place.port.get());
+        if let Some((user, password)) = &self.login {
+            proxy = proxy.username(user).password(password);
+        }
+        proxy.build()
+    }
 }
 
 /// A registry.
@@ -79,19 +119,17 @@ impl Client {
             )
             .hint("leave --plain-http out: HTTPS is used then"));
         }
-        let proxy = match &options.proxy {
-            Some(text) => {
-                let wrong = || {
-                    Failure::usage(format!("`{}` is no proxy", printable(text)))
-                        .hint("write `socks5h://HOST:PORT`: names are resolved by the proxy")
-                };
-                if !text.starts_with("socks5h://") {
-                    return Err(wrong());
-                }
-                Some(ureq::Proxy::new(text).map_err(|_| wrong())?)
-            }
-            None => None,
-        };
+        if options.plain_http && options.proxy.as_ref().is_some_and(|proxy| !proxy.is_loopback()) {
+            return Err(Failure::new(
+                FailureKind::Denied,
+                "plain HTTP goes only to this host itself, not through a proxy elsewhere",
+            )
+            .hint("leave --plain-http out: HTTPS is used then"));
+        }
+        let proxy =
+            options.proxy.as_ref().map(Proxy::to_ureq).transpose().map_err(|error| {
+                Failure::new(FailureKind::Config, "the proxy cannot be used").because(&error)
+            })?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .https_only(!options.plain_http)
@@ -280,7 +318,9 @@ impl Client {
     }
 
     fn unreached(&self, error: &ureq::Error) -> Failure {
-        let failure = Failure::failed(format!("cannot reach {}", self.remote.host())).because(error);
+        let through = self.options.proxy.as_ref();
+        let through = through.map(|proxy| format!(" through the proxy {}", proxy.url)).unwrap_or_default();
+        let failure = Failure::failed(format!("cannot reach {}{through}", self.remote.host())).because(error);
         if self.remote.is_loopback() && !self.options.plain_http {
             return failure.hint("does it speak plain HTTP? Then pass --plain-http");
         }
@@ -376,9 +416,22 @@ mod tests {
             let said = [("realm".to_owned(), realm.to_owned())];
             assert_eq!(client.bearer(&said, None).expect_err(realm).kind, FailureKind::Denied, "{realm}");
         }
-        for proxy in ["socks5://a:1", "http://a:1", "x"] {
-            let options = ClientOptions { proxy: Some(proxy.to_owned()), ..ClientOptions::default() };
-            assert!(Client::new(&remote("x.org/a"), options, false).is_err(), "{proxy}");
+        // Without encryption only over this host's own loopback, whatever stands between.
+        let local = remote("127.0.0.1:5000/a");
+        for (proxy, good) in [
+            ("socks5h://127.0.0.1:1080", true),
+            ("socks5h://[::1]", true),
+            ("socks5h://localhost", true),
+            ("socks5h://10.0.0.1:1080", false),
+            ("socks5h://me@proxy.example", false),
+        ] {
+            let url = ProxyUrl::parse(proxy).expect(proxy);
+            let proxy_of = Proxy { url, login: Some(("a b".to_owned(), "p:@/".to_owned())) };
+            let options = ClientOptions { proxy: Some(proxy_of), ..plain.clone() };
+            assert_eq!(Client::new(&local, options.clone(), false).is_ok(), good, "{proxy}");
+            let encrypted = ClientOptions { plain_http: false, ..options };
+            assert!(Client::new(&remote("x.org/a"), encrypted.clone(), false).is_ok(), "{proxy}");
+            assert!(!format!("{encrypted:?}").contains("p:@/"));
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Pull: the manifest for this machine, then what is missing of it, several layers at once. A layer that was cut off goes
 //! on where it stopped, also in a later pull: its beginning waits in `images/partial`.
+//!
+//! Each layer is hashed while it comes. A layer is unpacked while others are still on their way; with the last of them the
+//! pull ends, and what is packed then is unpacked by the first launch.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::super::blobs::{CHUNK, TempBlob, digest_of, digest_of_file};
+use sha2::{Digest as _, Sha256};
+
+use super::super::blobs::{CHUNK, Hashing, Steady, TempBlob, copy, digest_of};
 use super::super::import::oci::{self, Source};
 use super::super::ingest::Ingest;
 use super::super::names::Entry;
@@ -56,7 +61,10 @@ pub fn pull(
         .map_err(|error| Failure::failed("its config is refused").because(&error))?;
     super::super::layers::check_layers(&manifest, &parsed)
         .map_err(|why| Failure::failed(format!("it {why}")))?;
-    layers(&mut ingest, client, &manifest.layers, &parsed.diff_ids, progress)?;
+    let brought = layers(&mut ingest, client, &manifest.layers, &parsed.diff_ids, progress);
+    // Layers that came whole are not fetched again by the same pull.
+    ingest.stays();
+    brought?;
     ingest.document(&config)?;
     let own = remote.tag.as_ref().map(|tag| {
         let whole = format!("{}/{}:{tag}", remote.registry, remote.repository);
@@ -65,7 +73,7 @@ pub fn pull(
     ingest.manifest(&bytes, name.or(own.as_deref()), &format!("pulled from {remote}"))
 }
 
-/// Downloads on several threads; unpacks here, lowest first, as they arrive.
+/// Downloads on several threads; takes over here, lowest first, as they arrive.
 fn layers(
     ingest: &mut Ingest<'_>,
     client: &Client,
@@ -100,6 +108,7 @@ fn layers(
         }
         drop(sender);
         let mut waiting: Vec<(Digest, TempBlob)> = Vec::new();
+        let mut coming = wanted.len();
         let mut take = || -> Result<(), Failure> {
             for (layer, diff_id) in layers.iter().zip(diff_ids) {
                 while !store.has_blob(&layer.digest, layer.size)
@@ -109,15 +118,21 @@ fn layers(
                         .recv()
                         .map_err(|_| Failure::failed(format!("the layer {} never came", layer.digest)))?;
                     waiting.push((digest, result?));
+                    coming -= 1;
                 }
+                let compression = layer.compression().map_err(|error| Failure::failed(error.to_string()))?;
                 match waiting.iter().position(|(digest, _)| *digest == layer.digest) {
                     Some(at) => {
-                        let compression =
-                            layer.compression().map_err(|error| Failure::failed(error.to_string()))?;
-                        ingest.layer(waiting.swap_remove(at).1, compression, Some(*diff_id))?;
+                        let blob = waiting.swap_remove(at).1;
+                        // Whoever waits for the network has time to unpack.
+                        if coming > 0 {
+                            ingest.layer(blob, compression, Some(*diff_id))?;
+                        } else {
+                            ingest.adopt(&blob)?;
+                        }
                     }
                     None => {
-                        ingest.stored(layer, *diff_id)?;
+                        ingest.present(layer, *diff_id)?;
                     }
                 }
             }
@@ -139,8 +154,7 @@ fn download(
 ) -> Result<TempBlob, Failure> {
     let path = partial(store, &layer.digest)?;
     let io = |error: std::io::Error| cannot("write", &path, error);
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
     // Two pulls of one layer take turns; the second finds it done.
     file.lock().map_err(io)?;
     let mut have = file.metadata().map_err(io)?.len();
@@ -149,28 +163,30 @@ fn download(
         have = 0;
     }
     progress(&layer.digest, layer.size, have);
+    let mut beginning = Beginning { file: Steady::new(file), hash: Sha256::new(), size: 0 };
+    beginning.read_again(have).map_err(io)?;
     let mut tries = 0;
-    while have < layer.size {
+    while beginning.size < layer.size {
         if stop.load(Ordering::Relaxed) {
             return Err(Failure::failed("the pull was given up"));
         }
-        match stream(client, layer, &mut file, have, stop, progress) {
-            Ok(now) if now > have => (have, tries) = (now, 0),
-            Ok(_) => tries += 1,
-            Err(failure) => {
-                let now = file.metadata().map_err(io)?.len();
-                tries = if now > have { 0 } else { tries + 1 };
-                have = now;
-                if tries >= TRIES || stop.load(Ordering::Relaxed) {
-                    return Err(failure.hint("what has come stays: the same pull goes on from there"));
-                }
+        let before = beginning.size;
+        let result = stream(client, layer, &mut beginning, stop, progress);
+        tries = if beginning.size > before { 0 } else { tries + 1 };
+        match result {
+            Err(failure) if tries >= TRIES || stop.load(Ordering::Relaxed) => {
+                return Err(failure.hint("what has come stays: the same pull goes on from there"));
             }
-        }
-        if tries >= TRIES {
-            return Err(Failure::failed(format!("the layer {} ends early, again and again", layer.digest)));
+            _ if tries >= TRIES => {
+                return Err(Failure::failed(format!(
+                    "the layer {} ends early, again and again",
+                    layer.digest
+                )));
+            }
+            _ => {}
         }
     }
-    let (digest, size) = digest_of_file(&mut file).map_err(io)?;
+    let (digest, size) = (Digest::new(beginning.hash.finalize().into()), beginning.size);
     if digest != layer.digest || size != layer.size {
         // It would only be wrong again.
         std::fs::remove_file(&path).map_err(|error| cannot("remove", &path, error))?;
@@ -182,33 +198,62 @@ fn download(
     Ok(TempBlob { path, digest, size })
 }
 
+/// What has come of a layer.
+struct Beginning {
+    file: Steady,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Beginning {
+    /// Takes over the first `have` bytes of the file, which an earlier pull wrote.
+    fn read_again(&mut self, have: u64) -> std::io::Result<()> {
+        let mut hash = Hashing::new(std::io::sink());
+        let file = self.file.at(0)?;
+        copy(&mut file.take(have), &mut hash, &mut |_| {})?;
+        (self.hash, self.size) = hash.state();
+        Ok(())
+    }
+
+    /// Forgets all of it: the registry sends it from the start.
+    fn again(&mut self) {
+        (self.hash, self.size) = (Sha256::new(), 0);
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+}
+
 fn partial(store: &Store, digest: &Digest) -> Result<PathBuf, Failure> {
     let folder = store.partial_dir();
     make(&folder)?;
     Ok(folder.join(digest.hex()))
 }
 
-/// One connection's worth of a blob; how long the file is now.
+/// One connection's worth of a blob.
 fn stream(
     client: &Client,
     layer: &Descriptor,
-    file: &mut File,
-    have: u64,
+    beginning: &mut Beginning,
     stop: &AtomicBool,
     progress: Progress<'_>,
-) -> Result<u64, Failure> {
+) -> Result<(), Failure> {
     let url = client.url(&format!("blobs/{}", layer.digest));
-    let range = format!("bytes={have}-");
-    let headers: &[(&str, &str)] = if have > 0 { &[("range", &range)] } else { &[] };
+    let range = format!("bytes={}-", beginning.size);
+    let headers: &[(&str, &str)] = if beginning.size > 0 { &[("range", &range)] } else { &[] };
     let response = client.ask(&Asked { method: "GET", url: &url, headers })?;
     let io = |error: std::io::Error| Failure::failed("cannot write a layer").because(&error);
-    let mut at = match response.status().as_u16() {
-        206 => have,
-        // It sends all of it again.
-        200 => 0,
+    match response.status().as_u16() {
+        206 => {}
+        200 => beginning.again(),
         _ => return Err(client.refused("a layer", response)),
-    };
-    file.set_len(at).and_then(|()| file.seek(SeekFrom::Start(at))).map_err(io)?;
+    }
+    let at = beginning.size;
+    beginning.file.at(at).and_then(|file| file.set_len(at)).map_err(io)?;
     // A byte more than promised shows that it is more.
     let mut reader = response.into_body().into_reader().take(layer.size.saturating_add(1) - at);
     let mut buffer = vec![0; CHUNK];
@@ -217,10 +262,9 @@ fn stream(
             Failure::failed(format!("the layer {} broke off", layer.digest)).because(&error)
         })?;
         if count == 0 || stop.load(Ordering::Relaxed) {
-            return Ok(at);
+            return Ok(());
         }
-        file.write_all(&buffer[..count]).map_err(io)?;
-        at += count as u64;
+        beginning.add(&buffer[..count]).map_err(io)?;
         progress(&layer.digest, layer.size, count as u64);
     }
 }

@@ -11,16 +11,20 @@ use super::{Kind, Member, Piece};
 const OCTAL_12: u64 = 0o777_7777_7777;
 const OCTAL_8: u64 = 0o777_7777;
 
-/// An archive being written.
+/// How much goes out at once.
+const AT_ONCE: usize = 256 << 10;
+
+/// An archive being written. What goes out is gathered here: contents are read right to where they are written from.
 #[derive(Debug)]
 pub struct TarWriter<W> {
     inner: W,
+    waiting: Vec<u8>,
 }
 
 impl<W: Write> TarWriter<W> {
     /// An archive that begins here.
-    pub const fn new(inner: W) -> Self {
-        Self { inner }
+    pub fn new(inner: W) -> Self {
+        Self { inner, waiting: Vec::with_capacity(AT_ONCE) }
     }
 
     /// Writes a member with `contents`, which must give [`Member::stored`] bytes.
@@ -69,21 +73,53 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     /// Writing failed.
     pub fn finish(mut self) -> io::Result<W> {
-        self.inner.write_all(&[0; 2 * BLOCK])?;
+        self.zeros(2 * BLOCK as u64)?;
+        self.send()?;
         self.inner.flush()?;
         Ok(self.inner)
     }
 
     fn padded(&mut self, header: &Header, contents: &mut dyn Read, size: u64) -> io::Result<()> {
-        self.inner.write_all(header.as_bytes())?;
-        let copied = io::copy(&mut contents.take(size), &mut self.inner)?;
+        self.contents(&mut &header.as_bytes()[..], BLOCK as u64)?;
+        let copied = self.contents(contents, size)?;
         // The archive stays one, whatever the file did.
-        io::copy(&mut io::repeat(0).take(size - copied), &mut self.inner)?;
-        let padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
-        io::copy(&mut io::repeat(0).take(padding), &mut self.inner)?;
+        self.zeros(size - copied)?;
+        self.zeros(size.next_multiple_of(BLOCK as u64) - size)?;
         if copied < size {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read"));
         }
+        Ok(())
+    }
+
+    /// Takes at most `size` bytes of `contents`; how many there were.
+    fn contents(&mut self, contents: &mut dyn Read, size: u64) -> io::Result<u64> {
+        let mut left = size;
+        while left > 0 {
+            if self.waiting.len() == AT_ONCE {
+                self.send()?;
+            }
+            let at = self.waiting.len();
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(AT_ONCE - at);
+            self.waiting.resize(at + most, 0);
+            let read = contents.read(&mut self.waiting[at..]);
+            self.waiting.truncate(at + read.as_ref().map_or(0, |count| (*count).min(most)));
+            match read {
+                Ok(0) => break,
+                Ok(count) => left -= count.min(most) as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(size - left)
+    }
+
+    fn zeros(&mut self, count: u64) -> io::Result<()> {
+        self.contents(&mut io::repeat(0).take(count), count).map(drop)
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        self.inner.write_all(&self.waiting)?;
+        self.waiting.clear();
         Ok(())
     }
 }

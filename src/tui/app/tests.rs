@@ -150,6 +150,7 @@ impl Person {
             user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
+            unpacking: None,
         };
         let seen = Seen {
             screen: Screen::new(rows, columns, 0),

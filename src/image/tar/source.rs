@@ -1,4 +1,4 @@
-//! Reading a file to be packed: its attributes, where it has contents, and those.
+//! A file that becomes a member: its attributes, where it has contents, and those.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{SeekFrom, Stat, fgetxattr, flistxattr, seek};
 use rustix::io::{Errno, pread};
 
-use super::super::tar::{Member, Piece};
+use super::{Member, Piece};
 
 /// Extended attributes, sorted by name.
-pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A file with fewer bytes in holes is packed whole.
 const WORTH_IT: u64 = 64 << 10;
@@ -17,7 +17,10 @@ const WORTH_IT: u64 = 64 << 10;
 const PIECES_MAX: usize = 100_000;
 
 /// All attributes of a file.
-pub(super) fn attributes(file: &OwnedFd) -> rustix::io::Result<Attributes> {
+///
+/// # Errors
+/// As flistxattr(2) and fgetxattr(2).
+pub fn attributes(file: &OwnedFd) -> rustix::io::Result<Attributes> {
     // Most files have none, and one call tells.
     match flistxattr(file, &mut [0; 0]) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
@@ -44,7 +47,8 @@ pub(super) fn attributes(file: &OwnedFd) -> rustix::io::Result<Attributes> {
 }
 
 /// Those that go into an archive.
-pub(super) fn kept(attributes: &Attributes) -> Attributes {
+#[must_use]
+pub fn kept(attributes: &Attributes) -> Attributes {
     let inner = [&b"user.overlay."[..], b"user.tripmine."];
     attributes
         .iter()
@@ -59,6 +63,13 @@ pub(super) fn kept(attributes: &Attributes) -> Attributes {
         .collect()
 }
 
+/// `UID:GID`, as unpacking notes it where all files are the caller's.
+#[must_use]
+pub fn noted_owner(text: &[u8]) -> Option<(u64, u64)> {
+    let (uid, gid) = std::str::from_utf8(text).ok()?.split_once(':')?;
+    Some((u64::from(uid.parse::<u32>().ok()?), u64::from(gid.parse::<u32>().ok()?)))
+}
+
 /// Capabilities of a user namespace (version 3, with its root's id) as those of a host (version 2): struct
 /// vfs_ns_cap_data of linux/capability.h.
 fn plain_capability(value: &[u8]) -> Vec<u8> {
@@ -71,7 +82,10 @@ fn plain_capability(value: &[u8]) -> Vec<u8> {
 }
 
 /// Where a sparse file has contents; `None` when it is not worth a map.
-pub(super) fn pieces(file: &OwnedFd, found: &Stat) -> rustix::io::Result<Option<Vec<Piece>>> {
+///
+/// # Errors
+/// As lseek(2).
+pub fn pieces(file: &OwnedFd, found: &Stat) -> rustix::io::Result<Option<Vec<Piece>>> {
     let size = u64::try_from(found.st_size).unwrap_or(0);
     let there = u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512);
     if size < there.saturating_add(WORTH_IT) {
@@ -106,14 +120,16 @@ pub(super) fn pieces(file: &OwnedFd, found: &Stat) -> rustix::io::Result<Option<
 
 /// The contents of a file, piece by piece.
 #[derive(Debug)]
-pub(super) struct Contents<'a> {
+pub struct Contents<'a> {
     file: &'a OwnedFd,
     pieces: std::vec::IntoIter<Piece>,
     current: Piece,
 }
 
 impl<'a> Contents<'a> {
-    pub(super) fn new(file: &'a OwnedFd, member: &Member) -> Self {
+    /// Those that `member` tells of.
+    #[must_use]
+    pub fn new(file: &'a OwnedFd, member: &Member) -> Self {
         let pieces = member.pieces.clone().unwrap_or_else(|| vec![(0, member.size)]);
         Self { file, pieces: pieces.into_iter(), current: (0, 0) }
     }
