@@ -143,8 +143,10 @@ impl Engine {
                 let notes = super::net::allow(self, &entry, rule, *until)?;
                 Ok(Done::say(notes.join("; ")))
             }
-            Request::ImagePull { remote } => self.image_pull(remote),
-            Request::ImagePush { image, remote } => self.image_push(image, remote.as_deref()),
+            Request::ImagePull { remote, plain_http } => self.image_pull(remote, *plain_http),
+            Request::ImagePush { image, remote, plain_http } => {
+                self.image_push(image, remote.as_deref(), *plain_http)
+            }
             Request::ImageImport { path, name } => self.image_import(path, name.as_deref()),
             Request::ImageExport { image, target } => self.image_export(image, target),
             Request::ImageTag { image, name } => self.image_tag(image, name),

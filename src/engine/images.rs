@@ -142,10 +142,11 @@ impl Engine {
         Ok(self.brought("import", &entries))
     }
 
-    pub(super) fn image_pull(&self, text: &str) -> Result<Done, Failure> {
+    pub(super) fn image_pull(&self, text: &str, plain_http: bool) -> Result<Done, Failure> {
         self.layout.ensure(self.uid)?;
         let remote = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
-        let client = self.registry(&remote, &Way::default(), false)?;
+        let way = Way { plain_http, ..Way::default() };
+        let client = self.registry(&remote, &way, false)?;
         let store = Store::open(&self.layout)?;
         let entry =
             pull::pull(&store, &client, &remote, None, &machine(), &|_, _, _| {}).map_err(|failure| {
@@ -154,11 +155,17 @@ impl Engine {
         Ok(self.brought("pull", &[entry]))
     }
 
-    pub(super) fn image_push(&self, image: &str, to: Option<&str>) -> Result<Done, Failure> {
+    pub(super) fn image_push(
+        &self,
+        image: &str,
+        to: Option<&str>,
+        plain_http: bool,
+    ) -> Result<Done, Failure> {
         let store = Store::open(&self.layout)?;
         let entry = store.find(&reference(image)?)?;
         let target = push_target(&entry, image, to)?;
-        let client = self.registry(&target, &Way::default(), true)?;
+        let way = Way { plain_http, ..Way::default() };
+        let client = self.registry(&target, &way, true)?;
         push::push(&store, &client, &target, &entry, &|_, _, _| {}).map_err(|failure| Failure {
             message: format!("cannot push `{target}`: {}", failure.message),
             ..failure

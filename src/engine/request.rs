@@ -132,6 +132,8 @@ pub enum Request {
     ImagePull {
         /// As docker and podman write it.
         remote: String,
+        /// Without encryption; only from this host itself.
+        plain_http: bool,
     },
     /// Send an image to a registry.
     ImagePush {
@@ -139,6 +141,8 @@ pub enum Request {
         image: String,
         /// Where to, as docker and podman write it; none: its name.
         remote: Option<String>,
+        /// Without encryption; only to this host itself.
+        plain_http: bool,
     },
     /// Make an image of a folder or an archive.
     ImageImport {
@@ -361,8 +365,12 @@ impl Request {
                 };
                 add(&[cube.short(), "allow", &rule.to_string(), until]);
             }
-            Self::ImagePull { remote } => add(&[remote]),
-            Self::ImagePush { image, remote } => {
+            Self::ImagePull { remote, plain_http } => {
+                add(if *plain_http { &["--plain-http"] } else { &[] });
+                add(&[remote]);
+            }
+            Self::ImagePush { image, remote, plain_http } => {
+                add(if *plain_http { &["--plain-http"] } else { &[] });
                 add(&[image]);
                 words.extend(remote.iter().cloned());
             }
@@ -516,8 +524,12 @@ pub(crate) mod tests {
                 rule: Rule::parse("a.example:443").expect("a rule"),
                 until: Until::Machine,
             },
-            Request::ImagePull { remote: "debian:12".into() },
-            Request::ImagePush { image: "dev".into(), remote: Some("reg.example/dev:1".into()) },
+            Request::ImagePull { remote: "debian:12".into(), plain_http: true },
+            Request::ImagePush {
+                image: "dev".into(),
+                remote: Some("reg.example/dev:1".into()),
+                plain_http: false,
+            },
             Request::ImageImport { path: "/srv/root.tar".into(), name: Some("root".into()) },
             Request::ImageExport { image: "dev".into(), target: "oci:/srv/out".into() },
             Request::ImageTag { image: "dev".into(), name: "dev2".into() },

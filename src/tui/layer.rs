@@ -172,8 +172,8 @@ impl PromptKind {
             Self::Forward(_) => "3000 · 8080:80 · what does not listen yet, too",
             Self::NetAllow(_) => "example.org:443 · *.example.org · 203.0.113.7:22",
             Self::Apply(_) => "src · docs/a.md 'two words'",
-            Self::Pull => "debian:12 · ghcr.io/owner/app:tag",
-            Self::Push(_) => "ghcr.io/owner/app:tag",
+            Self::Pull => "debian:12 · ghcr.io/owner/app:tag · http://localhost:5000/app without encryption",
+            Self::Push(_) => "ghcr.io/owner/app:tag · http://localhost:5000/app without encryption",
             Self::Import => "/srv/root.tar · /srv/root debian",
             Self::Export(_) => "oci:/srv/out · oci-archive:/srv/dev.tar · docker-archive:/srv/dev.tar",
             Self::MachineCreate | Self::MachineRename(_) | Self::ProjectCreate | Self::CubeRename(_) => {

@@ -1,7 +1,7 @@
 //! What wakes who looks at the world: folders that change, records that are written, keepers that die. Event by event, so
 //! that nothing need be asked again and again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::mailbox::Bell;
 use super::watch::timespec;
-use super::world::World;
+use super::world::{CubeItem, World};
 use crate::store::cubes;
 
 /// Keepers whose end is waited for at once; more would be more descriptors than a process may have.
@@ -59,7 +59,8 @@ impl Lookout {
 
     /// After a look: of cubes that can change by themselves, the records are watched, and the keepers of those that live.
     pub(super) fn follow(&mut self, mines: &Path, world: &World) {
-        self.keepers.retain(|id, _| world.cubes.iter().any(|cube| cube.live && cube.id.as_str() == id));
+        let live = of(world, |cube| cube.live);
+        self.keepers.retain(|id, _| live.contains(id.as_str()));
         for cube in world.cubes.iter().filter(|cube| cube.live) {
             let id = cube.id.as_str();
             if self.keepers.len() < KEEPERS
@@ -73,8 +74,9 @@ impl Lookout {
             }
         }
         let Some(eyes) = &self.folders else { return };
+        let changing = of(world, changes);
         self.records.retain(|id, watch| {
-            let wanted = world.cubes.iter().any(|cube| changes(cube) && cube.id.as_str() == id);
+            let wanted = changing.contains(id.as_str());
             if !wanted {
                 // It goes by itself with its folder.
                 let _gone = inotify::remove_watch(eyes, *watch);
@@ -125,8 +127,13 @@ impl Lookout {
     }
 }
 
+/// The cubes of which something is true.
+fn of(world: &World, fits: impl Fn(&CubeItem) -> bool) -> HashSet<&str> {
+    world.cubes.iter().filter(|cube| fits(cube)).map(|cube| cube.id.as_str()).collect()
+}
+
 /// It may change without a new folder or socket: it lives, or can be started again.
-fn changes(cube: &super::world::CubeItem) -> bool {
+fn changes(cube: &CubeItem) -> bool {
     cube.live || cube.kept()
 }
 
@@ -143,7 +150,6 @@ mod tests {
     use super::*;
     use crate::model::cube::ProcessRef;
     use crate::store::cubes::tests::sample;
-    use crate::tui::world::CubeItem;
 
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(20);

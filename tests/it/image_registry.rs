@@ -19,13 +19,13 @@ use crate::image_root::import;
 const HTPASSWD: &str = "me:$2b$04$abcdefghijklmnopqrstuujV0zJ3tj1V5vPQQ5i8Bd/sbbeTbZTaC\n";
 
 /// Debian's docker-registry on a free port of loopback.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Registry {
-    fn start(env: &Env, login: bool) -> Self {
+    pub(crate) fn start(env: &Env, login: bool) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let at = |name: &str| env.root().join(name).display().to_string();
         fs::write(at("htpasswd"), HTPASSWD).unwrap();
@@ -70,8 +70,12 @@ fn images_go_to_a_registry_and_come_back_the_same() {
     import(&env, "app", |_| {});
     let remote = format!("{host}/team/app:1");
     env.tripmine(["image", "push", "app", &remote]).fails(1, "--plain-http");
-    let pushed = env.tripmine(["image", "push", "--plain-http", "app", &remote]);
+    let pushed = env.tripmine(["image", "push", "--plain-http", "--progress", "lines", "app", &remote]);
     let digest = pushed.ok(0).to_owned();
+    // A program that waits hears how far it is, up to the end.
+    let told: Vec<&str> = pushed.stderr.lines().filter_map(|line| line.strip_prefix("progress ")).collect();
+    let (done, all) = told.last().and_then(|line| line.split_once(' ')).expect("progress");
+    assert!(done == all && all.parse::<u64>().unwrap() > 1000, "{pushed:?}");
     let seen = tool(&env, &["skopeo", "inspect", "--tls-verify=false", &format!("docker://{remote}")]);
     assert!(seen.ok(0).contains(&digest), "{seen:?}");
     env.tripmine(["image", "rm", "--yes", "app"]).ok(0);

@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::env::{Env, PATIENCE, skip, until};
+use crate::image_peers::has as has_tools;
+use crate::image_registry::Registry;
+use crate::image_root::import;
 use crate::peers::Peer;
 use crate::pty::Pty;
 use crate::screen::{PROMPT, answer, leave, stop_all};
@@ -208,4 +211,36 @@ fn an_image_comes_in_with_its_bytes_and_a_pull_that_hangs_is_broken_off() {
     screen.wait_shown("tripmine image import");
     screen.type_text("q");
     leave(&mut screen);
+}
+
+/// To a registry and back, by the same requests as the command's.
+#[test]
+fn an_image_is_pushed_and_pulled_again() {
+    if !has_tools("an_image_is_pushed_and_pulled_again", &["docker-registry"]) {
+        return;
+    }
+    let env = Env::new();
+    let registry = Registry::start(&env, false);
+    import(&env, "app", |_| {});
+    let mut screen = Pty::tripmine(&env, &[]);
+    screen.resize(30, 140);
+    screen.wait_shown("1 machines");
+    screen.type_text("4");
+    screen.wait_shown("4 images");
+    screen.type_text("/app\r");
+    screen.wait_shown("images › app");
+    screen.type_text("p");
+    screen.wait_shown("push app to");
+    screen.type_text(&format!("\x15http://{}/team/app:1\r", registry.host));
+    screen.wait_shown("pushed `app`");
+    screen.type_text("P");
+    screen.wait_shown("debian:12");
+    screen.type_text(&format!("http://{}/team/app:1\r", registry.host));
+    screen.wait_shown("app:1` is ");
+    screen.type_text("@");
+    screen.wait_shown("tripmine image push --plain-http app");
+    screen.type_text("q");
+    leave(&mut screen);
+    let list = env.tripmine(["image", "list"]).stdout;
+    assert!(list.contains("team/app:1"), "{list}");
 }

@@ -332,7 +332,8 @@ pub(in crate::tui) fn image_pull(model: &mut Model) -> Effects {
 
 pub(in crate::tui) fn image_push(model: &mut Model) -> Effects {
     model.selected().map_or_else(Vec::new, |image| {
-        let text = image.clone();
+        // A name without a place would go to the world's default registry: that is typed, not only entered.
+        let text = if image.contains('/') { image.clone() } else { String::new() };
         prompt(model, PromptKind::Push(image), &text)
     })
 }

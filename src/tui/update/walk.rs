@@ -89,7 +89,7 @@ fn walked(kind: &str) -> Vec<Effect> {
         "image push" => {
             let mut model = on(Pane::Images, "dev");
             press(&mut model, "p");
-            typed(&mut model, ".example/dev:1")
+            typed(&mut model, "reg.example/dev:1")
         }
         "image import" => {
             let mut model = on(Pane::Images, "dev");

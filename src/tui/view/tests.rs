@@ -107,7 +107,7 @@ const SCENES: &[Scene] = &[
     ("prefix", "2 g"),
     ("pane", "3 i"),
     ("pull", "4 P d e b i a n enter"),
-    ("jobs", "4 P d e b i a n enter j p enter J"),
+    ("jobs", "4 P d e b i a n enter j p x enter J"),
 ];
 
 #[test]

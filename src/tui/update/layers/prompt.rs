@@ -4,6 +4,7 @@ use super::super::pages::look_for;
 use super::{Effects, Next};
 use crate::config::edit::Edit;
 use crate::engine::request::Request;
+use crate::model::image::remote::RemoteRef;
 use crate::model::net::Rule;
 use crate::model::{Failure, Name};
 use crate::tui::acts::{self, about, carry, join};
@@ -77,17 +78,18 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
             Request::Apply { cube: cube.clone(), paths }
         }
         PromptKind::Pull => {
-            crate::model::image::remote::RemoteRef::parse(text)
-                .map_err(|error| Failure::usage(error.to_string()))?;
-            Request::ImagePull { remote: text.to_owned() }
+            let (text, plain_http) = place(text);
+            RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
+            Request::ImagePull { remote: text.to_owned(), plain_http }
         }
         PromptKind::Push(image) => {
-            let remote = crate::model::image::remote::RemoteRef::parse(text)
-                .map_err(|error| Failure::usage(error.to_string()))?;
+            let (text, plain_http) = place(text);
+            let remote = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
             if remote.digest.is_some() {
                 return Err(Failure::usage("a push names a tag: the digest is the image's own"));
             }
-            Request::ImagePush { image: image.clone(), remote: (text != image).then(|| text.to_owned()) }
+            let remote = (text != image).then(|| text.to_owned());
+            Request::ImagePush { image: image.clone(), remote, plain_http }
         }
         PromptKind::Import => {
             let mut words = words(text)?.into_iter();
@@ -109,6 +111,11 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
     }
     let (row, verb) = about(&request);
     Ok(carry(model, request, row, verb))
+}
+
+/// A place in a registry; `http://` before it is without encryption.
+fn place(text: &str) -> (&str, bool) {
+    text.strip_prefix("http://").map_or((text, false), |text| (text, true))
 }
 
 fn words(text: &str) -> Result<Vec<String>, Failure> {
