@@ -48,7 +48,7 @@ def khz():
 
 
 def cached(world):
-    folder = os.path.join(world.env["TRIPMINE_HOME"], "cache/vm")
+    folder = os.path.join(world.home, ".cache/tripmine/vm")
     with open(os.path.join(folder, "last.json"), encoding="utf-8") as file:
         return folder, json.load(file)[1]
 
@@ -68,7 +68,7 @@ def bare_words(world, accel, folder):
         "-serial", "null", "-global", "virtio-mmio.force-legacy=false",
         "-device", "virtio-serial-device,id=ports,max_ports=2",
         "-chardev", f"socket,id=agent,path={folder}/a.sock,server=on,wait=off",
-        "-device", "virtserialport,bus=ports.0,chardev=agent,name=agent",
+        "-device", "virtserialport,id=port,bus=ports.0,chardev=agent,name=agent",
         "-chardev", f"socket,id=share,path={folder}/fs.sock",
         "-device", "vhost-user-fs-device,chardev=share,tag=root,queue-size=1024",
         "-kernel", made["image"], "-initrd", made["quiet"], "-append", line,
@@ -166,22 +166,24 @@ def tree(pid):
 
 
 def memory_of(pid):
-    """Resident KiB of one process: its share, its own, and the guest's memory."""
-    share = own = guest = 0
+    """MiB of one process: memory of its own that no file backs, files that it has mapped (a part, where others have them
+    mapped too), and the guest's memory."""
+    own = files = guest = 0
     theirs = False
     with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
         for line in file:
             words = line.split()
             if "-" in words[0] and not words[0].endswith(":"):
                 theirs = len(words) > 5 and words[5].startswith("/memfd:memory-backend")
+                share = 0
             elif words[0] == "Pss:":
-                if theirs:
-                    guest += int(words[1])
-                else:
-                    share += int(words[1])
-            elif words[0] in ("Private_Clean:", "Private_Dirty:") and not theirs:
+                share = int(words[1])
+                guest += share if theirs else 0
+            elif words[0] == "Anonymous:" and not theirs:
+                # Of a process's own pages that were shared by a fork the whole is counted: more than it is, never less.
                 own += int(words[1])
-    return share, own, guest
+                files += max(share - int(words[1]), 0)
+    return own / 1024, files / 1024, guest / 1024
 
 
 @contextlib.contextmanager
@@ -196,17 +198,16 @@ def guest(world, accel):
 
 def memory(world, accel, _count):
     with guest(world, accel) as name:
-        record = next(record for record in world.records() if record["id"].startswith(name) or name in record["id"])
-        pids = [record["keeper"]["pid"], *tree(record["init"]["pid"])]
+        record = next(record for record in world.records() if record["id"] == name)
         total = [0, 0, 0]
-        for pid in pids:
+        for pid in [record["keeper"]["pid"], *tree(record["init"]["pid"])]:
             with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
                 comm = file.read().strip()
             found = memory_of(pid)
             total = [a + b for a, b in zip(total, found)]
-            print(f"  {comm:16} PSS {found[0] / 1024:6.1f} MiB, of its own {found[1] / 1024:6.1f}, guest's {found[2] / 1024:6.1f}")
-        print(f"memory beyond the guest's, {accel}: PSS {total[0] / 1024:.1f} MiB, of its own {total[1] / 1024:.1f} MiB"
-              f" (guest {total[2] / 1024:.1f})")
+            print(f"  {comm:16} of its own {found[0]:6.1f} MiB, files {found[1]:6.1f}")
+        print(f"memory beyond the guest's, {accel}: {total[0]:.1f} MiB of its own, {total[1]:.1f} MiB of files that are mapped"
+              f" (the kernel's image, programs); the guest has touched {total[2]:.1f} MiB")
 
 
 def execs(world, accel, count):

@@ -10,7 +10,7 @@ use crate::config::global::with_defaults;
 use crate::config::load::read_text;
 use crate::engine::vm;
 use crate::model::{Failure, FailureKind, VmAccel, VmSettings};
-use crate::plan::vm::{VmFacts, kvm_trouble};
+use crate::plan::vm::{VmFacts, kvm_trouble, too_old};
 use crate::store::atomic::write_atomic;
 
 /// Virtual machines
@@ -106,6 +106,11 @@ fn show(json: bool, ctx: &Ctx) -> Result<u8, Failure> {
     let facts = look(ctx, &VmSettings { accel: Some(VmAccel::Kvm), ..VmSettings::default() });
     let parts = parts(&facts);
     let emulated = ctx.config.defaults.vm.accel == Some(VmAccel::Tcg);
+    // Not a part of every microvm, and no reason against one.
+    let old = match (&facts.vmm, &facts.share) {
+        (Ok(vmm), Ok(share)) => too_old(vmm, share),
+        _ => None,
+    };
     let missing = parts.iter().any(|(name, part)| part.is_err() && !(emulated && *name == "kvm"));
     if json {
         let list: Vec<_> = parts
@@ -115,7 +120,9 @@ fn show(json: bool, ctx: &Ctx) -> Result<u8, Failure> {
                 Err((why, fix)) => json!({ "part": name, "ok": false, "why": why, "fix": fix }),
             })
             .collect();
-        ctx.out.json(&json!({ "version": 1, "ready": !missing, "parts": list }))?;
+        ctx.out.json(&json!({
+            "version": 1, "ready": !missing, "parts": list, "cannot_pause": old.map(|(why, _)| why)
+        }))?;
         return Ok(u8::from(missing));
     }
     for (name, part) in &parts {
@@ -128,6 +135,10 @@ fn show(json: bool, ctx: &Ctx) -> Result<u8, Failure> {
                 }
             }
         }
+    }
+    if let Some((why, fix)) = old {
+        ctx.out.line(format!("pause   not possible: {why}"));
+        ctx.out.line(format!("        fix: {fix}"));
     }
     if emulated {
         ctx.out.line("accel   tcg: EMULATED, SLOW, as the configuration says");

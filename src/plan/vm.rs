@@ -4,7 +4,7 @@
 mod pause;
 mod refusals;
 
-pub use pause::cannot_pause;
+pub use pause::{cannot_pause, too_old};
 pub use refusals::{few_ids, kvm as kvm_trouble};
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Pausing: which machines can be saved with their memory, and which one can go on from what was saved.
 
-use super::{FileFacts, SAVED, ShareKind, VmPlan, VmSpec, file};
+use super::{FileFacts, SAVED, ShareFacts, ShareKind, VmPlan, VmSpec, VmmFacts, file};
 use crate::model::{Failure, FailureKind, Keep};
 use crate::plan::LaunchPlan;
 
@@ -18,7 +18,7 @@ pub fn cannot_pause(plan: &LaunchPlan) -> Option<(String, &'static str)> {
             "launch it with `--jail microvm`; `tripmine image snapshot NAME CUBE --continuation` keeps the files of any cube",
         ));
     };
-    if let Some(refused) = machine.spec.cannot_be_saved() {
+    if let Some(refused) = too_old(&machine.spec.vmm, &machine.spec.share) {
         return Some(refused);
     }
     if plan.keep != Keep::Durable {
@@ -36,33 +36,35 @@ pub fn cannot_pause(plan: &LaunchPlan) -> Option<(String, &'static str)> {
     None
 }
 
-impl VmSpec {
-    fn cannot_be_saved(&self) -> Option<(String, &'static str)> {
-        let words = |(major, minor, patch): (u32, u32, u32)| format!("{major}.{minor}.{patch}");
-        let fix = "Debian 13, Ubuntu 24.04 and Fedora have both; an unpacked system with both is named by \
-                   `tripmine vm setup --engine DIR`";
-        if self.vmm.version < VMM {
-            return Some((
-                format!(
-                    "QEMU {} does not save a machine whose files are shared: it takes QEMU 8.2 or newer, and virtiofsd 1.13",
-                    words(self.vmm.version)
-                ),
-                fix,
-            ));
-        }
-        if self.share.kind == ShareKind::C || self.share.version < SHARE {
-            return Some((
-                format!(
-                    "virtiofsd {} does not hand over what it knows of the guest's files: it takes the virtiofsd written in \
-                     Rust, 1.13 or newer",
-                    words(self.share.version)
-                ),
-                fix,
-            ));
-        }
-        None
+/// Which of the two programs cannot save a machine, with the way to one that can.
+#[must_use]
+pub fn too_old(vmm: &VmmFacts, share: &ShareFacts) -> Option<(String, &'static str)> {
+    let words = |(major, minor, patch): (u32, u32, u32)| format!("{major}.{minor}.{patch}");
+    let fix = "Debian 13, Ubuntu 24.04 and Fedora have both; an unpacked system with both is named by \
+               `tripmine vm setup --engine DIR`";
+    if vmm.version < VMM {
+        return Some((
+            format!(
+                "QEMU {} does not save a machine whose files are shared: it takes QEMU 8.2 or newer, and virtiofsd 1.13",
+                words(vmm.version)
+            ),
+            fix,
+        ));
     }
+    if share.kind == ShareKind::C || share.version < SHARE {
+        return Some((
+            format!(
+                "virtiofsd {} does not hand over what it knows of the guest's files: it takes the virtiofsd written in \
+                 Rust, 1.13 or newer",
+                words(share.version)
+            ),
+            fix,
+        ));
+    }
+    None
+}
 
+impl VmSpec {
     /// What differs from the machine that was saved.
     fn differs(&self, was: &Self) -> Vec<&'static str> {
         [

@@ -221,3 +221,26 @@ fn what_a_cube_changed_is_asked_for_once_it_is_looked_at() {
     let snapshot = confirm.choices.iter().any(|choice| choice.key == 's' && choice.then.is_some());
     assert!(snapshot && matches!(confirm.choices[1].request, Some(Request::Stop(_))));
 }
+
+#[test]
+fn a_cube_that_cannot_be_paused_says_why_and_a_paused_one_goes_on() {
+    use crate::model::ExitReason;
+    use crate::tui::command::find;
+    let check = |model: &Model, id| find(id, Pane::Cubes).expect("a command").check(model);
+    let mut running = cube(0);
+    assert_eq!((check(&running, "pause"), check(&running, "resume").is_err()), (Ok(()), true));
+    if let Ok(record) = &mut running.world.cubes[0].record {
+        std::sync::Arc::make_mut(record).cannot_pause = Some("QEMU 7.2.22 does not".into());
+    }
+    assert_eq!(check(&running, "pause"), Err("QEMU 7.2.22 does not".into()));
+    assert_eq!(press(&mut running, "P"), [], "and is not asked");
+    let mut kept = cube(2);
+    assert_eq!(check(&kept, "resume"), Err("it is not paused".into()));
+    if let Ok(record) = &mut kept.world.cubes[2].record
+        && let Some(exit) = &mut std::sync::Arc::make_mut(record).exit
+    {
+        exit.reason = ExitReason::Paused;
+    }
+    let joined = press(&mut kept, "r");
+    assert!(matches!(&joined[..], [Effect::Join(Request::Resume { keep: None, .. })]), "{joined:?}");
+}

@@ -191,6 +191,52 @@ fn a_guest_is_taken_over_by_another_bridge_with_what_runs() {
     assert!(next > stream);
 }
 
+#[test]
+fn a_held_guest_says_nothing_and_loses_nothing() {
+    let mut guest = Guest::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| File::create(folder.path().join(name)).expect("made");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("text");
+    let stdio = |name: &str| {
+        let (stdin, to) = pipe();
+        let (error, stderr) = pipe();
+        (Stdio { stdin, stdout: file(name).into(), stderr: Some(stderr) }, (to, error))
+    };
+    let script = "i=0; while [ $i -lt 40000 ]; do echo $i; i=$((i+1)); done; exit 4";
+    let (first, _ends) = stdio("first");
+    let stream = guest.bridge.start(spawn(&["sh", "-c", script], "/", None), first).expect("asked");
+    guest.until(|event| matches!(event, Event::Started { .. }));
+    while read("first").is_empty() {
+        guest.bridge.turn(&[], Some(Instant::now() + Duration::from_millis(5))).expect("a turn");
+    }
+    let token = guest.bridge.hold(true);
+    // What is said now waits, so that a saved guest has heard no half of it.
+    guest.bridge.signal(stream, libc::SIGWINCH);
+    guest.until(|event| *event == Event::Done { token, errno: 0 });
+    assert!(guest.bridge.is_drained(stream));
+    let before = read("first");
+    assert!(!before.contains("39999"), "it is held in the middle");
+    let quiet = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < quiet {
+        let event = guest.bridge.turn(&[], Some(quiet)).expect("a turn");
+        assert_eq!(event, Event::Deadline);
+    }
+    assert!(read("first") == before, "not a word");
+    // Let go on, it goes on; held again, another bridge goes on with it, as with a guest that was saved.
+    let token = guest.bridge.hold(false);
+    guest.until(|event| *event == Event::Done { token, errno: 0 });
+    let token = guest.bridge.hold(true);
+    guest.until(|event| *event == Event::Done { token, errno: 0 });
+    let channel = guest.channel.as_fd().try_clone_to_owned().expect("a copy");
+    guest.bridge = Bridge::new(channel).expect("another");
+    guest.until(|event| matches!(event, Event::Hello(_)));
+    let (second, _ends) = stdio("second");
+    guest.bridge.adopt(stream, second, None).expect("adopted");
+    assert_eq!(guest.end(stream), 4 << 8);
+    let all: String = (0..40_000).map(|n| format!("{n}\n")).collect();
+    assert!(read("first") + &read("second") == all, "every line once");
+}
+
 /// Where the bridge's socket is, for the child that is a client.
 const SOCKET: &str = "TRIPMINE_TEST_SOCKET";
 
