@@ -57,7 +57,8 @@ fn main() {
         Vec::new()
     } else {
         agent(&out).unwrap_or_else(|why| {
-            println!("cargo:error=the agent of microVMs was not built: {why}");
+            println!("cargo:error=the agent of microVMs was not built:");
+            why.lines().for_each(|line| println!("cargo:error={line}"));
             println!("cargo:error={WITHOUT}=1 builds a tripmine that has no microVMs, and says so");
             std::process::exit(1);
         })
@@ -91,8 +92,7 @@ fn agent(out: &Path) -> Result<Vec<u8>, String> {
     }
     let output = command.output().map_err(|error| error.to_string())?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(said.lines().last().unwrap_or("its build failed").to_owned());
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     fs::read(folder.join(target).join("release/tripmine-agent")).map_err(|error| error.to_string())
 }

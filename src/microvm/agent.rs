@@ -5,6 +5,7 @@
 //! its errors ignored, and powers the machine off when its loop ends.
 
 mod boot;
+mod deleted;
 mod limits;
 mod net;
 mod ports;

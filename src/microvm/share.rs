@@ -26,8 +26,9 @@ pub fn describe(spec: &VmSpec) -> Vec<String> {
             // As root of the jail it takes on the capabilities that it is used to, and this one nobody here has.
             add(&["--modcaps=-mknod"]);
             if spec.share.version >= (1, 13, 0) {
-                // Files may be renamed by the host while the machine is being saved.
-                add(&["--migration-on-error", "abort", "--migration-confirm-paths"]);
+                // Files may be renamed by the host while the machine is being saved; what it deleted while a cube was
+                // paused is an error for whoever uses that file, and no reason to give the whole memory up.
+                add(&["--migration-on-error", "guest-error", "--migration-confirm-paths"]);
             }
             if let Some((uid, gid)) = spec.squash {
                 for (word, own) in [("--translate-uid", uid), ("--translate-gid", gid)] {

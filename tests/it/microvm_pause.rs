@@ -30,7 +30,7 @@ fn a_paused_guest_goes_on_where_it_was_and_only_once() {
     let project = env.project("site");
     let counted = || std::fs::read_to_string(project.join("count")).unwrap_or_default();
     // It counts in memory, writes into a file that it holds open, prints, and hears.
-    let script = "exec 3>>/projects/site/count; n=0; echo is-up; \
+    let script = "exec 4>/projects/site/held; exec 3>>/projects/site/count; n=0; echo is-up; \
                   while :; do n=$((n+1)); echo $n >&3; if read -t 0.2 -r word; then echo heard $word at $n; fi; done";
     let launch = ["--jail", "microvm", "--keep", "box", "-d", "site", "--", "/bin/bash", "-c", script];
     vm(&env, &launch).ok(0);
@@ -54,10 +54,28 @@ fn a_paused_guest_goes_on_where_it_was_and_only_once() {
     vm(&env, &["exec", "box", "--", "/bin/sh", "-c", "echo in-memory > /tmp/kept; echo on-disk > /opt/kept"])
         .ok(0);
 
+    // A file that was deleted and is in use could not be given back: refused, and the cube runs on. In the guest's own memory
+    // it can.
+    let uses = |place: &str| {
+        let script = format!("exec 3>{place}; rm {place}; sleep 300");
+        let child = env.command(["exec", "box", "--", "/bin/sh", "-c", &script]).spawn().unwrap();
+        let find = format!("for f in /proc/[0-9]*/fd/3; do readlink $f; done | grep -q '^{place} (deleted)'");
+        until("it is deleted", BOOT, || vm(&env, &["exec", "box", "--", "/bin/sh", "-c", &find]).code == 0);
+        child
+    };
+    let mut child = uses("/opt/gone");
+    vm(&env, &["pause", "box"]).fails(1, "uses a file that was deleted");
+    assert!(!saved(&env) && !folder(&env).join("memory.part").exists());
+    rustix::process::kill_process(crate::env::pid(&child), Signal::TERM).unwrap();
+    child.wait().unwrap();
+    vm(&env, &["exec", "box", "--", "/bin/sh", "-c", "pkill -x sleep; true"]).ok(0);
+    let mut child = uses("/tmp/gone");
+
     // Saved, ended, nothing left of it but its folder.
     vm(&env, &["pause", "box"]).ok(0);
     let shown: Value = serde_json::from_str(vm(&env, &["inspect", "box"]).ok(0)).unwrap();
     assert!(shown.to_string().contains("paused"), "{shown}");
+    child.wait().unwrap();
     assert!(vm(&env, &["ps", "-a"]).ok(0).contains("paused, kept"));
     assert!(saved(&env));
     let mode = std::os::unix::fs::PermissionsExt::mode(
@@ -68,6 +86,9 @@ fn a_paused_guest_goes_on_where_it_was_and_only_once() {
     let lines = before.lines().count();
     assert!(lines > 0);
     vm(&env, &["exec", "box", "--", "true"]).fails(125, "is paused");
+
+    // What is deleted while it is paused is an error for whoever used it, and no more.
+    std::fs::remove_file(project.join("held")).unwrap();
 
     // Two at once: one goes on, the other is told.
     let both = [0, 1].map(|_| env.command(["resume", "-d", "box"]).spawn().unwrap());

@@ -11,7 +11,7 @@ use super::net::Net;
 use super::ports::PortWatch;
 use super::sessions::Sessions;
 use super::worker::{Job, Outcome, Workers};
-use super::{limits, root, stats};
+use super::{deleted, limits, root, stats};
 use crate::microvm::channel::Channel;
 use crate::microvm::link::{Link, Ready};
 use crate::microvm::wire::{
@@ -210,8 +210,11 @@ impl Agent {
                 link.channel.say(&Message::Done { token, errno: 0 });
             }
             Message::Hold { token, on } => {
-                link.quiet = on;
-                link.channel.say(&Message::Done { token, errno: 0 });
+                // Such files cannot be served to a guest that goes on later.
+                let lost = on && self.machine && deleted::in_use();
+                link.quiet = on && !lost;
+                let errno = if lost { Errno::STALE.raw_os_error() } else { 0 };
+                link.channel.say(&Message::Done { token, errno });
             }
             Message::DropCaches { token } => workers.hand(Job::DropCaches { token }),
             Message::AskStats { token } => link.channel.say(&Message::Stats { token, stats: stats::now() }),

@@ -206,8 +206,12 @@ impl Machinery {
         let Some(wish) = &mut self.desk.wish else { return Ok(()) };
         match (wish.step, done) {
             (Step::Syncing(token) | Step::Holding(token), Some((it, errno))) if it == token && errno != 0 => {
-                let error = rustix::io::Errno::from_raw_os_error(errno);
-                return self.refuse(&format!("the guest cannot be held still: {error}"));
+                return match rustix::io::Errno::from_raw_os_error(errno) {
+                    rustix::io::Errno::STALE => self.refuse(
+                        "a program in it uses a file that was deleted, which could not be given back to it: end that program first",
+                    ),
+                    error => self.refuse(&format!("the guest cannot be held still: {error}")),
+                };
             }
             (Step::Syncing(token), Some((it, _))) if it == token && !self.runs => {
                 return self.refuse("its entry does not run yet");
