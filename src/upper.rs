@@ -18,6 +18,6 @@ pub mod manifest;
 pub mod meta;
 pub mod pack;
 pub mod read;
-pub mod survey;
+pub mod secrets;
 pub mod text;
 pub mod wire;

@@ -1,9 +1,9 @@
 //! A snapshot: a cube's changes to its system as a new layer on its image.
 //!
-//! In two steps, so that a person sees what goes in before anything is written: [`draft`] looks, [`commit`] makes the image.
-//! A cube that stands still, because it was kept and has ended, is packed right where its changes lie; they are unpacked by
-//! the first launch that needs them. One that runs is copied, in two looks of which only the second holds it still, and the
-//! copy becomes the unpacked layer. A copy is a folder that only this process uses, under a lock; what a killed one leaves
+//! In two steps, so that a person sees what goes in before there is an image: [`draft`] and [`commit`]. A cube that stands
+//! still, because it was kept and has ended, is packed right where its changes lie, and looked through on the way; they are
+//! unpacked by the first launch that needs them. One that runs is copied, in two looks of which only the second holds it still, and the
+//! copy becomes the unpacked layer. A draft is a folder that only this process uses, under a lock; what a killed one leaves
 //! is cleared by the next.
 
 mod layer;
@@ -13,17 +13,17 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::changes::Source;
 use super::{Engine, host_base};
-use crate::image::{Documents, Layer, Store};
+use crate::image::{Documents, Layer, Store, TempBlob};
 use crate::model::image::document::architecture;
 use crate::model::image::{Digest, HistoryEntry, ImageConfig, Platform};
-use crate::model::{CubeRecord, CubeSpec, Failure, FailureKind, ImageRef};
+use crate::model::{CubeSpec, Failure, FailureKind, ImageRef};
 use crate::plan::changes::{Ground, Region};
-use crate::store::cubes::CubeEntry;
+use crate::store::cubes::{self, CubeEntry};
 use crate::store::lock::{self, Lock};
 use crate::upper::wire::{Bytes, Line, Want};
 use still::Stillness;
@@ -59,26 +59,9 @@ pub struct Draft {
     pub frozen: Option<Duration>,
     /// What it was launched with.
     spec: Option<CubeSpec>,
-    store: Store,
-    held: Held,
-}
-
-/// Where the changes are until they are an image.
-#[derive(Debug)]
-enum Held {
-    /// In a copy.
-    Copied(Box<Folder>),
-    /// Where the ended cube left them.
-    Kept(Box<Kept>),
-}
-
-/// The changes of an ended cube, and what tells that it was not launched again meanwhile.
-#[derive(Debug)]
-struct Kept {
-    source: Source,
-    regions: Vec<Region>,
-    mines: PathBuf,
-    record: Option<CubeRecord>,
+    folder: Folder,
+    /// Of a cube that had ended: the layer. Otherwise the copy is in the folder.
+    packed: Option<TempBlob>,
 }
 
 /// What a look told.
@@ -111,7 +94,7 @@ impl Seen {
     }
 }
 
-/// The folder of a copy, removed when it goes.
+/// The folder of a draft, removed when it goes.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
@@ -126,7 +109,7 @@ impl Drop for Folder {
     }
 }
 
-/// Looks at the changes of a cube; those of one that runs are copied.
+/// Copies the changes of a cube that runs, or packs those of one that has ended.
 ///
 /// # Errors
 /// It has no changes any more, cannot be held still or read, or the disk is full.
@@ -143,28 +126,34 @@ pub fn draft(engine: &Engine, entry: &CubeEntry) -> Result<Draft, Failure> {
     let store = Store::open(&engine.layout)?;
     let (ground, record) = (source.ground.clone(), entry.record.as_ref().ok());
     let mut seen = Seen::default();
-    let (held, frozen) = match client {
+    let folder = folder(engine, store)?;
+    let (packed, frozen) = match client {
         // Its keeper waits for the question on exit, or it runs.
         Some(client) => {
-            let folder = folder(engine, store.clone())?;
             let running = record.filter(|record| !record.state.is_over());
             let frozen = copy(&source, regions, &folder, Stillness::new(client, running), &mut seen)?;
-            (Held::Copied(Box::new(folder)), frozen)
+            (None, frozen)
         }
         None => {
-            let want = Want::Survey { leave_out: left_out() };
-            source.ask(regions.clone(), want, None, &mut |line| {
-                seen.hear(line);
-                Ok(())
-            })?;
-            let mines = engine.layout.mines_dir();
-            (Held::Kept(Box::new(Kept { source, regions, mines, record: record.cloned() })), None)
+            let blob = layer::pack(&source, regions, &folder.path.join("blob"), &folder.store, &mut seen)?;
+            still_there(&engine.layout.mines_dir(), entry)?;
+            (Some(blob), None)
         }
     };
     let Seen { entries, bytes, mut largest, secrets, left_out } = seen;
     largest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let spec = record.map(CubeSpec::of);
-    Ok(Draft { ground, entries, bytes, largest, secrets, left_out, frozen, spec, store, held })
+    Ok(Draft { ground, entries, bytes, largest, secrets, left_out, frozen, spec, folder, packed })
+}
+
+/// What was packed is what the cube left.
+fn still_there(mines: &Path, entry: &CubeEntry) -> Result<(), Failure> {
+    let now = cubes::load(mines, &entry.id)?;
+    if !now.live && now.record.as_ref().ok() == entry.record.as_ref().ok() {
+        return Ok(());
+    }
+    let message = format!("the cube {} was launched while it was looked at", entry.id.short());
+    Err(Failure::new(FailureKind::Busy, message).hint("take the snapshot again"))
 }
 
 fn left_out() -> Vec<Bytes> {
@@ -247,7 +236,7 @@ impl ImageKind {
 /// # Errors
 /// The image beneath is gone, or writing failed: the store is as before.
 pub fn commit(draft: &Draft, name: &str, kind: ImageKind) -> Result<String, Failure> {
-    let store = &draft.store;
+    let store = &draft.folder.store;
     let base = base(store, &draft.ground)?;
     let mut work = store.begin()?;
     let mut layers: Vec<Layer> = Vec::new();
@@ -260,9 +249,9 @@ pub fn commit(draft: &Draft, name: &str, kind: ImageKind) -> Result<String, Fail
         }
         None => ImageConfig { platform: here(), ..ImageConfig::default() },
     };
-    layers.push(match &draft.held {
-        Held::Copied(folder) => layer::of_copy(&mut work, &folder.path.join("upper"))?,
-        Held::Kept(kept) => layer::of_kept(&mut work, kept)?,
+    layers.push(match &draft.packed {
+        Some(blob) => work.packed(blob)?,
+        None => layer::of_copy(&mut work, &draft.folder.path.join("upper"))?,
     });
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let ground = &draft.ground;

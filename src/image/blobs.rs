@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -29,6 +29,20 @@ pub struct TempBlob {
     pub digest: Digest,
     /// How many they are.
     pub size: u64,
+}
+
+impl TempBlob {
+    /// Writes all of `reader` to a new file; `each` hears of every chunk's length.
+    ///
+    /// # Errors
+    /// Reading or writing failed.
+    pub fn write(path: &Path, reader: &mut dyn Read, each: &mut dyn FnMut(u64)) -> Result<Self, Failure> {
+        let file = File::create_new(path).map_err(|error| cannot("create", path, error))?;
+        let mut hashing = Hashing::new(Steady::new(file));
+        copy(reader, &mut hashing, each).map_err(|error| cannot("write", path, error))?;
+        let (_, digest, size) = hashing.finish();
+        Ok(Self { path: path.to_owned(), digest, size })
+    }
 }
 
 /// A file that is written from one place on, and goes to the disk meanwhile: the fsync(2) at its end waits for little.

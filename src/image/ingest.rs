@@ -152,12 +152,7 @@ impl<'a> Ingest<'a> {
     /// # Errors
     /// Reading or writing failed.
     pub fn blob(&mut self, reader: &mut dyn Read, each: &mut dyn FnMut(u64)) -> Result<TempBlob, Failure> {
-        let path = self.temp("blob");
-        let file = File::create_new(&path).map_err(|error| cannot("create", &path, error))?;
-        let mut hashing = Hashing::new(Steady::new(file));
-        copy(reader, &mut hashing, each).map_err(|error| cannot("write", &path, error))?;
-        let (_, digest, size) = hashing.finish();
-        Ok(TempBlob { path, digest, size })
+        TempBlob::write(&self.temp("blob"), reader, each)
     }
 
     /// Packs a folder (an upper, or a whole tree) into a blob that is not compressed.

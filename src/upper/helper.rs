@@ -155,7 +155,7 @@ fn serve(stream: &UnixStream) -> Result<(), String> {
         }
         Want::Scan => {
             let target = fds.next().ok_or("no folder to look through came along")?;
-            super::survey::scan(&target, &mut out)?;
+            super::secrets::scan(&target, &mut out)?;
         }
         Want::Remove { name } => {
             let target = fds.next().ok_or("no folder to delete in came along")?;
@@ -168,7 +168,6 @@ fn serve(stream: &UnixStream) -> Result<(), String> {
                 hold(stream, out).map_err(|error| error.to_string())
             })?;
         }
-        Want::Survey { leave_out } => super::survey::survey(&source(leave_out), &mut out)?,
         Want::Pack { leave_out, owners, noted } => {
             let target = fds.next().ok_or("no pipe to pack into came along")?;
             super::pack::pack(&source(leave_out), target, owners, *noted, &mut out)?;

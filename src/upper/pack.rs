@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Stat, fstat};
@@ -14,11 +14,13 @@ use super::helper::open_region;
 use super::ids::Shift;
 use super::layer::{Before, Layering, Sink, Totals, other};
 use super::read::{ReadError, RegionReader};
+use super::secrets::Looking;
 use crate::image::tar::source::{Contents, kept, pieces};
 use crate::image::tar::write::TarWriter;
 use crate::image::tar::{Kind as TarKind, Member};
 use crate::model::sanitize::printable_bytes;
 use crate::plan::changes::{Entry, Found, Kind, Region, Trees as _, walk};
+use crate::plan::leaks::LOOKED_AT;
 
 /// The attribute in which a store without subordinate ids keeps true owners.
 const OWNER: &[u8] = b"user.tripmine.owner";
@@ -43,6 +45,7 @@ pub fn pack(
         folders: HashSet::new(),
         owners,
         noted,
+        secrets: Looking::start()?,
     };
     for (index, region) in source.regions.iter().enumerate() {
         let mut reader = open_region(region, source.store, source.ids)?;
@@ -64,6 +67,7 @@ pub fn pack(
         walk(&mut reader, &mut layering).map_err(text)?;
     }
     archive.tar.finish().map_err(|error| error.to_string())?;
+    archive.secrets.finish(out).map_err(text)?;
     totals.tell(out).map_err(text)
 }
 
@@ -74,6 +78,22 @@ struct Archive<'a> {
     folders: HashSet<u64>,
     owners: &'a Shift,
     noted: bool,
+    secrets: Looking,
+}
+
+/// Contents that are packed, and a copy of how they begin.
+struct Heads<'a> {
+    contents: Contents<'a>,
+    head: Vec<u8>,
+}
+
+impl Read for Heads<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.contents.read(into)?;
+        let more = count.min(LOOKED_AT - self.head.len());
+        self.head.extend_from_slice(&into[..more]);
+        Ok(count)
+    }
 }
 
 impl Archive<'_> {
@@ -83,7 +103,7 @@ impl Archive<'_> {
         self.write(&top, &mut std::io::empty())
     }
 
-    fn write(&mut self, member: &Member, contents: &mut dyn std::io::Read) -> Result<(), ReadError> {
+    fn write(&mut self, member: &Member, contents: &mut dyn Read) -> Result<(), ReadError> {
         self.tar.member(member, contents).map_err(|error| {
             ReadError::Other(format!("cannot pack `{}`: {error}", printable_bytes(&member.path)))
         })
@@ -192,7 +212,9 @@ impl Packer<'_, '_> {
         let found = fstat(&file).map_err(|errno| other(&errno))?;
         member.size = u64::try_from(found.st_size).unwrap_or(0);
         member.pieces = pieces(&file, &found).map_err(|errno| other(&errno))?;
-        self.archive.write(&member, &mut Contents::new(&file, &member))
+        let mut heads = Heads { contents: Contents::new(&file, &member), head: Vec::new() };
+        self.archive.write(&member, &mut heads)?;
+        if heads.head.is_empty() { Ok(()) } else { self.archive.secrets.take(inside, heads.head) }
     }
 
     /// The folder of `inside` and those above, as they are in the upper, or else in the lowers.

@@ -66,12 +66,7 @@ pub enum Want {
         /// The cube runs: it is held still for the second of two looks only.
         twice: Option<Twice>,
     },
-    /// What a copy would hold, and what of it looks like a secret.
-    Survey {
-        /// Places inside that stay out.
-        leave_out: Vec<Bytes>,
-    },
-    /// The system's uppers as a layer, packed into the pipe that came along.
+    /// The system's uppers as a layer, packed into the pipe that came along; what looks like a secret is told.
     Pack {
         /// Places inside that stay out.
         leave_out: Vec<Bytes>,

@@ -1,15 +1,15 @@
 //! The layer of a snapshot: from a copy, or packed right from what a kept cube left.
 
-use std::io::PipeReader;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{Kept, left_out, open};
+use super::super::changes::Source;
+use super::{Seen, left_out, open};
 use crate::image::pack::{IdRule, PackOptions};
-use crate::image::{Ingest, Layer, Ownership, TempBlob};
-use crate::model::{Failure, FailureKind};
+use crate::image::{Ingest, Layer, Ownership, Store, TempBlob};
+use crate::model::Failure;
+use crate::plan::changes::Region;
 use crate::plan::launch::IdMap;
-use crate::store::cubes;
 use crate::upper::ids::Shift;
 use crate::upper::wire::Want;
 
@@ -25,50 +25,39 @@ pub(super) fn of_copy(work: &mut Ingest<'_>, folder: &Path) -> Result<Layer, Fai
     work.layer_of(blob, &packed, folder)
 }
 
-/// Packs what an ended cube left where it lies. It is unpacked when a launch first needs it.
-pub(super) fn of_kept(work: &mut Ingest<'_>, kept: &Kept) -> Result<Layer, Failure> {
-    let (owners, noted) = owners(work.store().ownership(), kept);
+/// Packs what an ended cube left, where it lies, into a blob at `path`.
+pub(super) fn pack(
+    source: &Source,
+    regions: Vec<Region>,
+    path: &Path,
+    store: &Store,
+    seen: &mut Seen,
+) -> Result<TempBlob, Failure> {
+    let (owners, noted) = owners(store.ownership(), source);
     let want = Want::Pack { leave_out: left_out(), owners, noted };
     let pipe = |error| Failure::failed("cannot make a pipe").because(&error);
-    let (reader, writer) = std::io::pipe().map_err(pipe)?;
-    let blob: TempBlob = std::thread::scope(|scope| {
-        // With the last writer gone, the archive ends.
-        let packing = std::thread::Builder::new().name("pack".to_owned()).spawn_scoped(scope, move || {
-            kept.source.ask(kept.regions.clone(), want, Some(writer.as_fd()), &mut |_| Ok(()))
-        });
-        let packing = packing.map_err(|error| Failure::failed("cannot start a thread").because(&error))?;
-        let blob = written(work, reader);
-        let packed = packing.join().unwrap_or_else(|_| Err(Failure::failed("packing was broken off")));
-        // Why it is too short is told by whoever packed it, why it is not there by whoever wrote it.
-        match (packed, blob) {
-            (Ok(()), blob) => blob,
-            (Err(failure), Ok(_)) => Err(failure),
-            (Err(_), Err(failure)) => Err(failure),
-        }
-    })?;
-    still_there(kept)?;
-    work.packed(&blob)
-}
-
-fn written(work: &mut Ingest<'_>, mut reader: PipeReader) -> Result<TempBlob, Failure> {
+    let (mut reader, writer) = std::io::pipe().map_err(pipe)?;
     crate::image::helper::widen(&reader);
-    work.blob(&mut reader, &mut |_| {})
-}
-
-/// What was packed is what was shown.
-fn still_there(kept: &Kept) -> Result<(), Failure> {
-    let id = &kept.source.ground.id;
-    let now = cubes::load(&kept.mines, id)?;
-    if !now.live && now.record.as_ref().ok() == kept.record.as_ref() {
-        return Ok(());
-    }
-    let message = format!("the cube {} was launched while it was looked at: nothing is stored", id.short());
-    Err(Failure::new(FailureKind::Busy, message).hint("take the snapshot again"))
+    std::thread::scope(|scope| {
+        let writing = std::thread::Builder::new().name("blob".to_owned());
+        let writing = writing.spawn_scoped(scope, move || TempBlob::write(path, &mut reader, &mut |_| {}));
+        let writing = writing.map_err(|error| Failure::failed("cannot start a thread").because(&error))?;
+        let packed = source.ask(regions, want, Some(writer.as_fd()), &mut |line| {
+            seen.hear(line);
+            Ok(())
+        });
+        // With the last writer gone, the archive ends.
+        drop(writer);
+        let blob = writing.join().unwrap_or_else(|_| Err(Failure::failed("packing was broken off")));
+        // Why it could not be written is told by whoever wrote it, all else by whoever packed it.
+        let blob = blob?;
+        packed.map(|()| blob)
+    })
 }
 
 /// How the ids inside become those of the layer.
-fn owners(ownership: &Ownership, kept: &Kept) -> (Shift, bool) {
-    let user = &kept.source.ground.user;
+fn owners(ownership: &Ownership, source: &Source) -> (Shift, bool) {
+    let user = &source.ground.user;
     let through = |uids: &[IdMap], gids: &[IdMap]| Shift {
         uids: Shift::between(&user.uid_map, uids),
         gids: Shift::between(&user.gid_map, gids),
