@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::registry::Way;
 use super::request::Request;
 use super::{Engine, launch, running};
 use crate::keeper::state::now_ms;
@@ -143,9 +144,11 @@ impl Engine {
                 let notes = super::net::allow(self, &entry, rule, *until)?;
                 Ok(Done::say(notes.join("; ")))
             }
-            Request::ImagePull { remote, plain_http } => self.image_pull(remote, *plain_http),
-            Request::ImagePush { image, remote, plain_http } => {
-                self.image_push(image, remote.as_deref(), *plain_http)
+            Request::ImagePull { remote, machine, plain_http } => {
+                self.image_pull(remote, &Way::of(machine, *plain_http))
+            }
+            Request::ImagePush { image, remote, machine, plain_http } => {
+                self.image_push(image, remote.as_deref(), &Way::of(machine, *plain_http))
             }
             Request::ImageImport { path, name } => self.image_import(path, name.as_deref()),
             Request::ImageExport { image, target } => self.image_export(image, target),

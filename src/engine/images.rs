@@ -142,11 +142,10 @@ impl Engine {
         Ok(self.brought("import", &entries))
     }
 
-    pub(super) fn image_pull(&self, text: &str, plain_http: bool) -> Result<Done, Failure> {
+    pub(super) fn image_pull(&self, text: &str, way: &Way) -> Result<Done, Failure> {
         self.layout.ensure(self.uid)?;
         let remote = RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
-        let way = Way { plain_http, ..Way::default() };
-        let client = self.registry(&remote, &way, false)?;
+        let client = self.registry(&remote, way, false)?;
         let store = Store::open(&self.layout)?;
         let entry =
             pull::pull(&store, &client, &remote, None, &machine(), &|_, _, _| {}).map_err(|failure| {
@@ -155,17 +154,11 @@ impl Engine {
         Ok(self.brought("pull", &[entry]))
     }
 
-    pub(super) fn image_push(
-        &self,
-        image: &str,
-        to: Option<&str>,
-        plain_http: bool,
-    ) -> Result<Done, Failure> {
+    pub(super) fn image_push(&self, image: &str, to: Option<&str>, way: &Way) -> Result<Done, Failure> {
         let store = Store::open(&self.layout)?;
         let entry = store.find(&reference(image)?)?;
         let target = push_target(&entry, image, to)?;
-        let way = Way { plain_http, ..Way::default() };
-        let client = self.registry(&target, &way, true)?;
+        let client = self.registry(&target, way, true)?;
         push::push(&store, &client, &target, &entry, &|_, _, _| {}).map_err(|failure| Failure {
             message: format!("cannot push `{target}`: {}", failure.message),
             ..failure

@@ -28,6 +28,14 @@ pub struct Way {
     pub typed: Settings,
 }
 
+impl Way {
+    /// For this machine.
+    #[must_use]
+    pub fn of(machine: &Name, plain_http: bool) -> Self {
+        Self { plain_http, machine: Some(machine.clone()), ..Self::default() }
+    }
+}
+
 impl Engine {
     /// A registry, to pull or also to push.
     ///

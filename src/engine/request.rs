@@ -132,6 +132,8 @@ pub enum Request {
     ImagePull {
         /// As docker and podman write it.
         remote: String,
+        /// Through whose proxy, if it has one.
+        machine: Name,
         /// Without encryption; only from this host itself.
         plain_http: bool,
     },
@@ -141,6 +143,8 @@ pub enum Request {
         image: String,
         /// Where to, as docker and podman write it; none: its name.
         remote: Option<String>,
+        /// Through whose proxy, if it has one.
+        machine: Name,
         /// Without encryption; only to this host itself.
         plain_http: bool,
     },
@@ -365,11 +369,13 @@ impl Request {
                 };
                 add(&[cube.short(), "allow", &rule.to_string(), until]);
             }
-            Self::ImagePull { remote, plain_http } => {
+            Self::ImagePull { remote, machine, plain_http } => {
+                add(&["-m", machine.as_str()]);
                 add(if *plain_http { &["--plain-http"] } else { &[] });
                 add(&[remote]);
             }
-            Self::ImagePush { image, remote, plain_http } => {
+            Self::ImagePush { image, remote, machine, plain_http } => {
+                add(&["-m", machine.as_str()]);
                 add(if *plain_http { &["--plain-http"] } else { &[] });
                 add(&[image]);
                 words.extend(remote.iter().cloned());
@@ -524,10 +530,11 @@ pub(crate) mod tests {
                 rule: Rule::parse("a.example:443").expect("a rule"),
                 until: Until::Machine,
             },
-            Request::ImagePull { remote: "debian:12".into(), plain_http: true },
+            Request::ImagePull { remote: "debian:12".into(), machine: name("default"), plain_http: true },
             Request::ImagePush {
                 image: "dev".into(),
                 remote: Some("reg.example/dev:1".into()),
+                machine: name("work"),
                 plain_http: false,
             },
             Request::ImageImport { path: "/srv/root.tar".into(), name: Some("root".into()) },
@@ -556,7 +563,7 @@ pub(crate) mod tests {
             (19, "--port 8080:80 "),
             (20, "forward --rm 127.0.0.1:8080 "),
             (21, " allow a.example:443 --machine"),
-            (23, "tripmine image push dev reg.example/dev:1"),
+            (23, "tripmine image push -m work dev reg.example/dev:1"),
             (27, "tripmine image rm --yes dev"),
         ];
         for (at, part) in ends {

@@ -185,6 +185,7 @@ fn done(
     model.jobs.retain(|job| job.number != number);
     model.measured.clear();
     let mut effects = vec![Effect::Refresh];
+    acts::leave_after_jobs(model, result.is_ok());
     let kept = match &result {
         Ok(done) => Ok(done.message.clone()),
         Err(failure) => Err(failure.to_string()),

@@ -238,7 +238,7 @@ fn an_image_is_pushed_and_pulled_again() {
     screen.type_text(&format!("http://{}/team/app:1\r", registry.host));
     screen.wait_shown("app:1` is ");
     screen.type_text("@");
-    screen.wait_shown("tripmine image push --plain-http app");
+    screen.wait_shown("tripmine image push -m default --plain-http app");
     screen.type_text("q");
     leave(&mut screen);
     let list = env.tripmine(["image", "list"]).stdout;

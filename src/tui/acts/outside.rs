@@ -4,7 +4,7 @@ use super::super::layer::{Choice, Layer, Page, PageKind, PickItem, PickerKind, P
 use super::super::model::{Job, Loud, Model, Pane};
 use super::super::msg::{Drafted, Effect};
 use super::super::text::clean;
-use super::{Effects, confirm, cube_id, join, keep, page_of, picker, prompt, yes};
+use super::{Effects, confirm, cube_id, join, keep, leave_after_jobs, page_of, picker, prompt, yes};
 use crate::engine::forward::place;
 use crate::engine::net::Denial;
 use crate::engine::request::{Request, SnapshotFor, Until};
@@ -274,6 +274,8 @@ pub(in crate::tui) fn drafted(
     drafted: Result<Drafted, Failure>,
 ) -> Effects {
     model.jobs.retain(|job| job.number != DRAFTING);
+    // What was read is to be decided on.
+    leave_after_jobs(model, false);
     let drafted = match drafted {
         Ok(drafted) => drafted,
         Err(failure) => {

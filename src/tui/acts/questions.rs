@@ -189,6 +189,22 @@ pub(in crate::tui) fn leave_jobs(model: &mut Model) -> Effects {
     confirm(model, title, lines, vec![keep(), leave], None)
 }
 
+/// A job has ended, well or not: if it was the last that kept somebody from leaving, there is nothing to ask any more.
+pub(in crate::tui) fn leave_after_jobs(model: &mut Model, good: bool) {
+    let asks = |layer: &Layer| match layer {
+        Layer::Confirm(confirm) => confirm.choices.iter().any(|choice| choice.then == Some(Then::Quit)),
+        _ => false,
+    };
+    if !model.jobs.is_empty() || !model.layers.iter().any(asks) {
+        return;
+    }
+    model.layers.retain(|layer| !asks(layer));
+    // What went wrong is read first.
+    if good {
+        model.quit = Some(0);
+    }
+}
+
 pub(in crate::tui) fn prune(model: &mut Model) -> Effects {
     let lines = [
         "the trash, which no undo brings back then",

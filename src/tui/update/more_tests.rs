@@ -103,7 +103,7 @@ fn what_takes_long_can_be_broken_off() {
     press(&mut model, "J");
     assert!(model.toasts().iter().any(|toast| toast.text.contains("nothing is under way")));
     press(&mut model, "P");
-    assert_eq!(carried(&typed(&mut model, "debian:12")), ["tripmine image pull debian:12"]);
+    assert_eq!(carried(&typed(&mut model, "debian:12")), ["tripmine image pull -m default debian:12"]);
     press(&mut model, "u J");
     let Some(Layer::Picker(picker)) = model.layers.last() else { panic!("nothing to pick") };
     assert_eq!(picker.items.len(), 2);
@@ -115,8 +115,18 @@ fn what_takes_long_can_be_broken_off() {
     press(&mut model, "enter");
     assert_eq!((model.quit, model.layers.len()), (None, 0));
     press(&mut model, "q");
-    model.now_ms += DEAF_MS;
-    press(&mut model, "y");
+    // What kept one from leaving has failed: that is read, and nothing is asked any more.
+    say(&mut model, Msg::Done(1, Err(Failure::new(FailureKind::Busy, "there is nothing to undo"))));
+    assert_eq!((model.jobs.len(), model.layers.len()), (1, 1), "the other one goes on");
+    say(&mut model, Msg::Done(0, Err(Failure::new(FailureKind::Busy, "broken off"))));
+    assert_eq!((model.layers.len(), model.quit), (0, None));
+    press(&mut model, "u q");
+    let done =
+        crate::engine::carry::Done { message: "back".into(), undo: false, warnings: Vec::new(), copy: None };
+    say(&mut model, Msg::Done(2, Ok(done)));
+    assert_eq!(model.quit, Some(0), "nothing keeps one any more");
+    model.quit = None;
+    press(&mut model, "u q|y");
     assert_eq!(model.quit, Some(0));
 }
 
@@ -128,7 +138,7 @@ fn how_far_a_job_is_shows_and_ends_with_it() {
     assert_eq!(carried(&press(&mut model, "enter")), Vec::<String>::new());
     // Another name than its own is where it goes; its own needs no word.
     press(&mut model, "ctrl-u");
-    assert_eq!(carried(&typed(&mut model, "dev")), ["tripmine image push dev"]);
+    assert_eq!(carried(&typed(&mut model, "dev")), ["tripmine image push -m default dev"]);
     let progress = |done| Msg::Progress(0, crate::tui::model::Progress { done, total: Some(4 << 20) });
     say(&mut model, progress(1 << 20));
     let row = |model: &Model| super::super::rows::rows(model, Pane::Images).remove(1);

@@ -80,7 +80,7 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
         PromptKind::Pull => {
             let (text, plain_http) = place(text);
             RemoteRef::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
-            Request::ImagePull { remote: text.to_owned(), plain_http }
+            Request::ImagePull { remote: text.to_owned(), machine: model.machine.clone(), plain_http }
         }
         PromptKind::Push(image) => {
             let (text, plain_http) = place(text);
@@ -89,7 +89,7 @@ fn answered(model: &mut Model, kind: &PromptKind, text: &str) -> Result<Effects,
                 return Err(Failure::usage("a push names a tag: the digest is the image's own"));
             }
             let remote = (text != image).then(|| text.to_owned());
-            Request::ImagePush { image: image.clone(), remote, plain_http }
+            Request::ImagePush { image: image.clone(), remote, machine: model.machine.clone(), plain_http }
         }
         PromptKind::Import => {
             let mut words = words(text)?.into_iter();
