@@ -59,7 +59,8 @@ def bare_words(world, accel, folder):
     if accel == "tcg":
         line += f" tsc_early_khz={khz()} tsc=reliable"
     return [
-        "qemu-system-x86_64", "-M", f"microvm,accel={accel},acpi=on,x-option-roms=off,memory-backend=mem",
+        "qemu-system-x86_64", "-M", "microvm,acpi=on,x-option-roms=off,memory-backend=mem",
+        "-accel", "tcg,tb-size=32" if accel == "tcg" else accel,
         "-bios", first(QBOOT), "-cpu", "max" if accel == "tcg" else "host", "-smp", "1", "-m", MEMORY,
         "-object", f"memory-backend-memfd,id=mem,size={MEMORY},share=on", "-nodefaults", "-no-user-config",
         "-display", "none", "-no-reboot",
