@@ -35,7 +35,7 @@ pub use error::CubeError;
 pub use find::{Found, find};
 use record::{encode, errno, write_over};
 pub(crate) use record::{mark_lost, read_record, write_record_at};
-pub(crate) use spare::recycle;
+pub(crate) use spare::{is_begun, recycle};
 
 /// The prefix of folders that are being deleted.
 pub const DEAD: &str = ".dead-";

@@ -20,8 +20,8 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, FlockOperation, flock, statat};
 
 use super::cubes::{
-    CubeError, DEAD, FRESH, is_marked_durable, mark_lost, names, open_dir, open_mines, probe, read_record,
-    recycle, set_aside, socket_path, write_record_at,
+    CubeError, DEAD, FRESH, is_begun, is_marked_durable, mark_lost, names, open_dir, open_mines, probe,
+    read_record, recycle, set_aside, socket_path, write_record_at,
 };
 use super::events::{self, Event};
 use super::remove::remove_in;
@@ -154,7 +154,7 @@ impl Sweep<'_> {
         for name in names(&self.mines_fd)? {
             if name.starts_with(DEAD) {
                 self.trash.push(name);
-            } else if name.starts_with(FRESH) {
+            } else if name.starts_with(FRESH) || is_begun(&self.mines_fd, &name) {
                 // Who makes a cube holds the folder shared; we have it alone, so nobody does.
                 self.bury(&name);
             } else if let Ok(id) = TripId::parse(&name)

