@@ -49,6 +49,21 @@ pub struct Engine {
     pub unpacking: Option<crate::image::layers::Telling>,
 }
 
+#[cfg(test)]
+impl Engine {
+    /// One of a test's own: everything beneath `folder`, nothing configured.
+    pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
+        Self {
+            layout: Layout::under(folder),
+            config: Config::default(),
+            user: "user".to_owned(),
+            home: folder.join("user"),
+            uid: rustix::process::geteuid().as_raw(),
+            unpacking: None,
+        }
+    }
+}
+
 /// How the menu was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Menu {

@@ -230,20 +230,11 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::store::layout::Layout;
 
     #[test]
     fn what_is_deleted_comes_back() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let engine = Engine {
-            layout: Layout::under(folder.path()),
-            config: Config::default(),
-            user: "user".to_owned(),
-            home: folder.path().join("user"),
-            uid: rustix::process::geteuid().as_raw(),
-            unpacking: None,
-        };
+        let engine = Engine::in_folder(folder.path());
         let (machine, name) = (Name::default_machine(), Name::parse("site").expect("a name"));
         let made = engine.carry_out(&Request::ProjectCreate { machine: machine.clone(), name: name.clone() });
         assert!(made.expect("made").message.contains("made project `site`"));

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use super::connection::start;
 use super::output::{self, Read};
-use super::state::{Keeper, Start};
+use super::start::Pipes;
+use super::state::{Ended, Keeper, Start};
 use crate::jail::spawn::SpawnSpec;
 use crate::model::ExitReason;
 use crate::plan::LaunchPlan;
@@ -29,25 +30,32 @@ pub struct Hold {
     _stdin: Option<OwnedFd>,
 }
 
+/// Starts a process of the cube that asks the bridge for something: its streams, and how its end is heard. `gone` is said of a
+/// cube that has ended.
+async fn begin(
+    keeper: &Rc<Keeper>,
+    task: &ShimTask,
+    gone: &str,
+) -> Result<(Pipes, oneshot::Receiver<Ended>), String> {
+    let words = vm::shim_words(task, &[]);
+    let spec = SpawnSpec::new(&words, &[], "/").map_err(|error| error.to_string())?;
+    let (ours, started, ended) =
+        start(keeper, keeper.number(), &spec, [None, None, None], 0, 0).map_err(|error| error.to_string())?;
+    match started.await {
+        Ok(Start::Running(..)) => Ok((ours, ended)),
+        Ok(Start::Refused { errno, .. }) => Err(rustix::io::Errno::from_raw_os_error(errno).to_string()),
+        Err(_) => Err(gone.to_owned()),
+    }
+}
+
 /// Holds the guest still.
 ///
 /// # Errors
 /// One line.
 pub async fn hold(keeper: &Rc<Keeper>) -> Result<Hold, String> {
     let fail = |why: &str| format!("cannot hold the guest still: {why}");
-    let words = vm::shim_words(&ShimTask::Freeze, &[]);
-    let spec = SpawnSpec::new(&words, &[], "/").map_err(|error| fail(&error.to_string()))?;
-    let session = keeper.number();
-    let (ours, started, _ended) =
-        start(keeper, session, &spec, [None, None, None], 0, 0).map_err(|error| fail(&error.to_string()))?;
-    match started.await {
-        Ok(Start::Running(..)) => {}
-        Ok(Start::Refused { errno, .. }) => {
-            return Err(fail(&rustix::io::Errno::from_raw_os_error(errno).to_string()));
-        }
-        Err(_) => return Err(fail("the cube has ended")),
-    }
-    let [stdin, stdout, stderr] = ours;
+    let begun = begin(keeper, &ShimTask::Freeze, "the cube has ended").await;
+    let ([stdin, stdout, stderr], _ended) = begun.map_err(|why| fail(&why))?;
     let said = async {
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else { return Err(fail("it has no streams")) };
         let (stdout, stderr) = (output::watched(stdout), output::watched(stderr));
@@ -114,17 +122,7 @@ pub async fn pause(keeper: &Rc<Keeper>) -> Result<Hold, (String, Vec<String>)> {
 async fn save(keeper: &Rc<Keeper>, machine: &[u8], most: u64) -> Result<Hold, String> {
     let text = |error: io::Error| error.to_string();
     let file = memory::begin(&keeper.dir.path, machine).map_err(text)?;
-    let words = vm::shim_words(&ShimTask::Save, &[]);
-    let spec = SpawnSpec::new(&words, &[], "/").map_err(|error| error.to_string())?;
-    let (ours, started, ended) =
-        start(keeper, keeper.number(), &spec, [None, None, None], 0, 0).map_err(text)?;
-    match started.await {
-        Ok(Start::Running(..)) => {}
-        Ok(Start::Refused { errno, .. }) => {
-            return Err(rustix::io::Errno::from_raw_os_error(errno).to_string());
-        }
-        Err(_) => return Err("it has ended".to_owned()),
-    }
+    let (ours, ended) = begin(keeper, &ShimTask::Save, "it has ended").await?;
     let [stdin, Some(stdout), Some(stderr)] = ours else { return Err("it has no streams".to_owned()) };
     let (told, written) = oneshot::channel();
     // Beside this thread: a gigabyte may be under way, and the cube's terminal goes on meanwhile.

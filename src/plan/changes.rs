@@ -80,6 +80,18 @@ pub struct Entry {
     pub hard_link: Option<(u64, u64)>,
 }
 
+impl Entry {
+    /// Last modification: whole seconds since 1970, and nanoseconds.
+    #[must_use]
+    pub fn mtime(&self) -> (i64, u32) {
+        const SECOND: i128 = 1_000_000_000;
+        (
+            i64::try_from(self.mtime_ns.div_euclid(SECOND)).unwrap_or(0),
+            u32::try_from(self.mtime_ns.rem_euclid(SECOND)).unwrap_or(0),
+        )
+    }
+}
+
 /// An entry of an upper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {

@@ -69,7 +69,7 @@ pub fn keep(cube: &Path) -> io::Result<()> {
 /// # Errors
 /// It cannot be removed.
 pub fn give_up(cube: &Path) -> io::Result<()> {
-    gone(&cube.join(PART)).map(drop)
+    remove_tree(&cube.join(PART))
 }
 
 /// A cube goes on from it, now: nothing else may.
@@ -90,22 +90,14 @@ pub fn put_back(cube: &Path) -> io::Result<()> {
     fs::remove_file(cube.join(FOLDER).join(USED))
 }
 
-/// Removes it, whatever its state, and what was only begun. True when a cube could have gone on from it.
+/// Removes it, whatever its state. True when a cube could have gone on from it.
 ///
 /// # Errors
 /// It cannot be removed.
 pub fn forget(cube: &Path) -> io::Result<bool> {
     let was = is_there(cube);
-    gone(&cube.join(FOLDER))?;
+    remove_tree(&cube.join(FOLDER))?;
     Ok(was)
-}
-
-fn gone(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => remove_tree(path).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

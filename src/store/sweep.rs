@@ -166,9 +166,8 @@ impl Sweep<'_> {
         if ended.len() > hooks.keep_ended {
             ended.sort_by(|a, b| b.cmp(a));
             for (_, id) in ended.drain(hooks.keep_ended..) {
-                let before = self.trash.len();
-                self.bury(id.as_str());
-                self.ended.extend(self.trash.drain(before..));
+                let dead = self.set_aside(id.as_str());
+                self.ended.extend(dead);
                 self.report.removed.push(id);
             }
         }
@@ -263,11 +262,18 @@ impl Sweep<'_> {
 
     /// Renames something to where only the deleting finds it.
     fn bury(&mut self, name: &str) {
+        let dead = self.set_aside(name);
+        self.trash.extend(dead);
+    }
+
+    /// Renames an entry out of sight; its new name.
+    fn set_aside(&mut self, name: &str) -> Option<String> {
         match set_aside(&self.mines_fd, name) {
-            Ok(dead) => self.trash.push(dead),
+            Ok(dead) => return Some(dead),
             Err(rustix::io::Errno::NOENT) => {}
             Err(error) => self.problem("set aside", &self.mines.join(name), error),
         }
+        None
     }
 
     /// Removes sockets named after cubes that do not live.

@@ -20,12 +20,12 @@ use rustix::io::Errno;
 
 use super::again::{Again, Moment};
 use super::helper::{is_scaffold, open_region, skips};
-use super::layer::{Before, Layering, Sink, Totals, other, say};
+use super::layer::{Before, Layering, Sink, Totals, folder_above, folders_to, other, relative, say};
 use super::meta::{BENEATH, open_folder};
 use super::read::{ReadError, RegionReader};
 use super::wire::{Bytes, Line, Twice};
 use crate::model::sanitize::printable_bytes;
-use crate::plan::changes::{Entry, Found, Kind, Region, Trees as _, join, walk, within};
+use crate::plan::changes::{Entry, Found, Kind, Region, join, walk, within};
 use crate::store::remove::remove_in;
 
 /// How many files with several names are told apart; more are copied once for each name.
@@ -98,9 +98,7 @@ pub fn copy(
 fn mapped(region: &Region, inside: &[Bytes]) -> HashSet<Vec<u8>> {
     let prefix = region.prefix.as_bytes();
     let here = inside.iter().filter(|path| within(&path.0, prefix));
-    here.map(|path| path.0.get(prefix.len()..).unwrap_or_default())
-        .map(|path| path.strip_prefix(b"/").unwrap_or(path).to_vec())
-        .collect()
+    here.filter_map(|path| relative(region, &path.0)).map(<[u8]>::to_vec).collect()
 }
 
 struct Copier<'a> {
@@ -178,25 +176,13 @@ impl<'a> Copier<'a> {
         if self.made == parent {
             return Ok(());
         }
-        let ends: Vec<usize> =
-            (0..parent.len()).filter(|at| parent[*at] == b'/').chain([parent.len()]).collect();
-        for end in ends {
-            let place = &parent[..end];
+        for place in folders_to(&parent) {
             let (folder, name) = self.split(place)?;
             if look(&folder, name).is_ok_and(|found| is(&found, FileType::Directory)) {
                 continue;
             }
             self.fresh(place, &mut || mkdirat(&*folder, name, Mode::RWXU))?;
-            // Above the region's own root there is nothing of its own to take over.
-            let prefix = self.region.prefix.as_bytes();
-            let entry = match place.strip_prefix(prefix).map(|rest| rest.strip_prefix(b"/").unwrap_or(rest)) {
-                Some(path) if place.len() > prefix.len() => match self.files.new_entry(path)? {
-                    Some(Found::Entry { entry, .. }) => Some(entry),
-                    _ => self.files.lower(path)?,
-                },
-                _ => None,
-            };
-            match entry {
+            match folder_above(self.region, &mut self.files, place)? {
                 Some(entry) => self.attributes(place, &entry, &mut std::io::sink())?,
                 None => {
                     chmodat(&*folder, name, Mode::from(0o755), AtFlags::empty()).map_err(|e| other(&e))?;
@@ -340,7 +326,7 @@ impl<'a> Copier<'a> {
             let Some((_, names)) = self.names(&place)? else { continue };
             let folders = names.iter().filter(|(_, kind)| *kind == FileType::Directory);
             waiting.extend(folders.map(|(name, _)| join(&place, name)));
-            let path = self.relative(&place).to_vec();
+            let path = relative(self.region, &place).unwrap_or_default().to_vec();
             if path.is_empty() {
                 continue;
             }
@@ -369,7 +355,7 @@ impl<'a> Copier<'a> {
             let Some((open, names)) = self.names(&place)? else { continue };
             for (name, kind) in names {
                 let inside = join(&place, &name);
-                let path = self.relative(&inside);
+                let path = relative(self.region, &inside).unwrap_or_default();
                 if skips(self.region, path) {
                     continue;
                 }
@@ -395,12 +381,6 @@ impl<'a> Copier<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A place of the target as a path of the region.
-    fn relative<'p>(&self, place: &'p [u8]) -> &'p [u8] {
-        let rest = place.get(self.region.prefix.len()..).unwrap_or_default();
-        rest.strip_prefix(b"/").unwrap_or(rest)
     }
 
     /// The names in a folder of the target, with what each is; `None` where nothing changed.
@@ -476,11 +456,8 @@ fn extended(file: &OwnedFd, inside: &[u8], entry: &Entry, out: &mut dyn Write) -
 }
 
 fn times(entry: &Entry) -> Timestamps {
-    const SECOND: i128 = 1_000_000_000;
-    let time = Timespec {
-        tv_sec: i64::try_from(entry.mtime_ns.div_euclid(SECOND)).unwrap_or(0),
-        tv_nsec: i64::try_from(entry.mtime_ns.rem_euclid(SECOND)).unwrap_or(0),
-    };
+    let (seconds, nanoseconds) = entry.mtime();
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }
 

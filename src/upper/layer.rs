@@ -6,10 +6,10 @@ use std::io::Write;
 
 use super::again::Again;
 use super::helper::{is_scaffold, skips};
-use super::read::ReadError;
+use super::read::{ReadError, RegionReader};
 use super::wire::{Bytes, Line};
 use crate::model::sanitize::printable_bytes;
-use crate::plan::changes::{Change, Entry, Kind, Region, Visit, What, join, within};
+use crate::plan::changes::{Change, Entry, Found, Kind, Region, Trees as _, Visit, What, join, within};
 
 /// How many of the largest files are told.
 const LARGEST: usize = 20;
@@ -121,6 +121,34 @@ impl<S: Sink> Visit<ReadError> for Layering<'_, S> {
             "the folder `{}` is too deep for an image",
             printable_bytes(&path[..path.len().min(200)])
         )))
+    }
+}
+
+/// Where in the region a place of the layer is; `None` outside of it.
+pub(super) fn relative<'p>(region: &Region, place: &'p [u8]) -> Option<&'p [u8]> {
+    let rest = place.strip_prefix(region.prefix.as_bytes())?;
+    Some(rest.strip_prefix(b"/").unwrap_or(rest))
+}
+
+/// The folders that lead to the folder `inside`, itself the last.
+pub(super) fn folders_to(inside: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = (0..inside.len()).filter(|at| inside[*at] == b'/').chain([inside.len()]);
+    ends.map(|end| &inside[..end])
+}
+
+/// What the folder at `place` is, which changes lie in: as it is in the upper, or else in the lowers. Above the region's own root
+/// there is nothing of its own to take over.
+pub(super) fn folder_above(
+    region: &Region,
+    files: &mut RegionReader,
+    place: &[u8],
+) -> Result<Option<Entry>, ReadError> {
+    match relative(region, place).filter(|_| place.len() > region.prefix.len()) {
+        None => Ok(None),
+        Some(path) => match files.new_entry(path)? {
+            Some(Found::Entry { entry, .. }) => Ok(Some(entry)),
+            _ => files.lower(path),
+        },
     }
 }
 

@@ -12,14 +12,14 @@ use rustix::io::Errno;
 use super::copy::Source;
 use super::helper::open_region;
 use super::ids::Shift;
-use super::layer::{Before, Layering, Sink, Totals, other};
+use super::layer::{Before, Layering, Sink, Totals, folder_above, folders_to, other};
 use super::read::{ReadError, RegionReader};
 use super::secrets::Looking;
 use crate::image::tar::source::{Contents, kept, pieces};
 use crate::image::tar::write::TarWriter;
 use crate::image::tar::{Kind as TarKind, Member};
 use crate::model::sanitize::printable_bytes;
-use crate::plan::changes::{Entry, Found, Kind, Region, Trees as _, walk};
+use crate::plan::changes::{Entry, Kind, Region, walk};
 use crate::plan::leaks::LOOKED_AT;
 
 /// The attribute in which a store without subordinate ids keeps true owners.
@@ -122,12 +122,8 @@ impl Archive<'_> {
     }
 
     fn about(&self, path: &[u8], kind: TarKind, entry: &Entry) -> Member {
-        const SECOND: i128 = 1_000_000_000;
         let mut member = Member::new(path, kind, entry.mode);
-        member.mtime = (
-            i64::try_from(entry.mtime_ns.div_euclid(SECOND)).unwrap_or(0),
-            u32::try_from(entry.mtime_ns.rem_euclid(SECOND)).unwrap_or(0),
-        );
+        member.mtime = entry.mtime();
         let mut owned = entry.clone();
         self.owners.apply(&mut owned);
         (member.uid, member.gid) = (owned.uid.into(), owned.gid.into());
@@ -224,21 +220,11 @@ impl Packer<'_, '_> {
         if self.above == parent {
             return Ok(());
         }
-        let prefix = self.region.prefix.as_bytes();
-        let ends = (0..parent.len()).filter(|at| parent[*at] == b'/').chain([parent.len()]);
-        for end in ends {
-            let place = &parent[..end];
+        for place in folders_to(parent) {
             if self.archive.folders.contains(&self.archive.keys.hash_one(place)) {
                 continue;
             }
-            // Above the region's own root there is nothing of its own to take over.
-            let entry = match place.strip_prefix(prefix).map(|rest| rest.strip_prefix(b"/").unwrap_or(rest)) {
-                Some(path) if place.len() > prefix.len() => match self.files.new_entry(path)? {
-                    Some(Found::Entry { entry, .. }) => Some(entry),
-                    _ => self.files.lower(path)?,
-                },
-                _ => None,
-            };
+            let entry = folder_above(self.region, &mut self.files, place)?;
             self.archive.folder(place, entry.as_ref())?;
         }
         self.above = parent.to_vec();

@@ -17,10 +17,8 @@ use super::super::look::Look;
 use super::super::mailbox::{Bell, mailbox};
 use super::super::model::Setup;
 use super::*;
-use crate::config::Config;
 use crate::config::screen::GlyphSet;
 use crate::model::Name;
-use crate::store::layout::Layout;
 use crate::store::themes;
 use crate::term::Screen;
 
@@ -144,14 +142,7 @@ impl Person {
             let old = std::time::SystemTime::now() - Duration::from_secs(500_000);
             std::fs::File::open(&path).and_then(|folder| folder.set_modified(old)).expect("aged");
         }
-        let engine = Engine {
-            layout: Layout::under(folder.path()),
-            config: Config::default(),
-            user: "user".to_owned(),
-            home: folder.path().join("user"),
-            uid: rustix::process::geteuid().as_raw(),
-            unpacking: None,
-        };
+        let engine = Engine::in_folder(folder.path());
         let seen = Seen {
             screen: Screen::new(rows, columns, 0),
             frames: Vec::new(),
