@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep};
 
 use super::limits::{ACCEPTS_A_SECOND, ACCEPTS_A_TURN, BACKLOG, Bucket};
 use super::pool::{NAMES, Pool};
-use super::relay::{Pipes, reset};
+use super::relay::{Buffers, reset};
 use super::resolver::Resolver;
 use super::state::Shared;
 use super::{Capture, connection, names};
@@ -78,7 +78,7 @@ pub(super) struct Gate {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: RefCell<Pool>,
     pub(super) resolver: Resolver,
-    pub(super) pipes: Pipes,
+    pub(super) buffers: Buffers,
     /// Connections that exist.
     pub(super) open: Cell<usize>,
     /// Refused ones whose first bytes are waited for.
@@ -116,7 +116,7 @@ pub(super) async fn run(shared: Arc<Shared>, sockets: Sockets, stopped: oneshot:
     let gate = Rc::new(Gate {
         pool: RefCell::new(Pool::new(NAMES)),
         resolver: Resolver::new(shared.facts.lookup.clone()),
-        pipes: Pipes::new(),
+        buffers: Buffers::new(),
         open: Cell::new(0),
         sniffing: Cell::new(0),
         next: Cell::new(0),

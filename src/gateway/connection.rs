@@ -230,7 +230,7 @@ async fn carry(about: &mut About<'_>, inside: TcpStream, reached: Reached) {
     let patience = Patience { whole: IDLE, half: IDLE_HALF };
     let still_allowed = until_denied(gate, &about.destination, &way);
     end.reason = tokio::select! {
-        over = relay(&inside, &outside, &flow, &gate.pipes, patience) => match over {
+        over = relay(&inside, &outside, &flow, &gate.buffers, patience) => match over {
             Over::Done => EndReason::Done,
             Over::Broken => EndReason::Reset,
             Over::Idle => EndReason::Idle,

@@ -10,9 +10,6 @@ pub(super) const CONNECTIONS: usize = 16_384;
 const FILES_EACH: u64 = 2;
 /// Descriptors for everything else in the keeper.
 const FILES_OTHER: u64 = 256;
-/// Descriptors for pipes, which only those connections need on which bytes are under way: an
-/// eighth of all, and no more than the relays ever use. Who finds none left waits for one.
-const FILES_PIPES: u64 = 4096;
 /// Connections that wait to be taken, where `net.core.somaxconn` allows it.
 pub(super) const BACKLOG: i32 = 4096;
 /// Connections taken in one go before others have their turn.
@@ -66,7 +63,7 @@ pub(super) fn raise_open_files() -> usize {
 
 /// The connections that so many open files are enough for.
 fn connections(files: u64) -> usize {
-    let rest = files.saturating_sub(FILES_OTHER).saturating_sub(FILES_PIPES.min(files / 8));
+    let rest = files.saturating_sub(FILES_OTHER);
     usize::try_from(rest / FILES_EACH).unwrap_or(CONNECTIONS).clamp(16, CONNECTIONS)
 }
 
@@ -103,7 +100,7 @@ mod tests {
 
     #[test]
     fn open_files_bound_the_connections() {
-        for (files, want) in [(100, 16), (1024, 320), (4096, 1664), (20_000, 8622), (524_288, CONNECTIONS)] {
+        for (files, want) in [(100, 16), (1024, 384), (4096, 1920), (20_000, 9872), (524_288, CONNECTIONS)] {
             assert_eq!(connections(files), want, "{files}");
         }
     }

@@ -1,9 +1,14 @@
-//! Relays: bytes between two sockets, by splice(2) through a pipe, never through this process.
+//! Relays: bytes between two sockets, through a buffer of this thread.
 //!
 //! Each direction on its own: when one end has said all, the other is told so and goes on
-//! talking. A pipe is borrowed while bytes are under way and given back when all of them have
+//! talking. A buffer is borrowed while bytes are under way and given back when all of them have
 //! arrived, so that a connection on which nothing happens costs two descriptors and its few
-//! hundred bytes here. A reader that is slow stops its writer: no more than a pipe is held.
+//! hundred bytes here. A reader that is slow stops its writer: no more than a buffer is held.
+//!
+//! Not by splice(2): that spares this thread half of its work and costs the two ends more than it
+//! spares, because pages that travel through a pipe are not used again by who filled them. Between
+//! sockets of one host a copy through a buffer that stays in the cache is a third faster, and all
+//! processors together work a fifth less (docs/BENCHMARKS.md).
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -14,23 +19,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
+use rustix::io::{read, write};
 use rustix::net::{Shutdown, shutdown};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 
-/// What a large pipe holds, where the user's share of pipe memory allows it (pipe(7)). With it a
-/// relay needs two thirds of the processor time that it needs with the usual 64 KiB.
-const LARGE: usize = 1 << 20;
-/// Large pipes at once: what slow readers can make the kernel hold stays below 32 MiB, and 128 MiB
-/// in the others.
+/// A large buffer: what is read at once decides how often somebody must be woken.
+const LARGE: usize = 512 << 10;
+/// A small one, when slow readers hold the large ones.
+const SMALL: usize = 16 << 10;
+/// Large buffers at once, and all of them: what slow readers can make us hold stays below 48 MiB.
 const LARGE_MOST: usize = 32;
-/// Pipes that are kept for the next bytes.
-const KEPT: usize = 32;
-/// Pipes that exist at once. Whoever needs another one waits for one to be given back.
 const MOST: usize = 2048;
+/// Buffers of each kind that are kept for the next bytes.
+const LARGE_KEPT: usize = 2;
+const SMALL_KEPT: usize = 16;
 /// Rounds of one direction before others have their turn.
 const ROUNDS: usize = 8;
 
@@ -104,32 +110,28 @@ pub enum Over {
     Idle,
 }
 
-struct Pipe {
-    read: OwnedFd,
-    write: OwnedFd,
-    large: bool,
-}
-
-/// Pipes for the relays of one thread.
+/// Buffers for the relays of one thread.
 #[derive(Clone, Default)]
-pub struct Pipes(Rc<RefCell<Kept>>);
+pub struct Buffers(Rc<RefCell<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    spare: Vec<Pipe>,
+    spare: Vec<Vec<u8>>,
+    spare_large: Vec<Vec<u8>>,
     lent: usize,
-    large: usize,
+    lent_large: usize,
     waiting: Vec<Waker>,
 }
 
-impl std::fmt::Debug for Pipes {
+impl std::fmt::Debug for Buffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kept = self.0.borrow();
-        write!(f, "Pipes {{ lent: {}, spare: {} }}", kept.lent, kept.spare.len())
+        let spare = kept.spare.len() + kept.spare_large.len();
+        write!(f, "Buffers {{ lent: {}, spare: {spare} }}", kept.lent)
     }
 }
 
-impl Pipes {
+impl Buffers {
     /// None yet; they are made when bytes come.
     #[must_use]
     pub fn new() -> Self {
@@ -142,52 +144,52 @@ impl Pipes {
         self.0.borrow().lent
     }
 
-    fn borrow(&self, cx: &mut Context<'_>) -> Poll<io::Result<Loan>> {
+    /// One of them, or, where there are too many, the next that is given back.
+    fn borrow(&self, cx: &mut Context<'_>) -> Poll<Loan> {
         let mut kept = self.0.borrow_mut();
-        let pipe = match kept.spare.pop() {
-            Some(pipe) => pipe,
-            None if kept.lent >= MOST => {
-                kept.waiting.push(cx.waker().clone());
-                return Poll::Pending;
-            }
-            None => match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
-                Ok((read, write)) => {
-                    // A user with many pipes gets small ones: slower, not wrong.
-                    let large = kept.large < LARGE_MOST && fcntl_setpipe_size(&write, LARGE).is_ok();
-                    kept.large += usize::from(large);
-                    Pipe { read, write, large }
-                }
-                // Out of descriptors: as when there are too many, if any will come back.
-                Err(_) if kept.lent > 0 => {
-                    kept.waiting.push(cx.waker().clone());
-                    return Poll::Pending;
-                }
-                Err(errno) => return Poll::Ready(Err(errno.into())),
-            },
-        };
+        if kept.lent >= MOST {
+            kept.waiting.push(cx.waker().clone());
+            return Poll::Pending;
+        }
         kept.lent += 1;
-        Poll::Ready(Ok(Loan { pipe: Some(pipe), pipes: self.clone(), held: 0 }))
+        let is_large = kept.lent_large < LARGE_MOST;
+        let bytes = if is_large {
+            kept.lent_large += 1;
+            kept.spare_large.pop().unwrap_or_else(|| Vec::with_capacity(LARGE))
+        } else {
+            kept.spare.pop().unwrap_or_else(|| Vec::with_capacity(SMALL))
+        };
+        drop(kept);
+        Poll::Ready(Loan { bytes, at: 0, is_large, buffers: self.clone() })
     }
 }
 
-/// A pipe in use. Given back when it is empty, closed otherwise.
+/// A buffer in use.
 struct Loan {
-    pipe: Option<Pipe>,
-    pipes: Pipes,
-    /// Bytes in it.
-    held: usize,
+    bytes: Vec<u8>,
+    /// So many of them have gone.
+    at: usize,
+    is_large: bool,
+    buffers: Buffers,
+}
+
+impl Loan {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let mut kept = self.pipes.0.borrow_mut();
+        let mut kept = self.buffers.0.borrow_mut();
         kept.lent -= 1;
-        if let Some(pipe) = self.pipe.take() {
-            if self.held == 0 && kept.spare.len() < KEPT {
-                kept.spare.push(pipe);
-            } else {
-                kept.large -= usize::from(pipe.large);
-            }
+        kept.lent_large -= usize::from(self.is_large);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let (spare, most) =
+            if self.is_large { (&mut kept.spare_large, LARGE_KEPT) } else { (&mut kept.spare, SMALL_KEPT) };
+        if spare.len() < most {
+            spare.push(bytes);
         }
         let waiting = std::mem::take(&mut kept.waiting);
         drop(kept);
@@ -210,7 +212,7 @@ impl Way {
     fn poll(
         &mut self,
         (from, to): (&impl Socket, &impl Socket),
-        (pipes, count): (&Pipes, &AtomicU64),
+        (buffers, count): (&Buffers, &AtomicU64),
         moved: &mut bool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
@@ -218,7 +220,7 @@ impl Way {
             if self.done {
                 return Poll::Ready(Ok(()));
             }
-            if self.loan.as_ref().is_none_or(|loan| loan.held == 0) {
+            if self.loan.as_ref().is_none_or(|loan| loan.rest().is_empty()) {
                 if self.ended {
                     self.loan = None;
                     self.done = true;
@@ -233,7 +235,9 @@ impl Way {
                         return Poll::Pending;
                     }
                 }
-                ready!(self.pipe(pipes, cx))?;
+                if self.loan.is_none() {
+                    self.loan = Some(ready!(buffers.borrow(cx)));
+                }
                 self.fill(from, moved)?;
             } else {
                 if self.empty(to, count, moved).is_err() {
@@ -242,7 +246,7 @@ impl Way {
                     (self.broken, self.done) = (true, true);
                     return Poll::Ready(Ok(()));
                 }
-                if self.loan.as_ref().is_some_and(|loan| loan.held > 0) {
+                if self.loan.as_ref().is_some_and(|loan| !loan.rest().is_empty()) {
                     ready!(to.poll_write_ready(cx))?;
                 }
             }
@@ -251,19 +255,14 @@ impl Way {
         Poll::Pending
     }
 
-    fn pipe(&mut self, pipes: &Pipes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.loan.is_none() {
-            self.loan = Some(ready!(pipes.borrow(cx))?);
-        }
-        Poll::Ready(Ok(()))
-    }
-
     fn fill(&mut self, from: &impl Socket, moved: &mut bool) -> io::Result<()> {
-        let Some(Loan { pipe: Some(pipe), held, .. }) = &mut self.loan else { return Ok(()) };
-        let take = || Ok(splice(from, None, &pipe.write, None, LARGE, FLAGS)?);
-        match from.try_io(Interest::READABLE, take) {
+        let Some(Loan { bytes, at, .. }) = &mut self.loan else { return Ok(()) };
+        bytes.clear();
+        *at = 0;
+        let taken = from.try_io(Interest::READABLE, || Ok(read(from, spare_capacity(bytes))?));
+        match taken {
             Ok(0) => self.ended = true,
-            Ok(taken) => *held = taken,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -272,11 +271,10 @@ impl Way {
     }
 
     fn empty(&mut self, to: &impl Socket, count: &AtomicU64, moved: &mut bool) -> io::Result<()> {
-        let Some(Loan { pipe: Some(pipe), held, .. }) = &mut self.loan else { return Ok(()) };
-        let give = || Ok(splice(&pipe.read, None, to, None, *held, FLAGS)?);
-        match to.try_io(Interest::WRITABLE, give) {
+        let Some(loan) = &mut self.loan else { return Ok(()) };
+        match to.try_io(Interest::WRITABLE, || Ok(write(to, loan.rest())?)) {
             Ok(given) => {
-                *held -= given.min(*held);
+                loan.at += given;
                 count.fetch_add(given as u64, Ordering::Relaxed);
                 *moved = true;
                 Ok(())
@@ -287,15 +285,13 @@ impl Way {
     }
 }
 
-const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
-
 /// Carries bytes both ways until both ends have said all, one breaks off, or nothing happens for
 /// too long. `inside` is the cube's end.
 pub async fn relay<A: Socket, B: Socket>(
     inside: &A,
     outside: &B,
     flow: &Flow,
-    pipes: &Pipes,
+    buffers: &Buffers,
     patience: Patience,
 ) -> Over {
     let (mut out, mut back) = (Way::default(), Way::default());
@@ -303,8 +299,8 @@ pub async fn relay<A: Socket, B: Socket>(
     let mut clock = std::pin::pin!(tokio::time::sleep_until(last + patience.whole));
     poll_fn(|cx| {
         let mut moved = false;
-        let first = out.poll((inside, outside), (pipes, &flow.sent), &mut moved, cx);
-        let second = back.poll((outside, inside), (pipes, &flow.received), &mut moved, cx);
+        let first = out.poll((inside, outside), (buffers, &flow.sent), &mut moved, cx);
+        let second = back.poll((outside, inside), (buffers, &flow.received), &mut moved, cx);
         match (first, second) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Over::Broken),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) if out.broken || back.broken => {

@@ -1,7 +1,7 @@
 //! The client's side of SOCKS5 (RFC 1928, RFC 1929): a name in, a connection or a reason out.
 //!
 //! Written here because it must not read a byte more than the reply (what follows is the other
-//! end's and goes through splice), must send an empty password, and must never fall back to no
+//! end's and is carried as it is), must send an empty password, and must never fall back to no
 //! authentication when there is a secret: to Tor that would mean to share a circuit.
 
 use std::io;

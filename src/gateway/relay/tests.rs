@@ -41,14 +41,14 @@ fn every_byte_arrives_both_ways_and_half_close_is_kept() {
             cube.read_to_end(&mut got).expect("read");
             got
         });
-        let (flow, pipes) = (Flow::default(), Pipes::new());
-        assert_eq!(relay(&inside, &outside, &flow, &pipes, PATIENCE).await, Over::Done);
+        let (flow, buffers) = (Flow::default(), Buffers::new());
+        assert_eq!(relay(&inside, &outside, &flow, &buffers, PATIENCE).await, Over::Done);
         drop((inside, outside));
         assert!(server.join().expect("server") == wanted);
         assert!(cube.join().expect("cube") == wanted[..5_000_000]);
         assert_eq!(flow.sent.into_inner(), 20_000_000);
         assert_eq!(flow.received.into_inner(), 5_000_000);
-        assert_eq!(pipes.lent(), 0);
+        assert_eq!(buffers.lent(), 0);
     });
 }
 
@@ -65,9 +65,9 @@ fn a_slow_reader_stops_the_writer() {
             }
             written
         });
-        let (flow, pipes) = (Flow::default(), Pipes::new());
-        let relayed = relay(&inside, &outside, &flow, &pipes, PATIENCE);
-        // The kernel's socket buffers and one pipe: then the writer waits, and gives up.
+        let (flow, buffers) = (Flow::default(), Buffers::new());
+        let relayed = relay(&inside, &outside, &flow, &buffers, PATIENCE);
+        // The kernel's socket buffers and one of ours: then the writer waits, and gives up.
         let ended = tokio::time::timeout(Duration::from_secs(20), relayed).await;
         assert_ne!(ended, Ok(Over::Done));
         let written = writer.join().expect("writer");
@@ -84,7 +84,7 @@ fn a_broken_end_is_told_from_a_finished_one() {
             let (breaks, stays) = if server_breaks { (server, cube) } else { (cube, server) };
             reset(&breaks);
             drop(breaks);
-            let over = relay(&inside, &outside, &Flow::default(), &Pipes::new(), PATIENCE).await;
+            let over = relay(&inside, &outside, &Flow::default(), &Buffers::new(), PATIENCE).await;
             assert_eq!(over, Over::Broken);
             drop(stays);
         }
@@ -104,7 +104,7 @@ fn silence_ends_it_and_talk_does_not() {
             cube
         });
         let start = Instant::now();
-        let over = relay(&inside, &outside, &Flow::default(), &Pipes::new(), patience).await;
+        let over = relay(&inside, &outside, &Flow::default(), &Buffers::new(), patience).await;
         assert_eq!(over, Over::Idle);
         assert!(start.elapsed() > Duration::from_millis(1000), "{:?}", start.elapsed());
         drop(talker.join().expect("talker"));
@@ -112,13 +112,13 @@ fn silence_ends_it_and_talk_does_not() {
 }
 
 #[test]
-fn idle_connections_hold_no_pipe() {
+fn idle_connections_hold_no_buffer() {
     run(async {
-        let pipes = Pipes::new();
+        let buffers = Buffers::new();
         let mut kept = Vec::new();
         for _ in 0..40 {
             let ((inside, mut cube), (outside, mut server)) = (pair().await, pair().await);
-            let ours = pipes.clone();
+            let ours = buffers.clone();
             tokio::task::spawn_local(async move {
                 relay(&inside, &outside, &Flow::default(), &ours, PATIENCE).await
             });
@@ -132,6 +132,6 @@ fn idle_connections_hold_no_pipe() {
             assert_eq!(&said, b"hello");
             kept.push((cube, server));
         }
-        assert_eq!(pipes.lent(), 0, "{pipes:?}");
+        assert_eq!(buffers.lent(), 0, "{buffers:?}");
     });
 }

@@ -17,14 +17,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::connects::Connects;
-use crate::gateway::relay::{Flow, Over, Patience, Pipes, relay, reset};
+use crate::gateway::relay::{Buffers, Flow, Over, Patience, relay, reset};
 use crate::host::aio;
 use crate::model::CubeEnd;
 
 /// The most connections that are open at once, over all forwards of a cube.
 const CONNECTIONS: usize = 4096;
-/// Descriptors that a connection may need: two sockets and two pipes.
-const DESCRIPTORS: usize = 6;
+/// Descriptors that a connection needs: its two sockets.
+const DESCRIPTORS: usize = 2;
 /// How long to wait when this process has no descriptor left.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -66,9 +66,9 @@ pub fn run(connects: Arc<Connects>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let room = Arc::new(Semaphore::new(connections()));
     // What still runs when the last job has come is dropped with the runtime.
     LocalSet::new().block_on(&runtime, async move {
-        let pipes = Pipes::new();
+        let buffers = Buffers::new();
         while let Some(job) = jobs.recv().await {
-            spawn_local(serve(Arc::clone(&connects), job, Arc::clone(&room), pipes.clone()));
+            spawn_local(serve(Arc::clone(&connects), job, Arc::clone(&room), buffers.clone()));
         }
     });
 }
@@ -94,14 +94,14 @@ struct Way {
     connects: Arc<Connects>,
     to: CubeEnd,
     counters: Arc<Counters>,
-    pipes: Pipes,
+    buffers: Buffers,
     /// The address inside that took the last connection.
     last: Mutex<Option<IpAddr>>,
 }
 
-async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>, pipes: Pipes) {
+async fn serve(connects: Arc<Connects>, job: Job, room: Arc<Semaphore>, buffers: Buffers) {
     let Job { listeners, to, counters, stop, ended } = job;
-    let way = Rc::new(Way { connects, to, counters, pipes, last: Mutex::new(None) });
+    let way = Rc::new(Way { connects, to, counters, buffers, last: Mutex::new(None) });
     // The first connection shall not wait for init either.
     way.connects.prepare(&way.to);
     let mut accepting = Vec::new();
@@ -186,7 +186,7 @@ async fn connection(client: OwnedFd, way: &Way) {
                 // Small pieces go on at once, as they came. Unix sockets know no such delay.
                 let _set = sockopt::set_tcp_nodelay(socket, true);
             }
-            if relay(&client, &inside, &way.counters.flow, &way.pipes, PATIENCE).await == Over::Done {
+            if relay(&client, &inside, &way.counters.flow, &way.buffers, PATIENCE).await == Over::Done {
                 let _orderly = sockopt::set_socket_linger(&client, None);
             }
         }
@@ -224,7 +224,7 @@ mod tests {
                 let theirs = aio::watched(theirs).expect("watched");
                 reset(&ours);
                 reset(&theirs);
-                let over = relay(&ours, &theirs, &counted.flow, &Pipes::new(), PATIENCE).await;
+                let over = relay(&ours, &theirs, &counted.flow, &Buffers::new(), PATIENCE).await;
                 if over == Over::Done {
                     sockopt::set_socket_linger(&ours, None).expect("set");
                     sockopt::set_socket_linger(&theirs, None).expect("set");
@@ -268,7 +268,7 @@ mod tests {
         left.set_write_timeout(Some(Duration::from_millis(300))).expect("timeout");
         let block = vec![7; 1 << 20];
         let mut written = 0_u64;
-        // Kernel buffers and one pipe, then it stops.
+        // Kernel buffers and one of ours, then it stops.
         while let Ok(count) = left.write(&block) {
             written += count as u64;
             assert!(written < 64 << 20, "nothing holds it up");
