@@ -1,9 +1,12 @@
 //! A face's side of a connection to a keeper. Blocking: the command line has nothing else to do.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use rustix::buffer::spare_capacity;
+use rustix::io::{read, retry_on_intr};
 
 use crate::host::fdpass;
 use crate::keeper::protocol::{self, Answer, Ask, HEAD, Kind, VERSION, head, parse_head};
@@ -147,16 +150,9 @@ impl Client {
     pub fn fill(&mut self) -> io::Result<usize> {
         self.held.drain(..self.at);
         self.at = 0;
-        let start = self.held.len();
-        self.held.resize(start + READ, 0);
-        let count = loop {
-            match self.stream.read(&mut self.held[start..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        self.held.truncate(start + *count.as_ref().unwrap_or(&0));
-        count
+        self.held.reserve(READ);
+        // Into what was never written: to zero it first would cost a short launch more than all that it reads.
+        Ok(retry_on_intr(|| read(&self.stream, spare_capacity(&mut self.held)))?)
     }
 
     /// The next answer; output on the way is dropped.

@@ -2,7 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::buffer::spare_capacity;
+use rustix::io::{read, retry_on_intr};
+
+/// Bytes that most files there are shorter than.
+const ENOUGH: usize = 16 * 1024;
 
 /// The lines of `/proc/PID/status` that tell of confinement.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,25 +53,17 @@ pub fn parse_status(text: &str) -> Status {
 ///
 /// # Errors
 /// As open(2) and read(2).
-pub fn read_text(path: &str) -> io::Result<String> {
-    read_open(&mut fs::File::open(path)?)
+pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    read_open(&fs::File::open(path)?)
 }
 
-fn read_open(file: &mut fs::File) -> io::Result<String> {
-    use std::io::Read;
-    let mut bytes = vec![0; 16 * 1024];
-    let mut filled = 0;
-    loop {
-        match file.read(&mut bytes[filled..])? {
-            0 => break,
-            count => filled += count,
-        }
-        if filled == bytes.len() {
-            bytes.resize(2 * filled, 0);
-        }
+fn read_open(file: &fs::File) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(ENOUGH);
+    while retry_on_intr(|| read(file, spare_capacity(&mut bytes)))? > 0 {
+        bytes.reserve(ENOUGH / 2);
     }
-    bytes.truncate(filled);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned()))
 }
 
 /// Reads `/proc/PID/status`, and tells whether the process is sealed: the files of one that may not be inspected belong to
@@ -75,9 +73,9 @@ fn read_open(file: &mut fs::File) -> io::Result<String> {
 /// When the process is gone.
 pub fn status_and_seal(pid: i32) -> io::Result<(Status, bool)> {
     use std::os::unix::fs::MetadataExt;
-    let mut file = fs::File::open(format!("/proc/{pid}/status"))?;
+    let file = fs::File::open(format!("/proc/{pid}/status"))?;
     let sealed = file.metadata()?.uid() == 0;
-    Ok((parse_status(&read_open(&mut file)?), sealed))
+    Ok((parse_status(&read_open(&file)?), sealed))
 }
 
 /// The identity of one of a process's namespaces, such as `net:[4026531840]`.

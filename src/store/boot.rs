@@ -3,9 +3,10 @@
 //! Owns the reading of the boot's id and of start times, and killing a process that is still the
 //! one that was noted. Refuses to signal anything by number alone.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use crate::model::cube::ProcessRef;
 pub fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|text| text.trim().to_owned())
+        read_small("/proc/sys/kernel/random/boot_id")
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
             .unwrap_or_default()
     })
 }
@@ -31,9 +32,16 @@ pub fn boot_id() -> &'static str {
 /// # Errors
 /// When there is no such process, or its line cannot be read.
 pub fn process_start(pid: i32) -> io::Result<(char, u64)> {
-    let line = fs::read(format!("/proc/{pid}/stat"))?;
+    let line = read_small(format!("/proc/{pid}/stat"))?;
     parse_stat(&line)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the line of stat is malformed"))
+}
+
+/// In two calls, where a file of /proc that says nothing of its length is otherwise read in many small ones.
+fn read_small(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1024);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Fields 3 and 22. The name in field 2 may hold spaces and parentheses: what counts is the last one.

@@ -20,15 +20,15 @@ const OWN: &str = "tripmine";
 /// What this process may make. Some 50 microseconds.
 #[must_use]
 pub fn cgroups() -> CgroupFacts {
-    let mounts = mounts(&read(Path::new("/proc/self/mountinfo")));
-    let own = own_paths(&read(Path::new("/proc/self/cgroup")));
+    let mounts = mounts(&read("/proc/self/mountinfo"));
+    let own = own_paths(&read("/proc/self/cgroup"));
     decide(&mounts, &own, rustix::process::geteuid().is_root(), &Tree)
 }
 
 /// Which trees are mounted.
 #[must_use]
 pub fn cgroup_layout() -> CgroupLayout {
-    layout(&mounts(&read(Path::new("/proc/self/mountinfo"))))
+    layout(&mounts(&read("/proc/self/mountinfo")))
 }
 
 /// What is looked up in the cgroup trees; tests have their own.
@@ -57,8 +57,8 @@ impl Look for Tree {
     }
 }
 
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
+fn read(path: impl AsRef<Path>) -> String {
+    crate::host::proc::read_text(path).unwrap_or_default()
 }
 
 /// A mounted cgroup tree.
@@ -82,13 +82,13 @@ fn mounts(mountinfo: &str) -> Vec<Mount> {
             let kind = what.next()?;
             let options = what.nth(1)?;
             let mut place = place.split(' ').skip(3);
-            let root = unescape(place.next()?);
-            let point = PathBuf::from(unescape(place.next()?));
             let controllers = match kind {
                 "cgroup2" => None,
                 "cgroup" => Some(options.split(',').map(str::to_owned).collect()),
                 _ => return None,
             };
+            let root = unescape(place.next()?);
+            let point = PathBuf::from(unescape(place.next()?));
             Some(Mount { root, point, controllers })
         })
         .collect()

@@ -101,7 +101,8 @@ pub(super) fn write_over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 
 pub(super) fn encode(record: &CubeRecord) -> rustix::io::Result<Vec<u8>> {
     // A record is made of texts and numbers; a path that is not UTF-8 is what can fail here.
-    let mut bytes = serde_json::to_vec_pretty(record).map_err(|_| Errno::ILSEQ)?;
+    let mut bytes = Vec::with_capacity(4096);
+    serde_json::to_writer_pretty(&mut bytes, record).map_err(|_| Errno::ILSEQ)?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -102,8 +102,8 @@ fn create(folder: &OwnedFd, file: &str) -> rustix::io::Result<OwnedFd> {
 /// Makes a spare of the folder `dead` of a throwaway that is to be deleted, with nothing of it left inside. False when there
 /// are enough, or when it is not what it should be: then it is still to be deleted.
 ///
-/// Its folders, its lock and the files of its record are used again. What somebody may still be reading for longer than he
-/// holds the lock, as its events, is deleted and made anew.
+/// Its folders, its lock, the files of its record and its events are used again; events that somebody still reads are his, and
+/// are made anew.
 pub(crate) fn recycle(mines: &OwnedFd, dead: &str) -> bool {
     let free = (0..SLOTS).map(slot).find(|name| statat(mines, name, AtFlags::SYMLINK_NOFOLLOW).is_err());
     free.is_some_and(|name| {
@@ -124,23 +124,33 @@ fn empty(mines: &OwnedFd, dead: &str) -> std::io::Result<OwnedFd> {
             .filter(|name| !but.contains(&name.as_str()))
             .try_for_each(|name| remove_in(folder, OsStr::new(name)))
     };
-    let [(headers, kept), (log, anew)] = FILES;
+    let [(headers, kept), (log, events)] = FILES;
     clear(&folder, &[headers, log])?;
     let (headers, log) = (open_beneath(&folder, headers)?, open_beneath(&folder, log)?);
     clear(&headers, kept)?;
-    clear(&log, &[])?;
+    clear(&log, events)?;
     for name in kept {
-        let file = openat(&headers, *name, flags | OFlags::CREATE, Mode::RUSR | Mode::WUSR)?;
-        // A name of our own making has one link; anything else is nothing that we would write into.
-        if fstat(&file)?.st_nlink != 1 {
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
-        ftruncate(&file, 0)?;
+        truncate(&openat(&headers, *name, flags | OFlags::CREATE, Mode::RUSR | Mode::WUSR)?)?;
     }
-    for name in anew {
-        create(&log, name)?;
+    for name in events {
+        let unread = openat(&log, *name, flags, Mode::empty()).and_then(|file| {
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            truncate(&file)
+        });
+        if unread.is_err() {
+            remove_in(&log, OsStr::new(name))?;
+            create(&log, name)?;
+        }
     }
     Ok(lock)
+}
+
+/// Empties a file. One of our own making has one link; anything else is nothing that we would write into.
+fn truncate(file: &OwnedFd) -> rustix::io::Result<()> {
+    match fstat(file)?.st_nlink {
+        1 => ftruncate(file, 0),
+        _ => Err(rustix::io::Errno::MLINK),
+    }
 }
 
 fn open_beneath(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {

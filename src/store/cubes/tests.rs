@@ -254,6 +254,36 @@ fn an_ended_cube_is_used_again_with_nothing_of_it_inside() {
     assert!(!recycle(&fd(), &name) && !dir.path().join("elsewhere").exists());
 }
 
+/// Events are emptied in place where nobody reads them; who does, goes on reading what he opened.
+#[test]
+fn events_that_are_read_stay_with_their_reader() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mines = dir.path().join("Mines");
+    let fd = || open_mines(&mines).expect("opened");
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).expect("there"));
+    for (age, is_read) in [(1, false), (2, true)] {
+        let record = sample(age);
+        let cube = create(&mines, &record).expect("made");
+        std::fs::create_dir_all(cube.log_dir()).expect("made");
+        let events = cube.log_dir().join("events.jsonl");
+        std::fs::write(&events, "told").expect("written");
+        let (mut reader, before) = (File::open(&events).expect("opened"), inode(&events));
+        if is_read {
+            flock(&reader, FlockOperation::LockShared).expect("locked");
+        }
+        let name = set_aside(&fd(), record.id.as_str()).expect("renamed");
+        drop(cube);
+        let free = (0..).map(|slot| mines.join(format!(".spare-{slot}"))).find(|spare| !spare.exists());
+        assert!(recycle(&fd(), &name));
+        let after = free.expect("one").join("log/events.jsonl");
+        assert_eq!(inode(&after) == before, !is_read);
+        assert_eq!(std::fs::metadata(&after).expect("there").len(), 0);
+        let mut found = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut found).expect("read");
+        assert_eq!(found, if is_read { "told" } else { "" });
+    }
+}
+
 /// Every entry under `folder`, with the length of what is a file.
 fn walk(folder: &Path) -> Vec<(String, u64)> {
     let mut found = Vec::new();
