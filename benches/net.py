@@ -353,8 +353,8 @@ def many(world, count):
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (4 * count, 4 * count))
     except ValueError:
-        # Two descriptors each, and the keeper leaves an eighth for pipes.
-        count = min(count, before[1] * 2 // 5)
+        # Two descriptors each, and those of the keeper itself.
+        count = min(count, (before[1] - 256) // 2)
         resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
         print(f"many: {count} connections, since {before[1]} open files are the hard limit here")
     server, port = start_server(world)

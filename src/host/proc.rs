@@ -91,7 +91,7 @@ pub fn namespace(pid: &str, kind: &str) -> io::Result<PathBuf> {
 /// # Errors
 /// When the process is gone.
 pub fn id_map(pid: i32, kind: &str) -> io::Result<Vec<(u32, u32, u32)>> {
-    let text = read_text(&format!("/proc/{pid}/{kind}_map"))?;
+    let text = read_text(format!("/proc/{pid}/{kind}_map"))?;
     Ok(text
         .lines()
         .filter_map(|line| {

@@ -165,7 +165,7 @@ fn sealed(pid: i32) -> Enforcement {
 
 /// `/proc/PID/limits` against the plan: no process of a cube may have more than init.
 fn rlimits(plan: &LaunchPlan, pid: i32) -> Enforcement {
-    let text = match proc::read_text(&format!("/proc/{pid}/limits")) {
+    let text = match proc::read_text(format!("/proc/{pid}/limits")) {
         Ok(text) => text,
         Err(error) => return Enforcement::None(format!("they cannot be read: {error}")),
     };

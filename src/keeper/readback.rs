@@ -135,7 +135,7 @@ impl Further for Enforcement {
         if !self.is_full() {
             return self;
         }
-        match proc::read_text(&format!("/proc/{pid}/mountinfo")) {
+        match proc::read_text(format!("/proc/{pid}/mountinfo")) {
             Ok(text) if !one_root(&text) => {
                 Enforcement::None("mounts of the host are still in its mount namespace".into())
             }
@@ -258,7 +258,7 @@ fn capability_number(name: &str) -> Option<u32> {
 }
 
 fn cgroup(plan: &LaunchPlan, pid: i32) -> Enforcement {
-    let text = proc::read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = proc::read_text(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let wanted = plan.limits.cgroup.as_ref().map_or(0, |cgroup| cgroup.folders().len());
     let inside = text.lines().filter(|line| line.ends_with(plan.id.as_str())).count();
     if wanted > 0 && inside >= wanted {
