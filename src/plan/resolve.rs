@@ -1,16 +1,21 @@
 //! From what was typed and what was found to what will be done. Owns precedence, defaults and the
 //! refusals of a launch; looks nothing up and applies nothing.
 
-use std::path::{Path, PathBuf};
+mod inside;
+mod roots;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::env::{self, BaseInput, EnvChoice};
-use super::facts::{Facts, StreamKind};
+use inside::{entry, environment, stdio};
+use roots::{host_root, root, root_in_place};
+
+use super::env::{self, EnvChoice};
+use super::facts::Facts;
 use super::landlock::SCOPES_ABI;
 use super::launch::{
-    EntryPlan, InPlace, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan,
-    StdioPlan, SystemTree, UpperPlan, UserPlan,
+    InPlace, LandlockPlan, LaunchPlan, MountKind, MountPlan, Origin, ProjectPlan, RootPlan, UserPlan,
 };
 use super::limits::{self, LimitsInput};
 use super::pick::{Picked, Places, Record};
@@ -18,8 +23,7 @@ use super::{idmap, images, jails, layers, mounts, ports, reach, secrets, tighten
 use crate::model::net::NetPolicy;
 use crate::model::sanitize::printable;
 use crate::model::{
-    ByteSize, EnvVar, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings,
-    VmAccel,
+    ByteSize, Failure, FailureKind, ImageRef, Jail, Keep, Name, RunAs, SeccompProfile, Settings, VmAccel,
 };
 
 /// How long a cube has between TERM and KILL.
@@ -289,18 +293,6 @@ fn machine(
     Ok(plan)
 }
 
-/// The root of the image `host`, for the jail around a virtual machine.
-fn host_root(facts: &Facts) -> RootPlan {
-    let system = facts.system.iter();
-    let system =
-        system.map(|path| SystemTree { path: path.clone(), writable: false, lowers: Vec::new() }).collect();
-    RootPlan {
-        lowers: vec![facts.skeleton.clone()],
-        upper: UpperPlan::Tmpfs { size: ByteSize::mib(64) },
-        system,
-    }
-}
-
 fn not_built<T: std::fmt::Display>(key: &str, picked: &Picked<T>, hint: &str) -> Failure {
     let value = printable(&picked.value.to_string());
     let origin = picked.origin.word();
@@ -327,54 +319,6 @@ fn in_place(
         network: reach.policy != NetPolicy::None,
         host_root: facts.caller.uid == 0,
     }))
-}
-
-/// The host's own, of which system folders are read.
-fn root_in_place(facts: &Facts) -> RootPlan {
-    let tree = |path: &PathBuf| SystemTree { path: path.clone(), writable: false, lowers: Vec::new() };
-    RootPlan {
-        lowers: Vec::new(),
-        upper: UpperPlan::Nothing,
-        system: facts.system.iter().map(tree).collect(),
-    }
-}
-
-fn root(
-    typed: &Typed,
-    facts: &Facts,
-    places: &Places<'_>,
-    user: &UserPlan,
-    warnings: &mut Vec<String>,
-) -> RootPlan {
-    // Overlayfs in a user namespace needs user.* extended attributes, which tmpfs has since 6.6.
-    let tmpfs = facts.kernel >= (6, 6);
-    let upper = if typed.keep.is_some() || !tmpfs {
-        if typed.keep.is_none() {
-            warnings.push(format!(
-                "changes go to the disk and are deleted at the end: kernel {}.{} is older than 6.6 and cannot \
-                 keep them in memory",
-                facts.kernel.0, facts.kernel.1
-            ));
-        }
-        UpperPlan::Disk { dir: facts.cube_dir.join("system-copy") }
-    } else {
-        let size = places
-            .pick(|s| s.limits.disk)
-            .map_or_else(|| limits::default_upper(facts.memory_total), |picked| picked.value.value);
-        UpperPlan::Tmpfs { size }
-    };
-    if let Some(image) = facts.image.as_ref().filter(|image| !image.on_host) {
-        return RootPlan { lowers: image.lowers.clone(), upper, system: Vec::new() };
-    }
-    let writable = user.idmapped_mounts && user.run_as == RunAs::Root;
-    let over = |path: &PathBuf| {
-        let all = facts.image.iter().flat_map(|image| image.over_system.iter());
-        all.filter(|(tree, _)| tree == path).flat_map(|(_, lowers)| lowers.iter().cloned()).collect()
-    };
-    let system = facts.system.iter();
-    let system = system.map(|path| SystemTree { path: path.clone(), writable, lowers: over(path) }).collect();
-    let above = facts.image.iter().flat_map(|image| image.lowers.iter().cloned());
-    RootPlan { lowers: above.chain([facts.skeleton.clone()]).collect(), upper, system }
 }
 
 fn folders(
@@ -413,131 +357,6 @@ fn folders(
         list.push(extra.clone());
     }
     Ok((project, list))
-}
-
-fn stdio(typed: &Typed, facts: &Facts) -> StdioPlan {
-    let streams = &facts.stdio;
-    let tty = typed.tty.unwrap_or(
-        // A detached cube gets a terminal so that `attach` finds one.
-        typed.detach || (streams.stdin == StreamKind::Tty && streams.stdout == StreamKind::Tty),
-    );
-    if tty {
-        let (rows, cols) = streams.terminal.filter(|(rows, cols)| *rows > 0 && *cols > 0).unwrap_or((24, 80));
-        return StdioPlan::Pty { rows, cols };
-    }
-    let direct = |kind| !typed.detach && kind == StreamKind::Direct;
-    StdioPlan::Pipes {
-        stdin_direct: direct(streams.stdin),
-        stdout_direct: direct(streams.stdout),
-        stderr_direct: direct(streams.stderr),
-    }
-}
-
-fn entry(
-    typed: &Typed,
-    facts: &Facts,
-    places: &Places<'_>,
-    project: Option<&ProjectPlan>,
-    user: &UserPlan,
-    record: &mut Record,
-) -> Result<EntryPlan, Failure> {
-    let said = places.pick(|s| s.entry.clone().filter(|argv| !argv.is_empty()));
-    let of_image = match (&typed.what, &facts.image) {
-        (What::Entry(arguments), Some(image)) => images::command(image, arguments),
-        _ => None,
-    };
-    let (argv, shell, origin) = match (&typed.what, said) {
-        (What::Entry(_), None) if of_image.is_some() => {
-            let argv = of_image.unwrap_or_default();
-            let shell = images::is_shell(&argv);
-            (argv, shell, Origin::Image)
-        }
-        (What::Command(argv), _) if argv.is_empty() => {
-            return Err(Failure::usage("`--` is followed by no command"));
-        }
-        (What::Command(argv), _) => (argv.clone(), false, Origin::Flag),
-        (What::Shell, _) => (vec![shell_of(facts).to_owned()], true, Origin::Flag),
-        (What::Entry(arguments), Some(said)) => {
-            let argv = said.value.into_iter().chain(arguments.iter().cloned()).collect();
-            (argv, false, said.origin)
-        }
-        (What::Entry(arguments), None) if arguments.is_empty() => {
-            (vec![shell_of(facts).to_owned()], true, Origin::BuiltIn)
-        }
-        (What::Entry(arguments), None) => {
-            let first: String = arguments.concat().chars().take(40).collect();
-            return Err(Failure::usage(format!(
-                "there is no entry that could take `{}`: neither the project nor the machine `{}` has one",
-                printable(&first),
-                facts.machine.name
-            ))
-            .hint("to start a command, write it after `--`: `tripmine PROJECT -- CMD ARG…`"));
-        }
-    };
-    record.add("entry", &if shell { "shell" } else { "command" }, origin);
-    let cwd = match (&typed.workdir, project) {
-        (Some(text), _) => mounts::workdir(text)?,
-        (None, Some(project)) => project.target.clone(),
-        (None, None) => match facts.image.as_ref().and_then(|image| image.working_dir.as_deref()) {
-            Some(text) if text != "/" => images::working_dir(text)?,
-            _ => user.home.clone(),
-        },
-    };
-    Ok(EntryPlan { argv, cwd, shell })
-}
-
-fn environment(
-    typed: &Typed,
-    facts: &Facts,
-    places: &Places<'_>,
-    (user, tmp): (&UserPlan, Option<&Path>),
-    stdio: &StdioPlan,
-    record: &mut Record,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<EnvVar>, Failure> {
-    let caller = &facts.caller.env;
-    let mut base = env::base(&BaseInput {
-        id: &facts.id,
-        user: &user.name,
-        home: &user.home,
-        run_as: user.run_as,
-        shell: shell_of(facts),
-        terminal: matches!(stdio, StdioPlan::Pty { .. }),
-        caller,
-    });
-    base.extend(tmp.and_then(|tmp| EnvVar::new("TMPDIR", tmp.to_str()?).ok()));
-    let of_image = facts.image.as_ref().map(|image| (Origin::Image, images::variables(image)));
-    let mut named: Vec<(Origin, Vec<EnvVar>)> = of_image
-        .into_iter()
-        .chain(places.weakest_first().map(|(origin, settings)| (origin, settings.env.clone())))
-        .collect();
-    let mut from_flags = Vec::new();
-    for file in &facts.env_files {
-        from_flags.extend(env::parse_file(file)?);
-    }
-    from_flags.extend(typed.env.iter().cloned());
-    let mut resolved = Vec::new();
-    for choice in &from_flags {
-        match choice.resolve(caller) {
-            Some(variable) => resolved.push(variable),
-            None => warnings
-                .push(format!("`{}` is not set here, so it is not set in the cube either", choice.key())),
-        }
-    }
-    named.push((Origin::Flag, resolved));
-    let merged = env::merge(std::iter::once(base).chain(named.iter().map(|(_, list)| list.clone())));
-    for variable in &merged {
-        let origin = named.iter().rev().find(|(_, list)| list.iter().any(|v| v.key == variable.key));
-        if let Some((origin, _)) = origin {
-            record.add(&format!("env {}", variable.key), &"set", *origin);
-        }
-    }
-    Ok(merged)
-}
-
-/// The shell inside.
-fn shell_of(facts: &Facts) -> &str {
-    facts.image.as_ref().map_or(&facts.shell, |image| &image.shell)
 }
 
 /// Stands in until the rules of the finished plan are made.

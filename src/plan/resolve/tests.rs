@@ -4,8 +4,11 @@ use super::super::facts::{EnvFile, IdRange, MissingLayer, SubordinateIds};
 use super::super::launch::{CgroupPlan, Enforcer, FileIdentity, MapWriter, Setting};
 use super::super::samples::facts;
 use super::*;
+use crate::model::EnvVar;
 use crate::model::net::{NetPolicy, NetSettings, Rule};
 use crate::model::{ByteSize, Layer, Limit, NetPolicyKind};
+use crate::plan::facts::StreamKind;
+use crate::plan::launch::{EntryPlan, StdioPlan, UpperPlan};
 
 type Change = fn(&mut Typed, &mut Facts);
 
