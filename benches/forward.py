@@ -4,7 +4,8 @@
     python3 benches/forward.py [PROGRAM] [--rounds N] [--mib N] [--setups N]
 
 The same server and the same client each time; only the way between them differs. Rounds alternate, so that a busy
-machine troubles both alike. Prints every figure it measured as min / median / max. Needs nothing but python3.
+machine troubles both alike. Prints every figure it measured as min / median / max. Needs nothing but python3; where
+socat is installed it is measured as well, between the same two ends: what a relay that decides nothing gets here.
 """
 
 import argparse
@@ -122,9 +123,14 @@ def main():
         return subprocess.run([program, *words], env=env, check=True, capture_output=True, text=True).stdout.strip()
 
     direct = subprocess.Popen([sys.executable, "-c", SERVER, "0"], stdout=subprocess.PIPE, text=True)
-    cube = None
+    cube = peer = None
     try:
         ports = {"direct": int(direct.stdout.readline())}
+        if shutil.which("socat"):
+            with socket.create_server(("127.0.0.1", 0)) as spare:
+                ports["socat"] = spare.getsockname()[1]
+            peer = subprocess.Popen(["socat", "-b", str(1 << 20), f"TCP-LISTEN:{ports['socat']},bind=127.0.0.1,fork,nodelay,backlog=512",
+                                     f"TCP:127.0.0.1:{ports['direct']},nodelay"], stderr=subprocess.DEVNULL)
         cube = tripmine("run", "host", "-d", "-p", "0:7000", "--", "python3", "-c", SERVER, "7000")
         opened = json.loads(tripmine("forward", "--list", "--json"))["forwards"][0]["forward"]["map"]
         ports["forward"] = int(opened.split(":")[0])
@@ -152,12 +158,15 @@ def main():
         for (name, unit), ways in figures.items():
             for way, values in ways.items():
                 print(f"{name:7} {way:8} {shown(values, unit)}")
-            a, b = statistics.median(ways["direct"]), statistics.median(ways["forward"])
-            more = f"{100 * b / a:.1f} % of direct" if unit == "MB/s" else f"{b - a:+.1f} us"
-            print(f"{name:7} {'':8} {more}")
+            b = statistics.median(ways["forward"])
+            for way in ways.keys() - {"forward"}:
+                a = statistics.median(ways[way])
+                more = f"{100 * b / a:.1f} % of" if unit == "MB/s" else f"{b - a:+.1f} us to"
+                print(f"{name:7} {'':8} {more} {way}")
     finally:
-        direct.kill()
-        direct.wait()
+        for process in filter(None, [direct, peer]):
+            process.kill()
+            process.wait()
         if cube:
             tripmine("stop", "-t", "0", cube)
         shutil.rmtree(folder, ignore_errors=True)

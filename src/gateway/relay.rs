@@ -35,7 +35,7 @@ const SMALL: usize = 16 << 10;
 const LARGE_MOST: usize = 32;
 const MOST: usize = 2048;
 /// Buffers of each kind that are kept for the next bytes.
-const LARGE_KEPT: usize = 2;
+const LARGE_KEPT: usize = 8;
 const SMALL_KEPT: usize = 16;
 /// Rounds of one direction before others have their turn.
 const ROUNDS: usize = 8;
