@@ -11,6 +11,7 @@ written.
 
 import argparse
 import contextlib
+import encodings.ascii  # noqa: F401 now: where root's own Python runs this, the user may not read what it would load later
 import json
 import os
 import platform
@@ -409,9 +410,6 @@ def place(world, count):
     print(f"  plain fork + exec of the same command: median {statistics.median(plain):.2f} ms", flush=True)
 
 
-BENCHES = {"launch": (launch, 300), "place": (place, 300), "exec": (execs, 200), "flood": (flood, 256), "pipes": (pipes, 4096), "idle": (idle, 1000)}
-
-
 def machine(world):
     model = "unknown processor"
     with contextlib.suppress(OSError):
@@ -424,34 +422,39 @@ def machine(world):
     print(world.text("version").strip(), flush=True)
 
 
-def as_user(world, bench, count):
-    """Runs a bench in a process that has become the user: to change the user for each program that is started costs Python a
-    whole fork each time, which is longer than what is measured here."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.setgroups([])
-            os.setgid(world.identity["group"])
-            os.setuid(world.identity["user"])
-            world.identity = {}
-            bench(world, count)
-            code = 0
-        except SystemExit as error:
-            print(error, file=sys.stderr)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    if os.waitpid(child, 0)[1] != 0:
-        sys.exit(1)
+def by_the_user(bench):
+    """A bench in a process that has become the user: to change the user for each program that is started costs Python a whole
+    fork each time, which is longer than what is measured here."""
+    def run(world, count):
+        if not world.identity:
+            return bench(world, count)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(world.identity["group"])
+                os.setuid(world.identity["user"])
+                world.identity = {}
+                bench(world, count)
+                code = 0
+            except SystemExit as error:
+                print(error, file=sys.stderr)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        if os.waitpid(child, 0)[1] != 0:
+            sys.exit(1)
+    return run
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", choices=[*BENCHES, "all"])
-    parser.add_argument("-n", type=int, help="pairs, cubes or megabytes, instead of those of a record run")
+def main(about, benches, much):
+    """The command line of a file of benches: each with the numbers of a record run; `much` says what `-n` counts."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", choices=[*benches, "all"])
+    parser.add_argument("-n", type=int, help=f"{much}, instead of those of a record run")
     parser.add_argument("--bin", default=BINARY, help="the program under test [default: the release build]")
     parser.add_argument("--user", help="run everything as this user (when started by root)")
     options = parser.parse_args()
@@ -461,14 +464,15 @@ def main():
     world = World(options)
     try:
         machine(world)
-        for name in BENCHES if options.bench == "all" else [options.bench]:
-            bench, count = BENCHES[name]
-            # The memory of a thousand keepers is read by root.
-            run = as_user if world.identity and name != "idle" else lambda world, bench, count: bench(world, count)
-            run(world, bench, options.n or count)
+        for name in benches if options.bench == "all" else [options.bench]:
+            bench, count = benches[name]
+            bench(world, options.n or count)
     finally:
         world.close()
 
 
 if __name__ == "__main__":
-    main()
+    # The memory of a thousand keepers is read by root.
+    main(__doc__, {"launch": (by_the_user(launch), 300), "place": (by_the_user(place), 300), "exec": (by_the_user(execs), 200),
+                   "flood": (by_the_user(flood), 256), "pipes": (by_the_user(pipes), 4096), "idle": (idle, 1000)},
+         "pairs, cubes or megabytes")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a cube's net costs, beside pasta and slirp4netns, beside a SOCKS client of the host, and beside no net at all.
+"""What a cube's net costs, beside pasta and slirp4netns, beside a SOCKS client of the host, beside socat, and beside no net.
 
     benches/net.py all                            everything, with the numbers of a record run
     benches/net.py speed -n 3 --user ann          one of them, short, as an ordinary user (when started by root)
@@ -9,13 +9,11 @@ The same server and the same client each time; only the way between them differs
 What is not installed is said and not measured. Nothing outside a temporary folder is written.
 """
 
-import argparse
 import contextlib
 import json
 import os
 import resource
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -23,7 +21,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from bench import BINARY, World, machine, pairs, quantile, report, wait_for  # noqa: E402
+from bench import main, pairs, report, wait_for  # noqa: E402
 
 NAME = "host.tripmine.internal"
 
@@ -53,7 +51,7 @@ def serve(c):
 threading.stack_size(128 << 10)
 s = socket.socket()
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(("127.0.0.1", 0))
+s.bind(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0))
 s.listen(4096)
 print(s.getsockname()[1], flush=True)
 while True:
@@ -342,6 +340,37 @@ def proxied(world, rounds, name):
             process.wait()
 
 
+def forward(world, rounds):
+    """A forward to a server inside, against the same server outside, and against socat, which decides and counts nothing."""
+    server, port = start_server(world)
+    peer, cube = None, world.text("run", "host", "-d", "-p", "0:7000", "--", "python3", "-c", SERVER, "7000").strip()
+    try:
+        listed = json.loads(world.text("forward", "--list", "--json"))["forwards"]
+        ports = {"direct": port, "forward": listed[0]["forward"]["map"].split(":")[0]}
+        if shutil.which("socat"):
+            with socket.create_server(("127.0.0.1", 0)) as spare:
+                ports["socat"] = spare.getsockname()[1]
+            listen = f"TCP-LISTEN:{ports['socat']},bind=127.0.0.1,fork,nodelay,backlog=512"
+            peer = subprocess.Popen(["socat", "-b", str(1 << 20), listen, f"TCP:127.0.0.1:{port},nodelay"],
+                                    stderr=subprocess.DEVNULL)
+        else:
+            print("  socat: not measured, it is not installed")
+        ways = Ways.__new__(Ways)
+        ways.world, ways.port = world, port
+        plain = lambda port: lambda *client: (["python3", "-c", CLIENT, *client, "127.0.0.1", str(port), "0"], {})
+        ways.ways = {name: plain(port) for name, port in ports.items()}
+        wait_for(lambda: all(ways.works(name) for name in ports))
+        for title, unit, figures in measured(ways, list(ways.ways), rounds, 1024, 300):
+            # The client stands outside here.
+            turned = {"out of the cube": "into the cube", "into the cube": "out of the cube"}
+            table("forward: " + turned.get(title, title), unit, figures)
+    finally:
+        world.tripmine("stop", "--time", "0", cube).wait()
+        for process in filter(None, [server, peer]):
+            process.kill()
+            process.wait()
+
+
 def status_kib(pid, field):
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(field))
@@ -403,28 +432,6 @@ def launch(world, count):
     report("launch of `true`", ("--net open, captured first", "--net none"), times)
 
 
-BENCHES = {"speed": (speed, 5), "proxy": (proxy, 5), "many": (many, 10_000), "flood": (flood, 5), "launch": (launch, 200)}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", choices=[*BENCHES, "all"])
-    parser.add_argument("-n", type=int, help="rounds, connections, seconds or pairs, instead of those of a record run")
-    parser.add_argument("--bin", default=BINARY, help="the program under test [default: the release build]")
-    parser.add_argument("--user", help="run everything as this user (when started by root)")
-    options = parser.parse_args()
-    if not os.path.exists(options.bin):
-        sys.exit("there is no release build: cargo build --release --target x86_64-unknown-linux-musl")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    world = World(options)
-    try:
-        machine(world)
-        for name in BENCHES if options.bench == "all" else [options.bench]:
-            bench, count = BENCHES[name]
-            bench(world, options.n or count)
-    finally:
-        world.close()
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, {"speed": (speed, 5), "proxy": (proxy, 5), "forward": (forward, 5), "many": (many, 10_000), "flood": (flood, 5),
+                   "launch": (launch, 200)}, "rounds, connections, seconds or pairs")
