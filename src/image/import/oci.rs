@@ -6,7 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::image::document::{DOCUMENT_MAX, INDEX_MAX};
-use crate::model::image::{Descriptor, ImageConfig, Index, Manifest, MediaType, Platform, image_name};
+use crate::model::image::{
+    Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Platform, image_name,
+};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
 use crate::store::fail::cannot;
@@ -235,6 +237,36 @@ pub(in crate::image) fn manifest(
     }
 }
 
+/// The config of a manifest, as it is and as it is understood, with layers that fit it.
+///
+/// # Errors
+/// It is missing, another, or refused.
+pub(in crate::image) fn config(
+    source: &mut dyn Source,
+    manifest: &Manifest,
+) -> Result<(Vec<u8>, ImageConfig), Failure> {
+    let bytes = source.document(&manifest.config)?;
+    if digest_of(&bytes) != manifest.config.digest {
+        return Err(Failure::failed(format!(
+            "the config is not what its name says: {}",
+            manifest.config.digest
+        )));
+    }
+    let parsed = ImageConfig::parse(&bytes)
+        .map_err(|error| Failure::failed("its config is refused").because(&error))?;
+    super::super::layers::check_layers(manifest, &parsed)
+        .map_err(|why| Failure::failed(format!("it {why}")))?;
+    Ok((bytes, parsed))
+}
+
+/// A layer came that is not the one that was asked for.
+pub(in crate::image) fn another_layer(asked: &Descriptor, digest: Digest, size: u64) -> Failure {
+    Failure::failed(format!(
+        "the layer {} is not what its name says: {digest}, {size} bytes of {}",
+        asked.digest, asked.size
+    ))
+}
+
 /// Takes one image over, layer by layer; its documents stay as they are.
 pub(in crate::image) fn take(
     ingest: &mut Ingest<'_>,
@@ -245,17 +277,7 @@ pub(in crate::image) fn take(
     label: &str,
     each: &mut dyn FnMut(u64),
 ) -> Result<Entry, Failure> {
-    let config = source.document(&manifest.config)?;
-    if digest_of(&config) != manifest.config.digest {
-        return Err(Failure::failed(format!(
-            "the config is not what its name says: {}",
-            manifest.config.digest
-        )));
-    }
-    let parsed = ImageConfig::parse(&config)
-        .map_err(|error| Failure::failed("its config is refused").because(&error))?;
-    super::super::layers::check_layers(manifest, &parsed)
-        .map_err(|why| Failure::failed(format!("it {why}")))?;
+    let (config, parsed) = config(source, manifest)?;
     for (layer, diff_id) in manifest.layers.iter().zip(&parsed.diff_ids) {
         if ingest.store().has_blob(&layer.digest, layer.size) {
             ingest.stored(layer, *diff_id)?;
@@ -263,10 +285,7 @@ pub(in crate::image) fn take(
         }
         let blob = source.blob(ingest, layer, each)?;
         if blob.digest != layer.digest || blob.size != layer.size {
-            return Err(Failure::failed(format!(
-                "the layer {} is not what its name says: {}, {} bytes of {}",
-                layer.digest, blob.digest, blob.size, layer.size
-            )));
+            return Err(another_layer(layer, blob.digest, blob.size));
         }
         let compression = layer.compression().map_err(|error| Failure::failed(error.to_string()))?;
         ingest.layer(blob, compression, Some(*diff_id))?;

@@ -22,7 +22,7 @@ use super::{Progress, STREAMS};
 use crate::model::Failure;
 use crate::model::image::document::{DOCUMENT_MAX, media};
 use crate::model::image::remote::RemoteRef;
-use crate::model::image::{Descriptor, Digest, ImageConfig, MediaType, short_name};
+use crate::model::image::{Descriptor, Digest, MediaType, short_name};
 use crate::store::fail::cannot;
 
 /// How often a connection may break without a byte of progress.
@@ -50,17 +50,7 @@ pub fn pull(
     let (top, bytes) = source.top(remote)?;
     let mut known = Known { inner: source, top: top.digest, bytes };
     let (manifest, bytes) = oci::manifest(&mut known, &top, machine, 0)?;
-    let config = known.document(&manifest.config)?;
-    if digest_of(&config) != manifest.config.digest {
-        return Err(Failure::failed(format!(
-            "the config is not what its name says: {}",
-            manifest.config.digest
-        )));
-    }
-    let parsed = ImageConfig::parse(&config)
-        .map_err(|error| Failure::failed("its config is refused").because(&error))?;
-    super::super::layers::check_layers(&manifest, &parsed)
-        .map_err(|why| Failure::failed(format!("it {why}")))?;
+    let (config, parsed) = oci::config(&mut known, &manifest)?;
     let brought = layers(&mut ingest, client, &manifest.layers, &parsed.diff_ids, progress);
     // Layers that came whole are not fetched again by the same pull.
     ingest.stays();
@@ -190,10 +180,7 @@ fn download(
     if digest != layer.digest || size != layer.size {
         // It would only be wrong again.
         std::fs::remove_file(&path).map_err(|error| cannot("remove", &path, error))?;
-        return Err(Failure::failed(format!(
-            "the layer {} is not what its name says: {digest}, {size} bytes of {}",
-            layer.digest, layer.size
-        )));
+        return Err(oci::another_layer(layer, digest, size));
     }
     Ok(TempBlob { path, digest, size })
 }
