@@ -41,6 +41,7 @@ mod microvm;
 mod microvm_ends;
 mod microvm_pause;
 mod microvm_whole;
+mod net_bulk;
 mod net_counters;
 mod net_live;
 mod net_peers;
