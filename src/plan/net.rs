@@ -151,7 +151,7 @@ impl<'a> Scene<'a> {
 #[must_use]
 pub fn decide(scene: &Scene<'_>, destination: &Destination, candidate: Option<Candidate>) -> Verdict {
     match scene.policy {
-        NetPolicy::Proxy { .. } => through_proxy(scene, destination),
+        NetPolicy::Proxy { .. } => through_proxy(scene, destination, candidate),
         _ => match &destination.host {
             Host::Name(name) => by_name(scene, name, destination.port, candidate),
             Host::Address(address) => by_address(scene, *address, destination.port, candidate),
@@ -230,7 +230,7 @@ fn by_address(scene: &Scene<'_>, address: IpAddr, port: Port, candidate: Option<
 
 /// Nothing is resolved here: names go to the proxy, holes were resolved at launch. Where a name
 /// leads is therefore the proxy's to judge; only what says by itself where it leads is refused.
-fn through_proxy(scene: &Scene<'_>, destination: &Destination) -> Verdict {
+fn through_proxy(scene: &Scene<'_>, destination: &Destination, candidate: Option<Candidate>) -> Verdict {
     let alias = matches!(&destination.host, Host::Name(name) if name.is_host_alias());
     let leads_home = |hole: &OpenHole| {
         alias
@@ -252,6 +252,10 @@ fn through_proxy(scene: &Scene<'_>, destination: &Destination) -> Verdict {
         Host::Name(name) if name.is_metadata() => Verdict::deny(Reason::Place(Class::Metadata)),
         Host::Name(_) => Verdict::go(Step::Proxy, &policy),
         Host::Address(address) => match classify(*address) {
+            // Through a proxy on this host it would be reached as the host reaches itself.
+            Class::Global if candidate.is_some_and(|it| it.address == *address && it.own) => {
+                Verdict::deny(Reason::OwnAddress)
+            }
             Class::Global => Verdict::go(Step::Proxy, &policy),
             Class::Pool => Verdict::deny(Reason::UnknownName),
             class => Verdict::deny(Reason::Place(class)),
@@ -267,16 +271,20 @@ fn live_hole<'a>(scene: &Scene<'a>, destination: &Destination) -> Option<(Grant<
         Host::Name(_) => return None,
     };
     targets.into_iter().find_map(|address| {
-        let fits =
-            |rule: &Rule| as_hole(rule).is_some() && rule.names_address(address, destination.port, true);
+        let fits = |rule: &Rule| {
+            as_hole(scene.policy, rule).is_some() && rule.names_address(address, destination.port, true)
+        };
         scene.find(fits).map(|grant| (grant, address))
     })
 }
 
-fn as_hole(rule: &Rule) -> Option<Hole> {
+/// The hole that a rule could be, past the proxy of this policy.
+fn as_hole(policy: &NetPolicy, rule: &Rule) -> Option<Hole> {
+    let NetPolicy::Proxy { url, .. } = policy else { return None };
     let Pattern::Network(network) = rule.pattern() else { return None };
     let port = rule.port().filter(|_| network.is_one())?;
-    Hole::parse(&Destination::address(network.first(), port).to_string()).ok()
+    let hole = Hole::parse(&Destination::address(network.first(), port).to_string()).ok()?;
+    (!hole.is_the_proxy(url)).then_some(hole)
 }
 
 fn loopbacks() -> impl Iterator<Item = IpAddr> {
@@ -288,7 +296,7 @@ fn loopbacks() -> impl Iterator<Item = IpAddr> {
 /// # Errors
 /// When it could not: what to do instead.
 pub fn check_live(policy: &NetPolicy, rule: &Rule) -> Result<(), Failure> {
-    if policy.kind() != NetPolicyKind::Proxy || as_hole(rule).is_some() {
+    if policy.kind() != NetPolicyKind::Proxy || as_hole(policy, rule).is_some() {
         return Ok(());
     }
     let refuse = |message: String| Failure::new(FailureKind::Denied, message);
@@ -298,7 +306,7 @@ pub fn check_live(policy: &NetPolicy, rule: &Rule) -> Result<(), Failure> {
                 .hint("a name that fails there is refused, or not found, by the proxy itself")
         }
         Pattern::Network(_) => refuse(format!("the rule `{rule}` opens no hole past the proxy")).hint(
-            "a hole is one loopback or private address with a port, and no port of a name service or proxy",
+            "a hole is one loopback or private address with a port: no port of a name service or proxy, and not the proxy itself",
         ),
     })
 }

@@ -321,9 +321,39 @@ pub(super) const NEAR: &[Cidr] = &[
     v6(0xfc00, 0, 7),
 ];
 
-/// Networks in which nothing can be reached over TCP.
-pub(super) const NEVER: &[Cidr] =
-    &[POOL_V4, POOL_V6, v4([0, 0, 0, 0], 8), v4([224, 0, 0, 0], 4), v4([240, 0, 0, 0], 4), v6(0xff00, 0, 8)];
+/// Networks in which nothing can be reached over TCP: as [`classify`] has them, but for those of IPv6 outside [`GIVEN_OUT`].
+const NEVER: &[Cidr] = &[
+    POOL_V4,
+    v4([0, 0, 0, 0], 8),
+    v4([192, 0, 0, 0], 24),
+    v4([192, 0, 2, 0], 24),
+    v4([198, 51, 100, 0], 24),
+    v4([203, 0, 113, 0], 24),
+    v4([192, 88, 99, 0], 24),
+    v4([192, 31, 196, 0], 24),
+    v4([192, 52, 193, 0], 24),
+    v4([192, 175, 48, 0], 24),
+    v4([224, 0, 0, 0], 3),
+    POOL_V6,
+    v6_2(0x2001, 2, 48),
+    v6_2(0x2001, 0x10, 28),
+    v6_2(0x2001, 0x20, 27),
+    v6_2(0x2001, 0xdb8, 32),
+    v6(0x3fff, 0, 20),
+];
+
+/// What of IPv6 is given out at all.
+const GIVEN_OUT: Cidr = v6(0x2000, 0, 3);
+
+/// True for a network of which no address can be reached over TCP.
+pub(super) fn is_dead(network: &Cidr) -> bool {
+    if NEVER.iter().any(|never| never.covers(network)) {
+        return true;
+    }
+    let six = matches!(network, Cidr::V6 { .. });
+    let somewhere = GIVEN_OUT.covers(network) || network.covers(&GIVEN_OUT);
+    six && !somewhere && !NEAR.iter().any(|near| near.covers(network))
+}
 
 const fn v4(octets: [u8; 4], length: u8) -> Cidr {
     let [a, b, c, d] = octets;
@@ -332,4 +362,8 @@ const fn v4(octets: [u8; 4], length: u8) -> Cidr {
 
 const fn v6(first: u16, last: u16, length: u8) -> Cidr {
     Cidr::V6 { network: Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last), length }
+}
+
+const fn v6_2(first: u16, second: u16, length: u8) -> Cidr {
+    Cidr::V6 { network: Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0), length }
 }

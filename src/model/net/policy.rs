@@ -65,8 +65,7 @@ impl NetPolicy {
     /// When there is no proxy, or a hole leads to it.
     pub fn proxy(url: Option<ProxyUrl>, auth: ProxyAuth, holes: Vec<Hole>) -> Result<Self, PolicyError> {
         let url = url.ok_or(PolicyError::NoProxy)?;
-        let itself = url.destination();
-        if let Some(hole) = holes.iter().find(|hole| *hole.destination() == itself) {
+        if let Some(hole) = holes.iter().find(|hole| hole.is_the_proxy(&url)) {
             return Err(HoleError::Itself(hole.to_string()).into());
         }
         Ok(Self::Proxy { url, auth, holes })

@@ -226,6 +226,18 @@ impl Hole {
         }
     }
 
+    /// True when it leads to the proxy: whoever speaks to that himself asks it for whatever he likes. This host's loopback has
+    /// many names and addresses, and a proxy may listen on any of them.
+    #[must_use]
+    pub fn is_the_proxy(&self, url: &ProxyUrl) -> bool {
+        let home = |host: &Host| match host {
+            Host::Name(name) => name.is_localhost() || name.is_host_alias(),
+            Host::Address(address) => address.is_loopback(),
+        };
+        let (ours, its) = (&self.0.host, &url.host);
+        self.0.port == url.port && (ours == its || (home(ours) && home(its)))
+    }
+
     /// Where it leads.
     #[must_use]
     pub const fn destination(&self) -> &Destination {

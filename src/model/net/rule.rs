@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::address::{Cidr, CidrError, Class, NEAR, NEVER, classify};
+use super::address::{Cidr, CidrError, Class, NEAR, classify, is_dead};
 use super::host::{Destination, DestinationError, Host, Port, split_port};
 use super::host_name::{HostName, HostNameError};
 use crate::model::sanitize::printable;
@@ -138,13 +138,9 @@ impl Rule {
                 Class::Special => Some("the address is reserved, nothing answers there"),
                 _ => None,
             },
-            Pattern::Network(network) => {
-                let reserved = NEVER.iter().any(|never| never.covers(network));
-                match (reserved, embedded(network)) {
-                    (true, _) => Some("the addresses are reserved, nothing answers there"),
-                    (_, true) => Some("write the IPv4 addresses themselves"),
-                    _ => None,
-                }
+            Pattern::Network(network) if embedded(network) => Some("write the IPv4 addresses themselves"),
+            Pattern::Network(network) if is_dead(network) => {
+                Some("the addresses are reserved, nothing answers there")
             }
             _ => None,
         }

@@ -240,6 +240,15 @@ fn rules_that_cannot_match_are_refused() {
         ("198.18.0.0/15", "reserved"),
         ("224.0.0.1", "reserved"),
         ("224.0.0.0/8", "reserved"),
+        ("224.0.0.0/3", "reserved"),
+        ("192.0.2.0/24", "reserved"),
+        ("203.0.113.64/26", "reserved"),
+        ("2001:db8::/32", "reserved"),
+        ("2001:30::/28", "reserved"),
+        ("fe00::/9", "reserved"),
+        ("4000::/2", "reserved"),
+        ("ff00::/8", "reserved"),
+        ("::/8", "reserved"),
         ("0.0.0.0", "reserved"),
         ("255.255.255.255:1", "reserved"),
         ("::ffff:10.0.0.1", "write the IPv4 address"),
@@ -321,6 +330,20 @@ fn policies_hold_what_they_need() {
     let url: ProxyUrl = "socks5h://10.0.0.1:4000".parse().expect("url");
     let hole: Hole = "10.0.0.1:4000".parse().expect("hole");
     assert!(NetPolicy::proxy(Some(url.clone()), ProxyAuth::None, vec![hole]).is_err(), "the proxy itself");
+    // By any of its names.
+    for (url, hole, refused) in [
+        ("socks5h://localhost:4000", "127.0.0.1:4000", true),
+        ("socks5h://127.0.0.1:4000", "[::1]:4000", true),
+        ("socks5h://127.0.0.1:4000", "127.0.0.2:4000", true),
+        ("socks5h://127.0.0.1:4000", "host.tripmine.internal:4000", true),
+        ("socks5h://p.lan:4000", "P.lan.:4000", true),
+        ("socks5h://127.0.0.1:4000", "127.0.0.1:4001", false),
+        ("socks5h://p.lan:4000", "127.0.0.1:4000", false),
+    ] {
+        let made =
+            NetPolicy::proxy(Some(url.parse().expect(url)), ProxyAuth::None, vec![hole.parse().expect(hole)]);
+        assert_eq!(matches!(made, Err(PolicyError::Hole(HoleError::Itself(_)))), refused, "{url} {hole}");
+    }
     for policy in [
         NetPolicy::None,
         NetPolicy::proxy(Some(url), ProxyAuth::Command(vec!["pass".into()]), Vec::new()).expect("policy"),

@@ -216,6 +216,15 @@ fn rules_without_effect_are_refused() {
         assert!(failure.message.contains(part), "{failure}");
     }
     assert_eq!(check_live(&proxy(), &"10.0.0.1:80".parse().expect("rule")), Ok(()));
+    // The proxy itself, on a port that is no usual one: whoever speaks to it himself asks for what he likes.
+    let unusual = NetPolicy::proxy("socks5h://localhost:4000".parse().ok(), ProxyAuth::None, Vec::new());
+    let unusual = unusual.expect("policy");
+    let rule: Rule = "127.0.0.1:4000".parse().expect("rule");
+    assert!(check_live(&unusual, &rule).is_err());
+    let live = [LiveRule { rule, scope: Scope::Cube }];
+    let scene = Scene { policy: &unusual, live: &live, holes: &[] };
+    let verdict = decide(&scene, &destination("host.tripmine.internal:4000"), None);
+    assert_eq!(verdict.step, Step::Deny, "also when it was added under another policy");
     assert_eq!(check_live(&NetPolicy::None, &"example.com".parse().expect("rule")), Ok(()));
 }
 
