@@ -113,14 +113,12 @@ fn allow(args: &NetArgs, what: &str, ctx: &Ctx) -> Result<(), Failure> {
 
 fn show(args: &NetArgs, ctx: &Ctx) -> Result<(), Failure> {
     let entry = cube_ref::one(ctx, &args.cube, Prefer::Live)?;
-    let dir = entry.log_dir();
-    let read = |after| {
-        net_log::read(&dir, after)
-            .map_err(|error| Failure::failed("cannot read what the cube reached").because(&error))
-    };
+    let mut log = net_log::Follower::new(entry.log_dir());
+    let mut read =
+        || log.more().map_err(|error| Failure::failed("cannot read what the cube reached").because(&error));
     // One that ends just now is shown from its log.
     let status = if entry.live { ask(ctx, &entry, NetAsk::Status).unwrap_or_default() } else { None };
-    let events = read(0)?;
+    let events = read()?;
     if args.json && !args.follow {
         return ctx.out.json(&json!({ "version": JSON_VERSION, "status": status, "events": events }));
     }
@@ -147,13 +145,10 @@ fn show(args: &NetArgs, ctx: &Ctx) -> Result<(), Failure> {
     if !args.follow || !entry.live {
         return Ok(());
     }
-    let mut last = events.last().map_or(0, |event| event.seq);
     loop {
         let alive =
             crate::store::cubes::load(&ctx.layout.mines_dir(), &entry.id).is_ok_and(|entry| entry.live);
-        let more: Vec<_> = read(last)?.into_iter().filter(|event| event.seq > last).collect();
-        write(&more)?;
-        last = more.last().map_or(last, |event| event.seq);
+        write(&read()?)?;
         if !alive || ctx.out.is_closed() {
             return Ok(());
         }
