@@ -10,9 +10,9 @@ use super::running::connect;
 use crate::config::edit::Edit;
 use crate::keeper::net::{NetAnswer, NetAsk};
 use crate::keeper::protocol::{Answer, Ask};
-use crate::model::net::{EventKind, NetEvent, Rule, Scope};
+use crate::model::net::{EventKind, Hole, NetEvent, Rule, Scope};
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, NetPolicyKind};
+use crate::model::{Failure, FailureKind, Name, NetPolicyKind};
 use crate::store::cubes::CubeEntry;
 use crate::store::{machines, net_log};
 
@@ -27,6 +27,8 @@ const TOLD: usize = 100;
 /// It does not run, its keeper refuses, or its machine cannot be changed.
 pub fn allow(engine: &Engine, entry: &CubeEntry, rule: &Rule, until: Until) -> Result<Vec<String>, Failure> {
     let scope = if until == Until::Once { Scope::Once } else { Scope::Cube };
+    // First what could be refused: a command that fails has allowed nothing.
+    let saving = if until == Until::Machine { Some(saving(engine, entry, rule)?) } else { None };
     let mut client = connect(&engine.layout.run, &entry.id)?;
     client.ask(&Ask::Net(NetAsk::Allow { rule: rule.clone(), scope }))?;
     match client.answer()? {
@@ -35,41 +37,59 @@ pub fn allow(engine: &Engine, entry: &CubeEntry, rule: &Rule, until: Until) -> R
     }
     let time = if until == Until::Once { "once" } else { "until it ends" };
     let mut notes = vec![format!("cube {} may reach `{rule}` {time}", entry.id.short())];
-    if until == Until::Machine {
-        notes.push(save(engine, entry, rule)?);
+    if let Some(saving) = saving {
+        notes.push(save(engine, rule, &saving)?);
     }
     Ok(notes)
 }
 
-/// Writes the rule into the file of the cube's machine, in place.
-fn save(engine: &Engine, entry: &CubeEntry, rule: &Rule) -> Result<String, Failure> {
+/// What is to be written into a machine's file.
+struct Saving {
+    machine: Name,
+    edits: Vec<Edit>,
+    /// What the machine does from now on.
+    says: String,
+}
+
+/// What the file of the cube's machine must say for every later cube to reach `rule`.
+fn saving(engine: &Engine, entry: &CubeEntry, rule: &Rule) -> Result<Saving, Failure> {
     let Ok(record) = &entry.record else {
         return Err(Failure::failed("the cube's record cannot be read, so its machine is not known"));
     };
     let name = &record.machine;
     let machine = machines::load(&engine.layout, name)?;
-    let mut edits = vec![Edit::Add { key: "allow", value: rule.to_string() }];
+    let add = |key| Edit::Add { key, value: rule.to_string() };
     let policy = machine.settings.net.or(engine.config.defaults.net).unwrap_or(NetPolicyKind::None);
-    match policy {
-        NetPolicyKind::Allow | NetPolicyKind::Open => {}
-        NetPolicyKind::None => {
-            edits.push(Edit::Set { key: "net", value: NetPolicyKind::Allow.to_string() });
+    let (edits, says) = match policy {
+        NetPolicyKind::Allow | NetPolicyKind::Open => {
+            (vec![add("allow")], format!("allows `{rule}` from now on"))
         }
-        NetPolicyKind::Proxy => {
-            return Err(Failure::new(
-                FailureKind::Denied,
-                format!("the machine `{name}` goes through a proxy: a rule in it would change nothing"),
-            )
-            .hint(format!(
-                "for something on a private network: `tripmine machine edit {name} --hole {rule}`"
-            )));
-        }
-    }
-    machines::edit(&engine.layout, name, &edits)?;
-    let warning = engine.record("net allow", &format!("{name} {rule}"), None);
-    let turned = if policy == NetPolicyKind::None { "; its net policy is `allow` now" } else { "" };
+        NetPolicyKind::None => (
+            vec![add("allow"), Edit::Set { key: "net", value: NetPolicyKind::Allow.to_string() }],
+            format!("allows `{rule}` from now on; its net policy is `allow` now"),
+        ),
+        // What a rule opens there is a hole, and only something near can be one.
+        NetPolicyKind::Proxy => match Hole::parse(&rule.to_string()) {
+            Ok(_) => (vec![add("holes")], format!("has a hole to `{rule}` from now on")),
+            Err(error) => {
+                let message =
+                    format!("the machine `{name}` goes through a proxy, and `{rule}` is no hole past it");
+                return Err(Failure::new(FailureKind::Denied, message)
+                    .because(&error)
+                    .hint("without `--machine` it holds for this cube"));
+            }
+        },
+    };
+    Ok(Saving { machine: name.clone(), edits, says })
+}
+
+/// Writes it, in place.
+fn save(engine: &Engine, rule: &Rule, saving: &Saving) -> Result<String, Failure> {
+    let Saving { machine, edits, says } = saving;
+    machines::edit(&engine.layout, machine, edits)?;
+    let warning = engine.record("net allow", &format!("{machine} {rule}"), None);
     let warning = warning.map(|warning| format!(" ({warning})")).unwrap_or_default();
-    Ok(format!("machine `{name}` allows `{rule}` from now on{turned}{warning}"))
+    Ok(format!("machine `{machine}` {says}{warning}"))
 }
 
 /// Something that a cube was denied, perhaps often.
