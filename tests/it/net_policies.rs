@@ -71,6 +71,8 @@ sub udp { my ($family, $to) = @_; return sub { socket(my $s, $family, SOCK_DGRAM
 attempt("quic", udp(PF_INET, pack_sockaddr_in(443, inet_aton("192.0.2.1"))));
 attempt("ntp", udp(PF_INET, pack_sockaddr_in(123, inet_aton("192.0.2.1"))));
 attempt("udp6", udp(PF_INET6, pack_sockaddr_in6(443, inet_pton(AF_INET6, "2001:db8::1"))));
+attempt("loose", sub { socket(my $s, PF_INET, SOCK_DGRAM, 0); send($s, "x", 0, pack_sockaddr_in(443, inet_aton("192.0.2.1"))) or return 0; defined recv($s, my $b, 100, 0) });
+attempt("loose6", sub { socket(my $s, PF_INET6, SOCK_DGRAM, 0); send($s, "x", 0, pack_sockaddr_in6(443, inet_pton(AF_INET6, "2001:db8::1"))) or return 0; defined recv($s, my $b, 100, 0) });
 attempt("many", udp(PF_INET, pack_sockaddr_in(5353, inet_aton("224.0.0.251"))));
 attempt("ping", sub { socket(my $s, PF_INET, SOCK_DGRAM, 1) or return 0; send($s, pack("CCnnn", 8, 0, 0xf7fe, 1, 0), 0, pack_sockaddr_in(0, inet_aton("192.0.2.1"))) or return 0; defined recv($s, my $b, 100, 0) });
 attempt("raw", sub { socket(my $s, PF_INET, SOCK_RAW, 1) });
@@ -104,7 +106,7 @@ attempt("listener", sub { my $any = 0; for my $port (@ports) { socket(my $s, PF_
             "{line}: {output:?}"
         );
     }
-    assert_eq!(output.stdout.lines().count(), 12, "{output:?}");
+    assert_eq!(output.stdout.lines().count(), 14, "{output:?}");
     assert_eq!(canary.seen(), Vec::<String>::new());
 }
 

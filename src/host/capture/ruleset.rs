@@ -2,8 +2,9 @@
 //!
 //! Two chains decide. `redirect` (nat, output) turns every TCP connection and every DNS question that is not for the
 //! cube's own loopback to the gateway's listeners. `arrive` (filter, input) sees what the kernel would hand to a socket
-//! inside: own loopback and what was redirected; anything else is answered at once as refused. There is no interface but
-//! `lo`, so nothing can leave whatever these say: they make it fail at once, and the gateway hear of it.
+//! inside: own loopback and what was redirected; anything else is answered at once as refused. `shout` (filter, output) refuses
+//! datagrams where they are sent, of which no answer would be heard. There is no interface but `lo`, so nothing can leave
+//! whatever these say: they make it fail at once, and the gateway hear of it.
 
 use std::net::Ipv6Addr;
 
@@ -71,8 +72,16 @@ pub(super) fn batch(v4: Ports, v6: Option<Ports>) -> (Packet, u32) {
     // Nobody can answer what is sent to many: it fails where it is sent.
     batch.rule("shout", |rule| rule.v4([224, 0, 0, 0], 4).verdict(DROP));
     batch.rule("shout", |rule| rule.v4([255; 4], 32).verdict(DROP));
+    batch.rule("shout", |rule| rule.v6_multicast().verdict(DROP));
+    // And so does every other datagram that nothing takes: a socket that is not connected never hears of the answer that
+    // `arrive` gives, and waits. Questions for names have the gateway as their destination by now.
+    batch.rule("shout", |rule| rule.answering().verdict(ACCEPT));
+    batch.rule("shout", |rule| rule.v4([127, 0, 0, 0], 8).verdict(ACCEPT));
+    batch.rule("shout", |rule| rule.v4(OWN_V4.octets(), 32).verdict(ACCEPT));
+    batch.rule("shout", |rule| rule.v6(Ipv6Addr::LOCALHOST).verdict(ACCEPT));
+    batch.rule("shout", |rule| rule.v6(OWN_V6).verdict(ACCEPT));
     // Only the last is acknowledged: the kernel names any that fails, and then takes none.
-    batch.last("shout", |rule| rule.v6_multicast().verdict(DROP));
+    batch.last("shout", |rule| rule.protocol(UDP).refuse(UDP));
     let last = batch.sequence;
     batch.packet.message(BATCH_END, 0, last + 1, &BATCH, |_| {});
     (batch.packet, last)

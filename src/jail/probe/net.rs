@@ -64,16 +64,23 @@ pub(super) fn datagrams() -> Seen {
         ("169.254.169.254:80", "0.0.0.0:0"),
         ("[2001:db8::1]:443", "[::]:0"),
     ] {
-        let begun = Instant::now();
-        let went = || -> std::io::Result<String> {
-            let socket = UdpSocket::bind(own)?;
-            socket.set_read_timeout(Some(AT_ONCE))?;
-            socket.connect(text)?;
-            socket.send(b"x")?;
-            let mut buffer = [0; 16];
-            socket.recv(&mut buffer).map(|count| format!("{count} bytes"))
-        };
-        found.extend(wrong(&format!("UDP to {text}"), begun, went()));
+        // A socket that is not connected hears of no refusal but where it sends.
+        for (how, connected) in [("", true), (", not connected", false)] {
+            let begun = Instant::now();
+            let went = || -> std::io::Result<String> {
+                let socket = UdpSocket::bind(own)?;
+                socket.set_read_timeout(Some(AT_ONCE))?;
+                if connected {
+                    socket.connect(text)?;
+                    socket.send(b"x")?;
+                } else {
+                    socket.send_to(b"x", text)?;
+                }
+                let mut buffer = [0; 16];
+                socket.recv(&mut buffer).map(|count| format!("{count} bytes"))
+            };
+            found.extend(wrong(&format!("UDP to {text}{how}"), begun, went()));
+        }
     }
     for (what, kind) in [("ping", SocketType::DGRAM), ("raw ICMP", SocketType::RAW)] {
         let Ok(socket) =
