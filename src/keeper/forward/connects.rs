@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::host::{aio, ports};
 use crate::jail::wire::{self, Message};
 use crate::model::CubeEnd;
+use crate::model::net::{OWN_V4, OWN_V6};
 use crate::plan::vm::DOOR;
 
 /// Questions that may be open at once.
@@ -132,7 +133,10 @@ impl Connects {
         // Not on loopback: perhaps on another address of its own.
         let listening = ports::sockets(self.pid).unwrap_or_default();
         let other = listening.iter().map(|socket| socket.address).find(|address| {
-            address.port() == port && !address.ip().is_unspecified() && !tried.contains(&address.ip())
+            let ip = address.ip();
+            // A program may listen on any address of the world, which it would have to connect to as to the world's own.
+            let its_own = ip.is_loopback() || ip == IpAddr::V4(OWN_V4) || ip == IpAddr::V6(OWN_V6);
+            address.port() == port && its_own && !tried.contains(&ip)
         });
         let Some(address) = other else { return Err(Errno::CONNREFUSED) };
         let socket = self.tcp(address).await?;
