@@ -139,7 +139,11 @@ fn serve(policy: NetPolicy, port: u16) {
         dns_tcp4: TcpListener::bind("127.0.0.1:0").unwrap().into(),
         dns_tcp6: None,
     };
-    let mut facts = GatewayFacts::new("bench".into(), false);
+    let mut facts = GatewayFacts::new(
+        "bench".into(),
+        false,
+        Arc::new(|address| tripmine::host::route::is_own(address).unwrap_or(true)),
+    );
     facts.original = Arc::new(move |_| Ok(SocketAddr::new(IpAddr::V4(FIRST), port)));
     let handle = start(capture, terms(&policy).unwrap(), facts, Box::new(|_| {})).unwrap();
     let _end = std::io::stdin().read(&mut [0]);

@@ -17,7 +17,7 @@
 //! handle.stop();                                       // also on drop; ends every connection
 //! ```
 //!
-//! - **Capture**: `tcp*` are bound TCP sockets, which listen from [`start`] on, to which the namespace redirects; the accepted
+//! - **Capture**: `tcp*` are bound TCP sockets, which listen from [`start`] on if they do not yet, to which the namespace redirects; the accepted
 //!   socket says by `SO_ORIGINAL_DST` where it was going. `dns_*` get port 53, UDP and TCP. What
 //!   goes to the cube's own loopback must never be redirected; a connection that claims so, or
 //!   that was made to the listener itself, is reset.
@@ -62,10 +62,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::model::Failure;
-use crate::model::net::{HostName, LiveRule, NetEvent, NetPolicy};
+use crate::model::net::{HostName, LiveRule, NetEvent, NetPolicy, Transport};
 use crate::plan::net::OpenHole;
 
 pub use journal::EVENTS_A_SECOND;
+pub use limits::BACKLOG;
 pub use secret::{Secret, read as read_secret};
 pub use state::{OpenConnection, Status};
 
@@ -101,9 +102,22 @@ pub struct Terms {
 pub type Original = Arc<dyn Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync>;
 /// Looks a name up on the host; may block.
 pub type Lookup = Arc<dyn Fn(&HostName) -> io::Result<Vec<IpAddr>> + Send + Sync>;
-/// Tells which program inside owns the socket with this address, if that can be seen. It runs on
-/// the gateway's thread, a few times a second at most.
-pub type Who = Arc<dyn Fn(SocketAddr) -> Option<String> + Send + Sync>;
+/// True when a connection to this address would not leave the host.
+pub type Own = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+/// Tells which program inside has a socket, if that can be seen. It runs on the gateway's thread, a
+/// few times a second at most.
+pub type Who = Arc<dyn Fn(Asker) -> Option<String> + Send + Sync>;
+
+/// A socket inside that asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// A connection, or a question for a name.
+    pub transport: Transport,
+    /// Its own address.
+    pub from: SocketAddr,
+    /// Where it believes to speak to, where that is known.
+    pub to: Option<SocketAddr>,
+}
 /// Takes an event.
 pub type Sink = Box<dyn FnMut(&NetEvent) + Send>;
 
@@ -118,6 +132,8 @@ pub struct GatewayFacts {
     pub original: Original,
     /// The host's resolver.
     pub lookup: Lookup,
+    /// Which addresses are the host's own.
+    pub own: Own,
     /// Which program asks.
     pub who: Option<Who>,
 }
@@ -125,10 +141,10 @@ pub struct GatewayFacts {
 impl GatewayFacts {
     /// The kernel says where a connection was going; names are looked up as the host does.
     #[must_use]
-    pub fn new(cube: String, ipv6: bool) -> Self {
+    pub fn new(cube: String, ipv6: bool, own: Own) -> Self {
         let original: Original = Arc::new(accept::original);
         let lookup: Lookup = Arc::new(resolver::host_lookup);
-        Self { cube, ipv6, original, lookup, who: None }
+        Self { cube, ipv6, original, lookup, own, who: None }
     }
 }
 
@@ -151,7 +167,7 @@ pub fn terms(policy: &NetPolicy) -> Result<Terms, Failure> {
         return Ok(Terms { policy: policy.clone(), holes: Vec::new(), secret: None });
     };
     let secret = secret::read(url, auth)?;
-    let holes = holes.iter().map(resolver::open_hole).collect::<Result<_, _>>()?;
+    let holes = holes.iter().map(|hole| resolver::open_hole(hole, url)).collect::<Result<_, _>>()?;
     Ok(Terms { policy: policy.clone(), holes, secret })
 }
 

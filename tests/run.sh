@@ -102,7 +102,7 @@ as_root() {
 install_tools() {
     local tool lacking=() packages=()
     for tool in uidmap:newuidmap tmux:tmux util-linux:setpriv strace:strace procps:ps python3:python3 curl:curl git:git microsocks:microsocks \
-        tor:tor iproute2:ip skopeo:skopeo umoci:umoci podman:podman docker-registry:docker-registry mmdebstrap:mmdebstrap \
+        tor:tor dante-server:danted iproute2:ip skopeo:skopeo umoci:umoci podman:podman docker-registry:docker-registry mmdebstrap:mmdebstrap \
         qemu-system-x86:qemu-system-x86_64; do
         command -v "${tool#*:}" >/dev/null || lacking+=("$tool")
     done

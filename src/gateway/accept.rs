@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
 
-use super::limits::{ACCEPTS_A_SECOND, ACCEPTS_A_TURN, BACKLOG, Bucket};
+use super::limits::{ACCEPTS_A_SECOND, ACCEPTS_A_TURN, BACKLOG, Bucket, WHO_A_SECOND};
 use super::pool::{NAMES, Pool};
 use super::relay::{Buffers, reset};
 use super::resolver::Resolver;
 use super::state::Shared;
-use super::{Capture, connection, names};
+use super::{Asker, Capture, connection, names};
+use crate::model::sanitize::printable;
 
 /// The capture's sockets, watched by the runtime.
 #[derive(Debug)]
@@ -85,12 +86,27 @@ pub(super) struct Gate {
     pub(super) sniffing: Cell<usize>,
     next: Cell<u64>,
     pace: RefCell<Bucket>,
+    whos: RefCell<Bucket>,
 }
 
 impl Gate {
     pub(super) fn number(&self) -> u64 {
         self.next.set(self.next.get() + 1);
         self.next.get()
+    }
+
+    /// True when a connection to `address` would not leave the host. It is asked each time: addresses come and go.
+    pub(super) fn own(&self, address: IpAddr) -> bool {
+        address.is_loopback() || (self.shared.facts.own)(address)
+    }
+
+    /// The program that asks, as far as it may be looked for; its own words, made harmless.
+    pub(super) fn who(&self, asker: Asker) -> Option<String> {
+        let who = self.shared.facts.who.as_ref()?;
+        if !self.whos.borrow_mut().take(Instant::now()) {
+            return None;
+        }
+        who(asker).map(|name| printable(&name.chars().take(64).collect::<String>()))
     }
 }
 
@@ -121,6 +137,7 @@ pub(super) async fn run(shared: Arc<Shared>, sockets: Sockets, stopped: oneshot:
         sniffing: Cell::new(0),
         next: Cell::new(0),
         pace: RefCell::new(Bucket::new(ACCEPTS_A_SECOND, ACCEPTS_A_SECOND, Instant::now())),
+        whos: RefCell::new(Bucket::new(WHO_A_SECOND, WHO_A_SECOND, Instant::now())),
         shared,
     });
     let mut tasks = tokio::task::JoinSet::new();

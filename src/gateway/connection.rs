@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::accept::{Counted, Gate};
 use super::dial::{dial, dial_within};
@@ -11,8 +13,8 @@ use super::journal::Said;
 use super::limits::{IDLE, IDLE_HALF, PROXY_GREETING, SNIFFS};
 use super::refuse::{Page, refuse};
 use super::relay::{Over, Patience, relay, reset};
-use super::resolver::is_own;
-use super::{Terms, socks};
+use super::secret::Secret;
+use super::{Asker, Terms, socks};
 use crate::model::net::{
     Class, Connection, Decision, Destination, End, EndReason, EventKind, Host, HostName, NetPolicy, Port,
     ProxyUrl, Reason, Transport,
@@ -50,6 +52,8 @@ impl Drop for Held<'_> {
 /// Serves a connection that was just taken.
 pub(super) async fn serve(gate: Rc<Gate>, inside: TcpStream, peer: SocketAddr) {
     let _counted = Counted::new(&gate.open);
+    // From before the decision: a switch of the terms while this one is still being dialled is one that it hears of.
+    let changed = gate.shared.terms_changed();
     let original = (gate.shared.facts.original)(&inside).ok();
     let target = original.and_then(|it| Port::new(it.port()).map(|port| (it.ip(), port)));
     let Some((address, port)) = target else {
@@ -63,10 +67,11 @@ pub(super) async fn serve(gate: Rc<Gate>, inside: TcpStream, peer: SocketAddr) {
         Some(name) => Destination::name(name.clone(), port),
         None => Destination::address(address, port),
     };
-    let mut about = About { gate: &gate, id: gate.number(), peer, destination, address: None };
+    let asker = Asker { transport: Transport::Tcp, from: peer, to: original };
+    let mut about = About { gate: &gate, id: gate.number(), asker, destination, address: None };
     // What it takes to get there is given back before the long part begins.
     match Box::pin(reach(&gate, &about.destination)).await {
-        Ok(reached) => Box::pin(carry(&mut about, inside, reached)).await,
+        Ok(reached) => Box::pin(carry(&mut about, inside, reached, changed)).await,
         Err(refused) => Box::pin(turn_away(&about, inside, refused)).await,
     }
 }
@@ -91,7 +96,7 @@ pub(super) fn too_many(gate: &Gate) {
 struct About<'a> {
     gate: &'a Gate,
     id: u64,
-    peer: SocketAddr,
+    asker: Asker,
     destination: Destination,
     /// What was dialled.
     address: Option<IpAddr>,
@@ -103,11 +108,10 @@ impl About<'_> {
             Host::Name(name) => (Some(name.clone()), self.address),
             Host::Address(address) => (None, Some(*address)),
         };
-        let who = self.gate.shared.facts.who.as_ref().filter(|_| with_who);
         Connection {
             id: self.id,
             transport: Transport::Tcp,
-            who: who.and_then(|who| who(self.peer)).map(|who| who.chars().take(64).collect()),
+            who: with_who.then(|| self.gate.who(self.asker)).flatten(),
             name,
             address,
             port: self.destination.port.get(),
@@ -123,7 +127,17 @@ async fn reach(gate: &Gate, destination: &Destination) -> Result<Reached, Refuse
     let verdict = gate.shared.decide(destination, None);
     match verdict.step {
         Step::Deny => Err(Refused::Denied(verdict.reason)),
-        Step::Proxy => through_proxy(gate, destination, verdict.decision()).await,
+        Step::Proxy => {
+            // An address says by itself where it leads: if that is this host, a proxy on it would lead home.
+            if let Host::Address(address) = destination.host {
+                let candidate = Candidate { address, own: gate.own(address) };
+                let again = gate.shared.with_scene(|scene| decide(scene, destination, Some(candidate)));
+                if again.step != Step::Proxy {
+                    return Err(Refused::Denied(again.reason));
+                }
+            }
+            through_proxy(gate, destination, verdict.decision()).await
+        }
         // Holes: which kind of address they lead to was checked at launch.
         Step::Dial(ref addresses) => {
             let holes = addresses.iter().map(|address| Candidate { address: *address, own: false }).collect();
@@ -143,7 +157,7 @@ async fn resolve(gate: &Gate, destination: &Destination, first: &Verdict) -> Res
     let mut passed = Vec::new();
     let mut decision = None;
     for address in addresses {
-        let candidate = Candidate { address, own: is_own(address) };
+        let candidate = Candidate { address, own: gate.own(address) };
         // The first one that passes decides, and uses up what it must; the others need only pass.
         let verdict = if decision.is_none() {
             gate.shared.decide(destination, Some(candidate))
@@ -198,22 +212,37 @@ async fn through_proxy(
     });
     let failed = |why: String| Refused::Failed(decision.clone(), EndReason::Proxy(why));
     let Some((url, secret)) = terms else { return Err(failed("the policy has changed".into())) };
-    let proxy = url.destination();
-    let addresses = match &proxy.host {
-        Host::Address(address) => vec![*address],
-        Host::Name(name) => {
-            gate.resolver.addresses(name).await.map_err(|error| failed(format!("its name: {error}")))?
-        }
-    };
-    let (mut stream, _) = dial_within(&addresses, proxy.port, PROXY_GREETING)
-        .await
-        .map_err(|error| failed(format!("is not there: {error}")))?;
-    socks::ask(&mut stream, secret.as_ref(), destination).await.map_err(|error| failed(error.to_string()))?;
+    // One limit for all of it: a proxy that is slow at each step is not there either.
+    let deadline = Instant::now() + PROXY_GREETING;
+    let mut stream = greeted(gate, &url.destination(), secret.as_ref(), deadline).await.map_err(failed)?;
+    socks::connect(&mut stream, destination).await.map_err(|error| failed(error.to_string()))?;
     Ok(Reached { stream, decision, way: Way::Proxy(Box::new(url)) })
 }
 
+/// A connection to the proxy, which has taken who we are, by `deadline`.
+async fn greeted(
+    gate: &Gate,
+    proxy: &Destination,
+    secret: Option<&Secret>,
+    deadline: Instant,
+) -> Result<TcpStream, String> {
+    let addresses = match &proxy.host {
+        Host::Address(address) => vec![*address],
+        // What is found too late is remembered for the next one.
+        Host::Name(name) => match timeout_at(deadline, gate.resolver.addresses(name)).await {
+            Ok(found) => found.map_err(|error| format!("its name: {error}"))?,
+            Err(_) => return Err("its name: the name servers do not answer in time".to_owned()),
+        },
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let (mut stream, _) =
+        dial_within(&addresses, proxy.port, left).await.map_err(|error| format!("is not there: {error}"))?;
+    socks::greet(&mut stream, secret, deadline).await.map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
 /// Carries the bytes, and tells of the end.
-async fn carry(about: &mut About<'_>, inside: TcpStream, reached: Reached) {
+async fn carry(about: &mut About<'_>, inside: TcpStream, reached: Reached, changed: watch::Receiver<u64>) {
     let Reached { stream: outside, decision, way } = reached;
     let gate = about.gate;
     if let Way::Direct(candidate) = &way {
@@ -228,14 +257,16 @@ async fn carry(about: &mut About<'_>, inside: TcpStream, reached: Reached) {
         ..Said::default()
     });
     let patience = Patience { whole: IDLE, half: IDLE_HALF };
-    let still_allowed = until_denied(gate, &about.destination, &way);
+    let still_allowed = until_denied(gate, &about.destination, &way, changed);
     end.reason = tokio::select! {
+        // The policy first: of a connection that it does not allow any more not a byte is carried.
+        biased;
+        () = still_allowed => EndReason::Stopped,
         over = relay(&inside, &outside, &flow, &gate.buffers, patience) => match over {
             Over::Done => EndReason::Done,
             Over::Broken => EndReason::Reset,
             Over::Idle => EndReason::Idle,
         },
-        () = still_allowed => EndReason::Stopped,
     };
     if end.reason != EndReason::Done {
         reset(&inside);
@@ -265,8 +296,7 @@ impl Drop for Ending<'_> {
 }
 
 /// Returns when the terms have changed to some that do not allow this connection.
-async fn until_denied(gate: &Gate, destination: &Destination, way: &Way) {
-    let mut changed = gate.shared.terms_changed();
+async fn until_denied(gate: &Gate, destination: &Destination, way: &Way, mut changed: watch::Receiver<u64>) {
     while changed.changed().await.is_ok() {
         let allowed = gate.shared.with_scene(|scene| match way {
             Way::Direct(candidate) => {

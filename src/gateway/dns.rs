@@ -96,12 +96,19 @@ fn fill(
         reply.metadata.response_code = ResponseCode::Refused;
         return None;
     }
-    if query.query_type() == RecordType::PTR {
+    // Elsewhere it is a kind of record as any other, of which there is none: "no such name" would deny its address too (RFC 8020).
+    let backwards = query.name().iter().next_back().is_some_and(|label| label.eq_ignore_ascii_case(b"arpa"));
+    if query.query_type() == RecordType::PTR && backwards {
         reverse(reply, query, pool);
         return None;
     }
     if matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR) {
         reply.metadata.response_code = ResponseCode::Refused;
+        return None;
+    }
+    // The root exists, as every name beneath it has to; programs ask for its name servers to see whether anybody answers.
+    if query.name().is_root() {
+        authority(reply, query.name());
         return None;
     }
     let name = match host_name(query.name()) {

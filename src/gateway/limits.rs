@@ -11,7 +11,7 @@ const FILES_EACH: u64 = 2;
 /// Descriptors for everything else in the keeper.
 const FILES_OTHER: u64 = 256;
 /// Connections that wait to be taken, where `net.core.somaxconn` allows it.
-pub(super) const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 /// Connections taken in one go before others have their turn.
 pub(super) const ACCEPTS_A_TURN: usize = 32;
 /// Connections a second that are taken for long, and at once after a pause.
@@ -34,7 +34,7 @@ pub(super) const HEAD_START: Duration = Duration::from_millis(250);
 pub(super) const ADDRESSES: usize = 8;
 /// How long all addresses together are tried.
 pub(super) const CONNECT: Duration = Duration::from_secs(30);
-/// How long the proxy has to take a connection and accept who we are.
+/// How long the proxy has to be found, take a connection and accept who we are, all together.
 pub(super) const PROXY_GREETING: Duration = Duration::from_millis(900);
 /// How long the proxy has to connect; Tor may build a circuit first.
 pub(super) const PROXY_CONNECT: Duration = Duration::from_secs(60);
@@ -50,6 +50,13 @@ pub(super) const NAME_STREAM: Duration = Duration::from_secs(10);
 pub(super) const QUESTIONS_A_TURN: usize = 32;
 /// Rules that may be added to a running cube.
 pub(super) const LIVE_RULES: usize = 1024;
+/// Programs that are looked for a second, for long and at once: each takes a look at the cube's processes.
+pub(super) const WHO_A_SECOND: u32 = 20;
+/// How long a dialled connection may be silent before the other end is asked whether it is still there, how often, and how many
+/// times in vain. Without it a peer or proxy whose host is gone would be waited for two hours (tcp(7)).
+pub(super) const ALIVE: Duration = Duration::from_secs(60);
+pub(super) const ALIVE_AGAIN: Duration = Duration::from_secs(15);
+pub(super) const ALIVE_TIMES: u32 = 5;
 /// Events kept in memory.
 pub(super) const EVENTS_KEPT: usize = 1024;
 

@@ -1,5 +1,6 @@
 //! The name service on its sockets: packets over UDP, and over TCP with their length before them.
 
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,14 +9,15 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, sleep, timeout};
 
+use super::Asker;
 use super::accept::Gate;
 use super::dns::{self, MAX_QUESTION};
 use super::journal::Said;
 use super::limits::{NAME_STREAM, NAME_STREAMS, QUESTIONS_A_TURN};
-use crate::model::net::{Connection, Decision, EventKind, Transport};
+use crate::model::net::{Connection, Decision, EventKind, OWN_V4, OWN_V6, Transport};
 
-/// Answers one packet, and writes a refused name down.
-fn answer(gate: &Gate, packet: &[u8]) -> Option<Vec<u8>> {
+/// Answers one packet, and writes a refused name down. It came from `asker`'s address.
+fn answer(gate: &Gate, packet: &[u8], asker: Asker) -> Option<Vec<u8>> {
     let shared = &gate.shared;
     shared.named();
     let now = Instant::now();
@@ -26,7 +28,7 @@ fn answer(gate: &Gate, packet: &[u8]) -> Option<Vec<u8>> {
             connection: Some(Connection {
                 id: 0,
                 transport: Transport::Dns,
-                who: None,
+                who: gate.who(asker),
                 name,
                 address: None,
                 port: 0,
@@ -45,7 +47,11 @@ pub(super) async fn packets(gate: Rc<Gate>, socket: UdpSocket) {
         for _ in 0..QUESTIONS_A_TURN {
             match socket.recv_from(&mut packet).await {
                 Ok((length, from)) => {
-                    if let Some(answer) = answer(&gate, &packet[..length]) {
+                    // Most ask the one that is written in resolv.conf(5).
+                    let own: IpAddr = if from.is_ipv4() { OWN_V4.into() } else { OWN_V6.into() };
+                    let to = Some(SocketAddr::new(own, 53));
+                    let asker = Asker { transport: Transport::Dns, from, to };
+                    if let Some(answer) = answer(&gate, &packet[..length], asker) {
                         // A full queue loses the answer; whoever asked asks again.
                         let _sent = socket.try_send_to(&answer, from);
                     }
@@ -66,9 +72,9 @@ pub(super) async fn streams(gate: Rc<Gate>, listener: TcpListener) {
             open.join_next().await;
         }
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let gate = Rc::clone(&gate);
-                open.spawn_local(async move { stream_of(&gate, stream).await });
+                open.spawn_local(async move { stream_of(&gate, stream, from).await });
             }
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
@@ -77,7 +83,10 @@ pub(super) async fn streams(gate: Rc<Gate>, listener: TcpListener) {
 }
 
 /// Questions until the end, a silence, or one that is too long to be one.
-async fn stream_of(gate: &Gate, mut stream: TcpStream) {
+async fn stream_of(gate: &Gate, mut stream: TcpStream, from: SocketAddr) {
+    let to = (gate.shared.facts.original)(&stream).ok();
+    // Over TCP, so the socket is one of TCP's.
+    let asker = Asker { transport: Transport::Tcp, from, to };
     // Whatever breaks here is the end of this stream and of nothing else.
     let _over: std::io::Result<()> = async {
         loop {
@@ -87,7 +96,7 @@ async fn stream_of(gate: &Gate, mut stream: TcpStream) {
             }
             let mut packet = vec![0; length];
             timeout(NAME_STREAM, stream.read_exact(&mut packet)).await??;
-            let Some(answer) = answer(gate, &packet) else { return Ok(()) };
+            let Some(answer) = answer(gate, &packet, asker) else { return Ok(()) };
             let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
             let mut framed = length.to_be_bytes().to_vec();
             framed.extend_from_slice(&answer);

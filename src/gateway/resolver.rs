@@ -1,24 +1,43 @@
-//! Names and addresses as the host sees them: look-ups, and which addresses are the host's own.
+//! Names as the host sees them.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Lookup;
 use super::limits::{ADDRESSES, LOOK_UP, LOOK_UP_KEPT, LOOK_UPS_KEPT};
-use crate::model::net::{Hole, Host, HostName};
+use crate::model::net::{Hole, HoleError, Host, HostName, ProxyUrl};
 use crate::model::{Failure, FailureKind};
 use crate::plan::net::OpenHole;
 
 /// Asks the host's resolver (getaddrinfo(3)). Blocks.
+///
+/// A name of several parts is the whole name, as it was decided about: no suffix of the host's (resolv.conf(5), `search` and
+/// `ndots`) makes another one of it. A name of one part may only mean something with such a suffix.
 pub(super) fn host_lookup(name: &HostName) -> io::Result<Vec<IpAddr>> {
-    Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+    let ask = |text: &str| Ok((text, 0).to_socket_addrs()?.map(|address| address.ip()).collect());
+    if !name.as_str().contains('.') {
+        return ask(name.as_str());
+    }
+    // The file knows no name with a dot at its end.
+    let file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let written: Vec<IpAddr> = in_hosts(&file, name.as_str()).collect();
+    if written.is_empty() { ask(&format!("{name}.")) } else { Ok(written) }
 }
 
-/// The addresses of a hole at launch.
-pub(super) fn open_hole(hole: &Hole) -> Result<OpenHole, Failure> {
+/// The addresses of a name in a file of hosts(5).
+fn in_hosts<'a>(file: &'a str, name: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
+    file.lines().filter_map(move |line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+    })
+}
+
+/// The addresses of a hole at launch. None of them is that of the proxy, whatever names the two go by.
+pub(super) fn open_hole(hole: &Hole, proxy: &ProxyUrl) -> Result<OpenHole, Failure> {
     let destination = hole.destination();
     let addresses = match &destination.host {
         Host::Address(address) => vec![*address],
@@ -34,6 +53,21 @@ pub(super) fn open_hole(hole: &Hole) -> Result<OpenHole, Failure> {
     }
     if addresses.is_empty() {
         return Err(Failure::failed(format!("the hole `{hole}` has no address")));
+    }
+    let proxy = proxy.destination();
+    if proxy.port == destination.port {
+        let its = match &proxy.host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) if name.is_host_alias() => loopbacks(),
+            // One that has no address now is not reached either.
+            Host::Name(name) => host_lookup(name).unwrap_or_default(),
+        };
+        let same = |address: &IpAddr| {
+            its.iter().any(|it| it == address || (it.is_loopback() && address.is_loopback()))
+        };
+        if addresses.iter().any(same) {
+            return Err(Failure::new(FailureKind::Denied, HoleError::Itself(hole.to_string()).to_string()));
+        }
     }
     Ok(OpenHole { hole: hole.clone(), addresses })
 }
@@ -57,33 +91,36 @@ fn tidy(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     turns.copied().take(ADDRESSES).collect()
 }
 
-/// True when a connection to `address` would not leave the host: the kernel would send from the
-/// very address. Nothing is sent to find out; a connected datagram socket tells.
-pub(super) fn is_own(address: IpAddr) -> bool {
-    if address.is_loopback() {
-        return true;
-    }
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect(SocketAddr::new(address, 9))?;
-        socket.local_addr()
-    });
-    // Without a way there it is nobody's, and dialling it fails as well.
-    source.is_ok_and(|source| source.ip() == address)
-}
-
 /// Look-ups, each on a helper thread, with a short memory.
 pub(super) struct Resolver {
     lookup: Lookup,
-    kept: RefCell<HashMap<HostName, (Instant, Vec<IpAddr>)>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// What was found of late.
+#[derive(Default)]
+struct Kept(HashMap<HostName, (Instant, Vec<IpAddr>)>);
+
+impl Kept {
+    fn get(&self, name: &HostName, now: Instant) -> Option<Vec<IpAddr>> {
+        let (when, addresses) = self.0.get(name)?;
+        (now.saturating_duration_since(*when) < LOOK_UP_KEPT).then(|| addresses.clone())
+    }
+
+    fn put(&mut self, name: HostName, now: Instant, addresses: Vec<IpAddr>) {
+        if self.0.len() >= LOOK_UPS_KEPT {
+            self.0.retain(|_, (when, _)| now.saturating_duration_since(*when) < LOOK_UP_KEPT);
+            if self.0.len() >= LOOK_UPS_KEPT {
+                self.0.clear();
+            }
+        }
+        self.0.insert(name, (now, addresses));
+    }
 }
 
 impl Resolver {
     pub(super) fn new(lookup: Lookup) -> Self {
-        Self { lookup, kept: RefCell::new(HashMap::new()) }
+        Self { lookup, kept: Arc::default() }
     }
 
     /// The addresses of `name`; the first ones, in the order in which they are to be tried.
@@ -91,30 +128,28 @@ impl Resolver {
         if name.is_host_alias() {
             return Ok(loopbacks());
         }
-        let now = Instant::now();
-        if let Some((when, addresses)) = self.kept.borrow().get(name)
-            && now.saturating_duration_since(*when) < LOOK_UP_KEPT
-        {
-            return Ok(addresses.clone());
+        let known = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(name, Instant::now());
+        if let Some(addresses) = known {
+            return Ok(addresses);
         }
-        let (lookup, wanted) = (self.lookup.clone(), name.clone());
-        let found = tokio::task::spawn_blocking(move || lookup(&wanted));
+        let (lookup, kept, wanted) = (self.lookup.clone(), Arc::clone(&self.kept), name.clone());
+        // Remembered by whoever finds it: the one who asked may not be waiting any more.
+        let found = tokio::task::spawn_blocking(move || {
+            let addresses = tidy(lookup(&wanted)?);
+            if addresses.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            }
+            kept.lock().unwrap_or_else(PoisonError::into_inner).put(
+                wanted,
+                Instant::now(),
+                addresses.clone(),
+            );
+            Ok(addresses)
+        });
         let found = tokio::time::timeout(LOOK_UP, found)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the name servers do not answer"))?;
-        let addresses = tidy(found.map_err(io::Error::other)??);
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        let mut kept = self.kept.borrow_mut();
-        if kept.len() >= LOOK_UPS_KEPT {
-            kept.retain(|_, (when, _)| now.saturating_duration_since(*when) < LOOK_UP_KEPT);
-            if kept.len() >= LOOK_UPS_KEPT {
-                kept.clear();
-            }
-        }
-        kept.insert(name.clone(), (now, addresses.clone()));
-        Ok(addresses)
+        found.map_err(io::Error::other)?
     }
 }
 
@@ -146,9 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn the_host_knows_its_own_addresses() {
-        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
-        // Documentation addresses belong to nobody (RFC 5737).
-        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1).into()));
+    fn a_file_of_hosts_is_read_by_whole_names() {
+        let file = "# of names\n127.0.0.1 localhost\n10.0.0.5\tdb.corp DB.Lan # db.old\n::5 db.lan\nnonsense db.lan\n";
+        let found = |name| in_hosts(file, name).map(|address| address.to_string()).collect::<Vec<_>>();
+        assert_eq!(found("db.lan"), ["10.0.0.5", "::5"]);
+        for name in ["db.old", "lan", "db", "corp", "b.lan"] {
+            assert!(found(name).is_empty(), "{name}");
+        }
     }
 }

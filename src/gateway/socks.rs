@@ -8,9 +8,9 @@ use std::io;
 use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::limits::{PROXY_CONNECT, PROXY_GREETING};
+use super::limits::PROXY_CONNECT;
 use super::secret::Secret;
 use crate::model::net::{Destination, Host};
 
@@ -50,18 +50,21 @@ pub(super) enum SocksError {
     Refused(u8),
 }
 
-/// Asks the proxy at the other end of `stream` for `destination`. Afterwards the stream is the
-/// connection to it.
-pub(super) async fn ask(
+/// Greets the proxy at the other end of `stream`, and shows it who we are, by `deadline`.
+pub(super) async fn greet(
     stream: &mut impl Wire,
     secret: Option<&Secret>,
-    destination: &Destination,
+    deadline: Instant,
 ) -> Result<(), SocksError> {
-    timeout(PROXY_GREETING, greet(stream, secret)).await.map_err(|_| SocksError::Silent)??;
-    timeout(PROXY_CONNECT, connect(stream, destination)).await.map_err(|_| SocksError::Silent)?
+    timeout_at(deadline, introduce(stream, secret)).await.map_err(|_| SocksError::Silent)?
 }
 
-async fn greet(stream: &mut impl Wire, secret: Option<&Secret>) -> Result<(), SocksError> {
+/// Asks a proxy that was greeted for `destination`. Afterwards the stream is the connection to it.
+pub(super) async fn connect(stream: &mut impl Wire, destination: &Destination) -> Result<(), SocksError> {
+    timeout(PROXY_CONNECT, ask(stream, destination)).await.map_err(|_| SocksError::Silent)?
+}
+
+async fn introduce(stream: &mut impl Wire, secret: Option<&Secret>) -> Result<(), SocksError> {
     let method = if secret.is_some() { PASSWORD } else { NO_AUTHENTICATION };
     stream.write_all(&[VERSION, 1, method]).await?;
     let mut chosen = [0; 2];
@@ -88,7 +91,7 @@ async fn authenticate(stream: &mut impl Wire, secret: &Secret) -> Result<(), Soc
     if status[1] == 0 { Ok(()) } else { Err(SocksError::Secret) }
 }
 
-async fn connect(stream: &mut impl Wire, destination: &Destination) -> Result<(), SocksError> {
+async fn ask(stream: &mut impl Wire, destination: &Destination) -> Result<(), SocksError> {
     stream.write_all(&request(destination)?).await?;
     let mut head = [0; 4];
     stream.read_exact(&mut head).await?;
@@ -163,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Asks a proxy that says `said` whatever it hears, in pieces of `piece` bytes, and then closes; what `ask` made of it and
+    /// Asks a proxy that says `said` whatever it hears, in pieces of `piece` bytes, and then closes; what was made of it and
     /// what it left unread.
     fn asked(said: &[u8], piece: usize, secret: Option<&Secret>) -> (Result<(), SocksError>, Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
@@ -181,7 +184,11 @@ mod tests {
                 tokio::join!(hearing, saying)
             };
             let listen = async {
-                let went = ask(&mut ours, secret, &destination).await;
+                let deadline = Instant::now() + crate::gateway::limits::PROXY_GREETING;
+                let went = match greet(&mut ours, secret, deadline).await {
+                    Ok(()) => connect(&mut ours, &destination).await,
+                    Err(error) => Err(error),
+                };
                 let mut rest = Vec::new();
                 ours.read_to_end(&mut rest).await.expect("the rest");
                 drop(ours);

@@ -17,6 +17,7 @@ use super::*;
 use crate::model::net::{EndReason, EventKind, ProxyAuth, Reason, Scope};
 
 mod proxied;
+mod strict;
 
 /// A gateway with its cube's side.
 struct Cube {
@@ -29,11 +30,15 @@ struct Cube {
     written: Arc<Mutex<Vec<NetEvent>>>,
 }
 
+/// An address of the host of these tests, as if the internet's.
+const OWN: &str = "8.8.8.9";
+
 /// What the host's resolver says in these tests.
 fn host_names(name: &HostName) -> io::Result<Vec<IpAddr>> {
     let addresses: &[&str] = match name.as_str() {
         "rebind.test" => &["169.254.169.254", "127.0.0.1", "10.0.0.1"],
         "proxy.test" => &["127.0.0.1"],
+        "home.test" => &[OWN],
         "slow.test" => {
             thread::sleep(Duration::from_millis(300));
             &["127.0.0.1"]
@@ -54,7 +59,8 @@ impl Cube {
         let going: Arc<Mutex<HashMap<u16, SocketAddr>>> = Arc::default();
         let looked_up = Arc::new(AtomicUsize::new(0));
         let (table, count) = (Arc::clone(&going), Arc::clone(&looked_up));
-        let mut facts = GatewayFacts::new("web".into(), true);
+        let own: Own = Arc::new(|address| address == OWN.parse::<IpAddr>().expect("address"));
+        let mut facts = GatewayFacts::new("web".into(), true, own);
         facts.original = Arc::new(move |stream| {
             let port = stream.peer_addr()?.port();
             table.lock().expect("lock").get(&port).copied().ok_or_else(|| io::ErrorKind::NotFound.into())

@@ -50,9 +50,24 @@ pub struct Captured {
     pub v6: Option<Listeners>,
     /// A netlink socket of the cube's network namespace, with which its rules are read.
     pub rules: OwnedFd,
+    /// Another one, which tells whose a socket is; none where this kernel has no `sock_diag`.
+    pub diag: Option<OwnedFd>,
 }
 
 impl Captured {
+    /// Lets connections wait from now on until they are taken, `backlog` of them: what runs inside may connect at once.
+    ///
+    /// # Errors
+    /// As listen(2).
+    pub fn listen(&self, backlog: i32) -> io::Result<()> {
+        for family in std::iter::once(&self.v4).chain(&self.v6) {
+            for socket in [&family.tcp, &family.dns_tcp] {
+                rustix::net::listen(socket, backlog)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the rules in force with those that were asked for; how many there are.
     ///
     /// # Errors
@@ -204,7 +219,7 @@ impl Capturing {
         if count != answer.len() {
             return Err(lost());
         }
-        let [part, errno @ ..] = answer;
+        let [part, errno @ .., has_diag] = answer;
         if part != 0 {
             let part = PARTS.get(usize::from(part) - 1).copied().unwrap_or(Part::Helper);
             let errno = i32::from_ne_bytes([errno[0], errno[1], errno[2], errno[3]]);
@@ -212,8 +227,9 @@ impl Capturing {
         }
         let mut fds = fds.into_iter();
         let rules = fds.next().ok_or_else(lost)?;
+        let diag = if has_diag == 0 { None } else { Some(fds.next().ok_or_else(lost)?) };
         let v4 = listeners(&mut fds).ok_or_else(lost)?;
-        Ok(Captured { v4, v6: listeners(&mut fds), rules })
+        Ok(Captured { v4, v6: listeners(&mut fds), rules, diag })
     }
 }
 
@@ -233,9 +249,10 @@ fn helper(namespaces: &Namespaces, socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: a plain system call; the keeper's death is this process's.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     match set_up(namespaces) {
-        Ok((rules, all)) => {
-            let fds: Vec<_> = std::iter::once(&rules).chain(&all).map(AsFd::as_fd).collect();
-            fdpass::send(socket, &[0; 8], &fds)
+        Ok(Made { rules, diag, listeners }) => {
+            let fds: Vec<_> =
+                std::iter::once(&rules).chain(&diag).chain(&listeners).map(AsFd::as_fd).collect();
+            fdpass::send(socket, &[0, 0, 0, 0, 0, 0, 0, u8::from(diag.is_some())], &fds)
         }
         Err(error) => {
             let part = PARTS.iter().position(|part| *part == error.part).unwrap_or(0);
@@ -247,13 +264,20 @@ fn helper(namespaces: &Namespaces, socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-fn set_up(namespaces: &Namespaces) -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
+/// What the helper makes.
+struct Made {
+    rules: OwnedFd,
+    diag: Option<OwnedFd>,
+    listeners: Vec<OwnedFd>,
+}
+
+fn set_up(namespaces: &Namespaces) -> Result<Made, CaptureError> {
     namespaces.enter().map_err(|errno| CaptureError::new(Part::Enter, errno))?;
     set_up_here()
 }
 
 /// Captures the network namespace of the calling process, which must have every capability over it.
-fn set_up_here() -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
+fn set_up_here() -> Result<Made, CaptureError> {
     let at = |part| move |errno| CaptureError::new(part, errno);
     let ipv6 = routes().map_err(at(Part::Routes))?;
     let (mut all, v4) = sockets(Ipv4Addr::LOCALHOST.into()).map_err(at(Part::Listeners))?;
@@ -267,7 +291,8 @@ fn set_up_here() -> Result<(OwnedFd, Vec<OwnedFd>), CaptureError> {
     let (batch, last) = ruleset::batch(v4, v6);
     netlink::apply(&rules, &batch, last).map_err(at(Part::Rules))?;
     forget_quickly();
-    Ok((rules, all))
+    // Without it nothing is weaker: it is only not known who asked.
+    Ok(Made { rules, diag: netlink::socket(Some(family::SOCK_DIAG)).ok(), listeners: all })
 }
 
 const SET_LINK: u16 = 19;
@@ -362,17 +387,15 @@ const BACKLOG: i32 = 128;
 /// # Errors
 /// The step that failed.
 pub fn here() -> Result<Captured, CaptureError> {
-    let (rules, fds) = set_up_here()?;
+    let Made { rules, diag, listeners: fds } = set_up_here()?;
     let mut fds = fds.into_iter();
     let lost = || CaptureError::new(Part::Listeners, Errno::BADF);
-    let captured = Captured { v4: listeners(&mut fds).ok_or_else(lost)?, v6: listeners(&mut fds), rules };
+    let v4 = listeners(&mut fds).ok_or_else(lost)?;
+    let captured = Captured { v4, v6: listeners(&mut fds), rules, diag };
     // Nobody else takes these over.
-    for family in std::iter::once(&captured.v4).chain(&captured.v6) {
-        for socket in [&family.tcp, &family.dns_tcp] {
-            rustix::net::listen(socket, BACKLOG)
-                .map_err(|errno| CaptureError::new(Part::Listeners, errno))?;
-        }
-    }
+    captured.listen(BACKLOG).map_err(|error| {
+        CaptureError::new(Part::Listeners, Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    })?;
     Ok(captured)
 }
 

@@ -33,7 +33,7 @@ pub fn ports(init: i32, keeper: Option<i32>) -> io::Result<Vec<Listening>> {
     sockets.retain(|socket| !ours.contains(&socket.inode));
     let mut wanted: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
     let mut holders: HashMap<u64, i32> = HashMap::new();
-    for pid in tree(init) {
+    for pid in tree(init, PROCESSES_MAX) {
         if wanted.is_empty() || budget == 0 {
             break;
         }
@@ -60,11 +60,28 @@ pub fn ports(init: i32, keeper: Option<i32>) -> io::Result<Vec<Listening>> {
     Ok(found)
 }
 
-/// The processes of a cube, by their numbers here: init and everything beneath it.
+/// The most processes and descriptors that are looked at for one socket.
+const HOLDERS_MAX: usize = 512;
+const LOOKED_AT_MAX: usize = 16_384;
+
+/// The process beneath `init` that holds the socket of this inode: its number here and its name. `likely` is looked at first.
 #[must_use]
-pub fn tree(init: i32) -> Vec<i32> {
+pub fn holder(init: i32, inode: u64, likely: Option<i32>) -> Option<(i32, String)> {
+    let mut budget = LOOKED_AT_MAX;
+    let mut holds = |pid: i32| held(pid, &mut budget).contains(&inode);
+    // Its number may be another process's by now: of whichever cube, it holds this socket.
+    let found = likely.filter(|pid| holds(*pid)).or_else(|| {
+        let all = tree(init, HOLDERS_MAX);
+        all.into_iter().filter(|pid| *pid != init).find(|pid| holds(*pid))
+    });
+    found.and_then(|pid| name(pid).map(|name| (pid, name)))
+}
+
+/// The processes of a cube, by their numbers here: init and everything beneath it, `most` of them.
+#[must_use]
+pub fn tree(init: i32, most: usize) -> Vec<i32> {
     let (mut found, mut at) = (vec![init], 0);
-    while let Some(&pid) = found.get(at).filter(|_| found.len() < PROCESSES_MAX) {
+    while let Some(&pid) = found.get(at).filter(|_| found.len() < most) {
         at += 1;
         let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for task in tasks.flatten() {
@@ -72,7 +89,7 @@ pub fn tree(init: i32) -> Vec<i32> {
             found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
         }
     }
-    found.truncate(PROCESSES_MAX);
+    found.truncate(most);
     found
 }
 

@@ -6,7 +6,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use super::protocol::Answer;
 use super::start::{Born, NotStarted};
 use super::state::{Keeper, Piece};
-use crate::gateway::{self, Capture, GatewayFacts, Handle, Terms};
+use crate::gateway::{self, Asker, Capture, GatewayFacts, Handle, Terms, Who};
 use crate::host::capture::{self, CaptureError, Captured, Capturing, Namespaces};
+use crate::host::{diag, ports, route};
 use crate::jail::taken_out::{Part, taken_out};
-use crate::model::net::{EventKind, LiveRule, NetEvent, NetPolicy, Rule, Scope};
+use crate::model::net::{EventKind, LiveRule, NetEvent, NetPolicy, Rule, Scope, Transport};
 use crate::model::{Enforcement, Failure, Layer, LayerStatus, NetPolicyKind};
 use crate::plan::LaunchPlan;
 use crate::store::net_log::NetLog;
@@ -125,6 +130,10 @@ pub fn finish(plan: &LaunchPlan, begun: Begun) -> Result<(Start, Option<LayerSta
     let net = gateway::terms(&plan.net).map_err(refused)?;
     let setup = plan.setup.as_ref().map(gateway::terms).transpose().map_err(refused)?;
     let captured = capturing.finish().map_err(|error| not_captured(&error))?;
+    // The gateway takes what comes a moment after the entry runs: whatever that reaches for first waits, and is not refused.
+    captured.listen(gateway::BACKLOG).map_err(|error| {
+        NotStarted::new(format!("cannot set up the cube's network: its listeners cannot listen: {error}"))
+    })?;
     let status = LayerStatus { layer: Layer::NetCapture, enforcement: read_back(&captured) };
     let (terms, then) = match setup {
         Some(setup) => (setup, Some(net)),
@@ -157,7 +166,7 @@ pub struct Net {
 /// What stays of a capture when the gateway has its listeners.
 #[derive(Debug)]
 struct Kept {
-    rules: std::os::fd::OwnedFd,
+    rules: OwnedFd,
     v4: capture::Ports,
     v6: Option<capture::Ports>,
 }
@@ -167,7 +176,7 @@ struct Kept {
 /// # Errors
 /// No thread can be made.
 pub fn open(keeper: &Rc<Keeper>, ready: Ready) -> std::io::Result<()> {
-    let Ready { captured: Captured { v4, v6, rules }, terms, then } = ready;
+    let Ready { captured: Captured { v4, v6, rules, diag }, terms, then } = ready;
     let kept = Kept { rules, v4: v4.ports, v6: v6.as_ref().map(|listeners| listeners.ports) };
     let ipv6 = v6.is_some();
     let (tcp6, dns_udp6, dns_tcp6) = match v6 {
@@ -176,7 +185,10 @@ pub fn open(keeper: &Rc<Keeper>, ready: Ready) -> std::io::Result<()> {
     };
     let sockets =
         Capture { tcp4: v4.tcp, tcp6, dns_udp4: v4.dns_udp, dns_udp6, dns_tcp4: v4.dns_tcp, dns_tcp6 };
-    let facts = GatewayFacts::new(keeper.plan.id.short().to_owned(), ipv6);
+    let own = Arc::new(|address| route::is_own(address).unwrap_or(true));
+    let mut facts = GatewayFacts::new(keeper.plan.id.short().to_owned(), ipv6, own);
+    // In a guest whoever asks is a program of the guest's, and not the one that asks here for all of them.
+    facts.who = diag.filter(|_| keeper.plan.vm.is_none()).map(|diag| who(diag, keeper.pid));
     let mut log = NetLog::new(keeper.dir.log_dir());
     // A full disk costs the line, not the connection's answer.
     let sink = Box::new(move |event: &NetEvent| drop(log.append(event)));
@@ -192,6 +204,23 @@ pub fn open(keeper: &Rc<Keeper>, ready: Ready) -> std::io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Tells which program beneath `init` has a socket. The one that had the last is looked at first.
+fn who(socket: OwnedFd, init: i32) -> Who {
+    let last = AtomicI32::new(0);
+    Arc::new(move |Asker { transport, from, to }| {
+        let kind = match transport {
+            Transport::Tcp => diag::Kind::Tcp,
+            Transport::Dns => diag::Kind::Udp,
+        };
+        let any = SocketAddr::new(if from.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
+        let inode = diag::inode(&socket, kind, from, to.unwrap_or(any)).ok().flatten()?;
+        let likely = Some(last.load(Ordering::Relaxed)).filter(|pid| *pid != 0);
+        let (pid, name) = ports::holder(init, inode, likely)?;
+        last.store(pid, Ordering::Relaxed);
+        Some(name)
+    })
 }
 
 /// Captures the network of a cube with `none`, once it has run for a moment.
@@ -263,7 +292,7 @@ pub fn answer(keeper: &Keeper, ask: NetAsk) -> Answer {
     if let NetAsk::Status = ask {
         return Answer::Net(NetAnswer::Status(Box::new(status(keeper, handle.as_ref()))));
     }
-    let Some(handle) = handle.as_ref() else {
+    let Some(handle) = handle.as_ref().filter(|handle| handle.is_running()) else {
         let message = "this cube's network is not captured: it reaches nothing, and nothing can be allowed";
         let hints = vec!["`tripmine events CUBE` says why; launch it again with another `--net`".to_owned()];
         return Answer::Refused { message: message.to_owned(), hints };
@@ -307,7 +336,8 @@ fn status(keeper: &Keeper, handle: Option<&Handle>) -> NetStatus {
         }
     };
     NetStatus {
-        gateway: handle.map(Handle::status),
+        // One whose thread has ended refuses everything: its sockets went with it.
+        gateway: handle.filter(|handle| handle.is_running()).map(Handle::status),
         capture,
         then: keeper.net.then.borrow().as_ref().map(|terms| terms.policy.kind()),
         ports,

@@ -112,6 +112,44 @@ fn nothing_leaves_but_through_the_proxy() {
     });
 }
 
+/// N16: an address is the host's own also when it is the second of its device (whose packets leave from the first), is one of a
+/// whole network that a route makes local, or has come while the cube ran.
+#[test]
+fn further_addresses_of_the_host_are_its_own() {
+    let name = "further_addresses_of_the_host_are_its_own";
+    let Some(outside) = Outside::new() else {
+        return skip(name, "a network namespace with a way out cannot be made here: it takes root and `ip`");
+    };
+    outside.within(|| {
+        let ip = |words: &str| {
+            let made = Command::new("ip").args(words.split(' ')).status();
+            assert!(made.is_ok_and(|status| status.success()), "ip {words}");
+        };
+        // As if of the internet: in this namespace they are nobody else's.
+        ip("addr add 93.184.216.10/24 dev out");
+        ip("addr add 93.184.216.11/24 dev out");
+        ip("route add local 93.184.217.0/24 dev lo");
+        let env = Env::new();
+        let canary = Peer::canary();
+        let id = env.tripmine(["run", "-d", "--net", "open", "host", "--", "sleep", "600"]).ok(0).to_owned();
+        ip("addr add 93.184.216.12/24 dev out");
+        let all = ["93.184.216.10", "93.184.216.11", "93.184.217.9", "93.184.216.12"];
+        for address in all {
+            let client = format!("exec 3<>/dev/tcp/{address}/{} && timeout 2 cat <&3", canary.port());
+            env.tripmine(["exec", "-T", &id, "--", "bash", "-c", &client]);
+        }
+        assert_eq!(canary.seen(), Vec::<String>::new(), "{}", env.tripmine(["net", &id]).stdout);
+        let log = env.tripmine(["net", &id]).stdout;
+        assert_eq!(log.matches("it leads to the host itself").count(), all.len(), "{log}");
+        env.tripmine(["kill", &id]).ok(0);
+        // They do lead to it, from outside of a cube.
+        for address in all {
+            std::net::TcpStream::connect((address, canary.port())).unwrap();
+        }
+        until("all are seen", crate::env::PATIENCE, || canary.seen().len() == all.len());
+    });
+}
+
 /// A filter that refuses netlink sockets of netfilter, as a kernel without nftables does; then the command.
 const WITHOUT_NFTABLES: &str = r#"
 import ctypes, os, struct, sys

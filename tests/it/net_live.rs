@@ -70,6 +70,9 @@ fn a_rule_takes_effect_at_once() {
     assert_eq!(kinds.iter().filter(|kind| **kind == "denied").count(), 3, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "opened").count(), 3, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "changed").count(), 2, "{kinds:?}");
+    let asked = json["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "denied");
+    let who: Vec<_> = asked.map(|event| event["connection"]["who"].as_str().unwrap_or_default()).collect();
+    assert_eq!(who, ["perl"; 3], "which program it was");
     assert_eq!(json["status"]["gateway"]["policy"], "allow");
     assert_eq!(json["status"]["capture"]["state"], "full");
     let log = json["events"].as_array().unwrap().clone();

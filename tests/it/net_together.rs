@@ -298,3 +298,43 @@ print(socket.gethostbyaddr(socket.gethostbyname('www.example.com'))[0])";
         ["0 1", "0 1", "0 0", "0 0", "5 0", "3 0", "www.example.com"]
     );
 }
+
+/// A program of 67 bytes: it connects to 8.8.8.8:80 as its first act, and its exit code is the error.
+const CONNECTS: [u8; 67] = [
+    0xb8, 0x29, 0, 0, 0, 0xbf, 2, 0, 0, 0, 0xbe, 1, 0, 0, 0, 0x31, 0xd2, 0x0f, 5, // socket
+    0x89, 0xc7, 0xb8, 0x2a, 0, 0, 0, 0x48, 0x8d, 0x35, 0x12, 0, 0, 0, 0xba, 0x10, 0, 0, 0, 0x0f,
+    5, // connect
+    0x89, 0xc7, 0xf7, 0xdf, 0xb8, 0x3c, 0, 0, 0, 0x0f, 5, // exit
+    2, 0, 0, 80, 8, 8, 8, 8, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+
+/// It is there before the entry is: a program that connects before it does anything else is not refused.
+#[test]
+fn the_gateway_is_there_before_the_entry() {
+    let name = "the_gateway_is_there_before_the_entry";
+    if !cfg!(target_arch = "x86_64") {
+        return skip(name, "its program is one for x86_64");
+    }
+    let env = Env::new();
+    let proxy = Peer::socks(None);
+    let project = env.project("own");
+    // An ELF file of one segment (elf(5)): all of it, read and run.
+    let start = 0x40_0000_u64;
+    let length = 120 + CONNECTS.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    file.extend([start + 120, 64, 0].iter().flat_map(|number| number.to_le_bytes()));
+    file.extend(b"\0\0\0\0\x40\0\x38\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x05\0\0\0");
+    file.extend([0, start, start, length, length, 0x1000].iter().flat_map(|number| number.to_le_bytes()));
+    file.extend(CONNECTS);
+    std::fs::write(project.join("first"), file).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.join("first"), mode).unwrap();
+    let url = format!("socks5h://{}", proxy.address);
+    // Detached, the keeper has the most to do before it serves.
+    for round in 0..30 {
+        let output = env.tripmine(["-d", "--proxy", &url, "own", "--", "./first"]);
+        let id = output.ok(0).to_owned();
+        let ended = env.tripmine(["wait", &id]);
+        assert_eq!(ended.stdout.lines().last(), Some("0"), "{round}: {ended:?}");
+    }
+}

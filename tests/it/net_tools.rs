@@ -1,4 +1,4 @@
-//! Tools that fetch things, a static program with a resolver of its own, and tor.
+//! Tools that fetch things, a static program with a resolver of its own, dante and tor.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -87,6 +87,92 @@ fn a_static_program_is_captured() {
     let denied = check("127.0.0.1:1", canary.port());
     assert!(denied.code != 0 && denied.stderr.contains("net: denied host.tripmine.internal"), "{denied:?}");
     assert_eq!(canary.seen(), Vec::<String>::new());
+}
+
+/// Dante with users and passwords of its own, as a system's administrator sets it up: it looks the name up, which nobody else
+/// could, and lets in who says the right word. Its files of users and names are its own, in a mount namespace.
+#[test]
+fn dante_lets_in_who_has_the_word() {
+    let name = "dante_lets_in_who_has_the_word";
+    let Some(danted) =
+        ["/usr/sbin/danted", "/usr/sbin/sockd"].into_iter().find(|path| Path::new(path).exists())
+    else {
+        return skip(name, "dante-server is not installed");
+    };
+    if !has("curl") {
+        return skip(name, "there is no curl in /usr");
+    }
+    let env = Env::new();
+    let folder = env.root().join("dante");
+    std::fs::create_dir(&folder).unwrap();
+    let at = |file: &str| folder.join(file).display().to_string();
+    let port = free_port();
+    let config = format!(
+        "logoutput: {}\ninternal: 127.0.0.1 port = {port}\nexternal: lo\nclientmethod: none\nsocksmethod: username\n\
+         user.privileged: root\nuser.unprivileged: root\nclient pass {{\n from: 127.0.0.0/8 to: 0.0.0.0/0\n}}\n\
+         socks pass {{\n from: 127.0.0.0/8 to: 0.0.0.0/0\n protocol: tcp\n log: connect error\n}}\n",
+        at("log")
+    );
+    for (file, text) in [
+        ("config", config.as_str()),
+        ("passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:0:0::/:/bin/sh\n"),
+        // `s3cret`, as crypt(3) has it.
+        (
+            "shadow",
+            "root:*:19000::::::\nann:$6$salt$DGAQW8l.nT4RCbPNEQZjx6ZZzjHy2eW5krORahM6YQzUbUKsZPuhNkX7AUpx1TMPuF37mzmXtWWdUw3tTKEd.1:19000::::::\n",
+        ),
+        ("hosts", "127.0.0.1 localhost web.only-dante-knows.example\n"),
+    ] {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let script = "set -e; for file in passwd shadow hosts; do mount --bind \"$1/$file\" \"/etc/$file\"; done; exec \"$2\" -f \"$1/config\"";
+    // Its processes go with the first of them.
+    let spaces = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
+    let words = [&spaces[..], &["sh", "-c", script, "sh", folder.to_str().unwrap(), danted]].concat();
+    let may = Command::new("unshare").args(spaces).arg("true").status();
+    if !may.is_ok_and(|status| status.success()) {
+        return skip(name, "a namespace with files of its own cannot be made");
+    }
+    let Some(_server) = server(port, "unshare", &words) else {
+        return skip(name, "there is no unshare");
+    };
+    let web = Peer::web();
+    let secret = env.home.join("secret");
+    let say = |word: &str| {
+        std::fs::write(&secret, word).unwrap();
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    say("ann:s3cret\n");
+    let proxy = format!("socks5h://127.0.0.1:{port}");
+    let check = env.tripmine(["proxy", "check", &proxy]);
+    assert!(check.ok(0).contains("wants a user name and password"), "{check:?}");
+    env.tripmine([
+        "machine",
+        "create",
+        "via",
+        "--net",
+        "proxy",
+        "--proxy",
+        &proxy,
+        "--proxy-auth-file",
+        "~/secret",
+    ])
+    .ok(0);
+    let url = format!("http://web.only-dante-knows.example:{}/", web.port());
+    let curl = || env.tripmine(["run", "host", "-m", "via", "--", "curl", "-sS", "-m", "8", &url]);
+    assert_eq!(curl().ok(0), "hello from outside");
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    assert!(log.contains("username%ann"), "{log}");
+    // Nobody listens there: its refusal is said, as what it is.
+    let closed = format!("http://web.only-dante-knows.example:{}/", free_port());
+    let refused = env.tripmine(["run", "host", "-m", "via", "--", "curl", "-sS", "-m", "8", &closed]);
+    assert!(refused.stdout.contains("was refused by the other end"), "{refused:?}");
+    for wrong in ["ann:wrong\n", "bob:s3cret\n"] {
+        say(wrong);
+        let output = curl();
+        assert!(output.stdout.contains("did not accept the user name and password"), "{output:?}");
+    }
+    assert_eq!(web.seen().len(), 1);
 }
 
 /// Tor keeps streams with different users and passwords apart; it says itself that it was given a name.

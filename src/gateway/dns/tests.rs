@@ -36,7 +36,7 @@ const ANY: u16 = 255;
 
 #[test]
 fn kinds_and_classes_are_answered_sanely() {
-    use ResponseCode::{NXDomain, NoError, Refused};
+    use ResponseCode::{NoError, Refused};
     for (kind, class, code, answers) in [
         (A_, 1, NoError, 1),
         (28, 1, NoError, 1),
@@ -51,7 +51,7 @@ fn kinds_and_classes_are_answered_sanely() {
         (999, 1, NoError, 0), // nothing yet
         (252, 1, Refused, 0), // AXFR
         (A_, 3, Refused, 0),  // CHAOS
-        (12, 1, NXDomain, 0), // PTR of a name
+        (12, 1, NoError, 0),  // PTR of a name: the name is there all the same
     ] {
         let reply = ask(&packet(&[b"Example", b"COM"], kind, class)).expect("answer");
         let got = (reply.metadata.response_code, reply.answers.len());
@@ -64,6 +64,18 @@ fn kinds_and_classes_are_answered_sanely() {
     }
     let without = ask_as(&OPEN, &packet(&[b"a", b"test"], 28, 1), false).bytes.expect("answer");
     assert_eq!(Message::from_vec(&without).expect("parses").answers.len(), 0, "no IPv6, no address");
+}
+
+/// That the root does not exist would mean that nothing does.
+#[test]
+fn the_root_is_there() {
+    for (kind, policy) in [(2, &OPEN), (A_, &OPEN), (2, &NetPolicy::None)] {
+        let answered = ask_as(policy, &packet(&[], kind, 1), true);
+        assert!(answered.denied.is_none());
+        let reply = Message::from_vec(&answered.bytes.expect("answer")).expect("parses");
+        let got = (reply.metadata.response_code, reply.answers.len(), reply.authorities.len());
+        assert_eq!(got, (ResponseCode::NoError, 0, 1));
+    }
 }
 
 #[test]
@@ -130,7 +142,6 @@ fn names_that_are_none_do_not_exist() {
         &[b"b\xc3\xbccher", b"de"],
         &[b"\xff\xfe", b"com"],
         &[b"xn--", b"com"],
-        &[],
     ] {
         let mut pool = Pool::new(16);
         let scene = Scene { policy: &OPEN, live: &[], holes: &[] };

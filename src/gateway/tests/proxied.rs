@@ -4,7 +4,7 @@ use super::*;
 
 /// What the server does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Manner {
+pub(super) enum Manner {
     /// What it should. The connection is a shouter's.
     Right,
     /// As right, after it was shown this.
@@ -17,10 +17,12 @@ enum Manner {
     Code(u8),
     /// Connects, and dies after a few bytes.
     Dies,
+    /// As right, half a second before each word.
+    Tardy,
 }
 
 /// The address, and every request for a connection as it came.
-fn server(manner: Manner) -> (u16, Arc<Mutex<Vec<Vec<u8>>>>) {
+pub(super) fn server(manner: Manner) -> (u16, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let port = listener.local_addr().expect("address").port();
     let asked: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
@@ -45,6 +47,12 @@ fn serve(mut stream: TcpStream, manner: Manner, asked: &Mutex<Vec<Vec<u8>>>) -> 
         return Ok(());
     }
     let methods = take(2).and_then(|head| take(head[1].into()))?;
+    let tarry = || {
+        if manner == Manner::Tardy {
+            thread::sleep(Duration::from_millis(500));
+        }
+    };
+    tarry();
     match manner {
         Manner::Lies(text) => {
             (&stream).write_all(text)?;
@@ -56,6 +64,12 @@ fn serve(mut stream: TcpStream, manner: Manner, asked: &Mutex<Vec<Vec<u8>>>) -> 
             (&stream).write_all(&[5, 2])?;
             let shown = take(secret.len())?;
             (&stream).write_all(&[1, u8::from(shown != secret)])?;
+        }
+        Manner::Tardy if methods == [2] => {
+            (&stream).write_all(&[5, 2])?;
+            take(1).and_then(|_| take(1)).and_then(|user| take(usize::from(user[0]) + 1))?;
+            tarry();
+            (&stream).write_all(&[1, 0])?;
         }
         _ => (&stream).write_all(&[5, 0])?,
     }
@@ -70,6 +84,7 @@ fn serve(mut stream: TcpStream, manner: Manner, asked: &Mutex<Vec<Vec<u8>>>) -> 
     };
     request.extend(take(length + 2)?);
     asked.lock().expect("lock").push(request);
+    tarry();
     if let Manner::Code(code) = manner {
         return (&stream).write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]);
     }
@@ -85,7 +100,7 @@ fn serve(mut stream: TcpStream, manner: Manner, asked: &Mutex<Vec<Vec<u8>>>) -> 
     stream.write_all(&said.to_ascii_uppercase())
 }
 
-fn proxy_at(port: u16, user: &str, holes: &[String]) -> NetPolicy {
+pub(super) fn proxy_at(port: u16, user: &str, holes: &[String]) -> NetPolicy {
     let url = format!("socks5h://{user}127.0.0.1:{port}").parse().expect("url");
     let holes = holes.iter().map(|hole| hole.parse().expect(hole)).collect();
     NetPolicy::proxy(Some(url), ProxyAuth::None, holes).expect("policy")
