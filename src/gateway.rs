@@ -65,6 +65,7 @@ use crate::model::Failure;
 use crate::model::net::{HostName, LiveRule, NetEvent, NetPolicy, Transport};
 use crate::plan::net::OpenHole;
 
+pub use connection::in_line;
 pub use journal::EVENTS_A_SECOND;
 pub use limits::BACKLOG;
 pub use secret::{Secret, read as read_secret};

@@ -1,6 +1,7 @@
 //! One connection of a cube, from where it was going to its last byte.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
@@ -249,6 +250,9 @@ async fn carry(about: &mut About<'_>, inside: TcpStream, reached: Reached, chang
         about.address = Some(candidate.address);
     }
     let _set = inside.set_nodelay(true);
+    for socket in [&inside, &outside] {
+        in_line(socket);
+    }
     let flow = gate.shared.opened(about.connection(false), decision.clone());
     let mut end = Ending { gate, id: about.id, reason: EndReason::Stopped };
     gate.shared.event(EventKind::Opened, || Said {
@@ -272,6 +276,12 @@ async fn carry(about: &mut About<'_>, inside: TcpStream, reached: Reached, chang
         reset(&inside);
         reset(&outside);
     }
+}
+
+/// An urgent byte (tcp(7)) comes with all others: out of line a relay would never read it, and it would be lost.
+pub fn in_line(socket: &impl AsFd) {
+    // Without it only that byte is missing.
+    let _set = rustix::net::sockopt::set_socket_oobinline(socket, true);
 }
 
 /// Writes the end of an open connection down, also when its task is dropped.

@@ -76,3 +76,14 @@ fn not_every_asker_of_a_flood_is_looked_for() {
     assert_eq!(events.len(), 100);
     assert!((20..60).contains(&told), "{told}");
 }
+
+/// A byte of telnet's or ftp's that is sent as urgent is a byte all the same.
+#[test]
+fn an_urgent_byte_is_not_lost() {
+    let port = shouter();
+    let cube = Cube::new(rules(&[format!("host.tripmine.internal:{port}")]));
+    let mut stream = cube.connect_name("host.tripmine.internal", port);
+    stream.write_all(b"ab").expect("write");
+    assert_eq!(rustix::net::send(&stream, b"c", rustix::net::SendFlags::OOB), Ok(1));
+    assert_eq!(talk(stream, b"de").expect("talk"), b"ABCDE");
+}

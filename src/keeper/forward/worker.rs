@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::connects::Connects;
+use crate::gateway::in_line;
 use crate::gateway::relay::{Buffers, Flow, Over, Patience, relay, reset};
 use crate::host::aio;
 use crate::model::CubeEnd;
@@ -185,6 +186,7 @@ async fn connection(client: OwnedFd, way: &Way) {
             for socket in [&client, &inside] {
                 // Small pieces go on at once, as they came. Unix sockets know no such delay.
                 let _set = sockopt::set_tcp_nodelay(socket, true);
+                in_line(socket);
             }
             if relay(&client, &inside, &way.counters.flow, &way.buffers, PATIENCE).await == Over::Done {
                 let _orderly = sockopt::set_socket_linger(&client, None);
