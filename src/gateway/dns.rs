@@ -118,6 +118,11 @@ fn fill(
             return Some((None, Reason::BadName(text)));
         }
     };
+    // A browser asks so whether it may look names up by itself, past this; there they would be names no more.
+    if name.as_str() == "use-application-dns.net" {
+        nowhere(reply, query.name());
+        return None;
+    }
     let (ask4, ask6) = match query.query_type() {
         RecordType::A => (true, false),
         RecordType::AAAA => (false, true),

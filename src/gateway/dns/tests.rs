@@ -79,6 +79,14 @@ fn the_root_is_there() {
 }
 
 #[test]
+fn browsers_are_asked_to_leave_names_to_us() {
+    let answered = ask_as(&OPEN, &packet(&[b"use-application-dns", b"net"], A_, 1), true);
+    assert!(answered.denied.is_none());
+    let reply = Message::from_vec(&answered.bytes.expect("answer")).expect("parses");
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
 fn what_is_no_question() {
     use ResponseCode::{FormErr, NotImp};
     let good = packet(&[b"a", b"test"], A_, 1);
