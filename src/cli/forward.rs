@@ -110,6 +110,13 @@ fn parse(text: &str, bind: Option<BindAddr>) -> Result<PortMap, Failure> {
         return Err(Failure::usage(format!("--port: `{text}` would let other hosts in"))
             .hint(format!("to mean it, say so: `--bind {address}`")));
     }
+    // One says an address, the other says another: nobody is let in by a guess.
+    if let (HostEnd::Tcp { bind: its @ BindAddr::Address(address), .. }, Some(other)) = (&map.host, bind)
+        && *its != other
+    {
+        return Err(Failure::usage(format!("--port: `{text}` names an address, and --bind another one"))
+            .hint(format!("leave one of them out, or write `--bind {address}`")));
+    }
     Ok(bind.map_or_else(|| map.clone(), |bind| map.clone().bound_to(bind)))
 }
 
@@ -323,6 +330,9 @@ mod tests {
         let bind = BindAddr::parse("0.0.0.0").ok();
         assert_eq!(parse("8080:80", bind).expect("meant").to_string(), "0.0.0.0:8080:80");
         assert_eq!(parse("127.0.0.1:8080:80", None).expect("loopback").to_string(), "127.0.0.1:8080:80");
+        let failure = parse("127.0.0.1:8080:80", bind).expect_err("two addresses");
+        assert!(failure.message.contains("another one"), "{failure}");
+        assert!(parse("0.0.0.0:8080:80", bind).is_ok(), "the same one twice");
     }
 
     #[test]
