@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::ctx::{Ctx, name};
 use crate::config::edit::Edit;
-use crate::model::{Failure, ImageRef, Name};
+use crate::model::{Failure, ImageRef, Name, NetPolicyKind};
 use crate::store::{homes, machines};
 
 use flags::MachineFlags;
@@ -98,13 +98,21 @@ pub enum MachineVerb {
 /// What failed, for a person.
 pub fn run(args: &MachineArgs, ctx: &Ctx) -> Result<(), Failure> {
     match &args.verb {
-        MachineVerb::Create { name: text, flags } => create(&name(text)?, &flags.edits(), ctx),
+        MachineVerb::Create { name: text, flags } => {
+            let mut edits = flags.edits();
+            edits.extend(policy(flags, None, ctx));
+            create(&name(text)?, &edits, ctx)
+        }
         MachineVerb::List { json } => view::list(*json, ctx),
         MachineVerb::Show { name: text, json } => show(&name(text)?, *json, ctx),
         MachineVerb::Edit { name: text, flags, unset } => {
             let mut edits = flags.edits();
+            let name = name(text)?;
+            if flags.meant_policy().is_some() && !unset.iter().any(|key| key == "net") {
+                edits.extend(policy(flags, machines::load(&ctx.layout, &name)?.settings.net, ctx));
+            }
             edits.extend(unset.iter().cloned().map(Edit::Unset));
-            edit(&name(text)?, &edits, ctx)
+            edit(&name, &edits, ctx)
         }
         MachineVerb::SetImage { name: text, image } => {
             let image = ImageRef::parse(image).map_err(|error| Failure::usage(error.to_string()))?;
@@ -114,6 +122,16 @@ pub fn run(args: &MachineArgs, ctx: &Ctx) -> Result<(), Failure> {
         MachineVerb::Rm { name: text, yes } => rm(&name(text)?, *yes, ctx),
         MachineVerb::ResetHome { name: text, yes } => reset_home(&name(text)?, *yes, ctx),
     }
+}
+
+/// The policy that goes with rules or a proxy, where nothing says another one: without it they would change nothing.
+fn policy(flags: &MachineFlags, now: Option<NetPolicyKind>, ctx: &Ctx) -> Option<Edit> {
+    let kind = flags.meant_policy()?;
+    let unsaid = now.is_none() && ctx.config.defaults.net.is_none_or(|net| net == NetPolicyKind::None);
+    unsaid.then(|| {
+        ctx.out.note(format!("its net policy is `{kind}`"));
+        Edit::Set { key: "net", value: kind.to_string() }
+    })
 }
 
 fn create(name: &Name, edits: &[Edit], ctx: &Ctx) -> Result<(), Failure> {

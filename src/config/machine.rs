@@ -7,7 +7,7 @@ use crate::model::{CarryGroup, CarryPattern, Machine, Name};
 
 use super::edit::{Edit, apply_edits};
 use super::error::{ConfigError, Source};
-use super::net::{NET_KEYS, list, read_net};
+use super::net::{NET_KEYS, holes_past_the_proxy, list, read_net};
 use super::settings::{
     LIMIT_KEYS, SETTING_KEYS, folder, read_limit, read_setting, scalar, table, unknown_key, version,
 };
@@ -38,7 +38,8 @@ pub fn machine_keys() -> Vec<&'static str> {
 pub fn parse_machine(name: &Name, file: &Path, text: &str) -> Result<Machine, ConfigError> {
     let source = Source { file, text };
     let mut machine = Machine::new(name.clone());
-    for entry in &parse_toml(&source)? {
+    let entries = parse_toml(&source)?;
+    for entry in &entries {
         match entry.key.as_str() {
             "version" => version(&source, entry)?,
             "projects" => machine.projects = Some(folder(&source, entry)?),
@@ -67,6 +68,7 @@ pub fn parse_machine(name: &Name, file: &Path, text: &str) -> Result<Machine, Co
             _ => return Err(unknown_key(&source, entry, &machine_keys())),
         }
     }
+    holes_past_the_proxy(&source, &machine.settings, &entries)?;
     Ok(machine)
 }
 

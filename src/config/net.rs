@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::model::net::{Hole, ProxyAuth, ProxyUrl, Rule};
+use crate::model::net::{Hole, HoleError, ProxyAuth, ProxyUrl, Rule};
 use crate::model::{NetPolicyKind, Settings};
 
 use super::error::{ConfigError, Source};
@@ -53,6 +53,23 @@ pub(crate) fn read_net(
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Refuses a hole that leads to the proxy, in the place where it is written.
+pub(crate) fn holes_past_the_proxy(
+    source: &Source<'_>,
+    settings: &Settings,
+    entries: &[Entry],
+) -> Result<(), ConfigError> {
+    let (Some(url), Some(holes)) = (&settings.reach.proxy, &settings.reach.holes) else { return Ok(()) };
+    let wrong = holes.iter().find(|hole| hole.is_the_proxy(url));
+    match (wrong, entries.iter().find(|entry| entry.key == "holes")) {
+        (Some(hole), Some(entry)) => {
+            let error = HoleError::Itself(hole.to_string());
+            Err(source.error(&entry.node.span, format!("`holes`: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn twice(source: &Source<'_>, entry: &Entry) -> ConfigError {
@@ -119,6 +136,10 @@ mod tests {
             ("allow = [\"localhost\"]", "m.toml:1:10: `allow`: the rule `localhost` can never match"),
             ("proxy = \"socks5://127.0.0.1\"", "m.toml:1:9: `socks5://` would look names up"),
             ("proxy = \"socks5h://u:secret@h\"", "m.toml:1:9: the proxy's address holds a password"),
+            (
+                "proxy = \"socks5h://localhost:4000\"\nholes = [\"127.0.0.1:4000\"]",
+                "m.toml:2:9: `holes`: the hole `127.0.0.1:4000` is the proxy itself",
+            ),
             ("holes = [\"1.1.1.1:80\"]", "m.toml:1:10: `holes`: the hole"),
             ("lan = 3", "m.toml:1:7: `lan` is `true` or `false`"),
             ("setup = \"opn\"", "m.toml:1:9: `opn` is no net policy"),

@@ -105,6 +105,17 @@ pub struct MachineFlags {
 }
 
 impl MachineFlags {
+    /// The net policy that is meant where none is named, as on the command line of a launch: rules mean `allow`, a proxy
+    /// means `proxy`, both together are for a person to say.
+    #[must_use]
+    pub fn meant_policy(&self) -> Option<NetPolicyKind> {
+        match (&self.net, self.allow.is_empty(), &self.proxy) {
+            (None, false, None) => Some(NetPolicyKind::Allow),
+            (None, true, Some(_)) => Some(NetPolicyKind::Proxy),
+            _ => None,
+        }
+    }
+
     /// The changes, in the order of the file.
     #[must_use]
     pub fn edits(&self) -> Vec<Edit> {

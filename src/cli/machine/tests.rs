@@ -54,6 +54,40 @@ fn create_show_edit_list() {
     assert!(talk.contains("made machine `work`"));
 }
 
+/// Rules and a proxy mean their policy, as on the command line of a launch, and are shown; a policy that somebody named stays.
+#[test]
+fn rules_and_a_proxy_bring_their_policy() {
+    for (lines, net, shown) in [
+        (&["create m --allow a.example:443"][..], Some("allow"), "allows a.example:443"),
+        (&["create m --proxy socks5h://h:1"], Some("proxy"), "through socks5h://h:1"),
+        (&["create m --net none --allow a.example:443"], Some("none"), "allows a.example:443"),
+        (&["create m --net open --allow 10.0.0.1:80 --lan"], Some("open"), "lan true"),
+        (&["create m", "edit m --allow a.example:443"], Some("allow"), "allows a.example:443"),
+        (&["create m --net open", "edit m --allow 10.0.0.1:80"], Some("open"), "allows 10.0.0.1:80"),
+        (&["create m", "edit m --unset net --allow a.example:443"], None, "allows a.example:443"),
+        (&["create m --allow a.example:443 --proxy socks5h://h:1"], None, "through socks5h://h:1"),
+        (
+            &["create m --proxy socks5h://h:1 --proxy-auth-file /s --hole 10.0.0.1:80 --setup open"],
+            Some("proxy"),
+            "secret from file /s",
+        ),
+    ] {
+        let (_folder, ctx) = testing::ctx();
+        for line in lines {
+            machine(&ctx, line).expect(line);
+        }
+        let loaded = machines::load(&ctx.layout, &name("m").expect("name")).expect("machine");
+        assert_eq!(loaded.settings.net.map(|net| net.to_string()).as_deref(), net, "{lines:?}");
+        machine(&ctx, "show m").expect("show");
+        let (data, _) = ctx.out.text();
+        assert!(data.contains(shown), "{lines:?}: {data}");
+    }
+    let (_folder, ctx) = testing::ctx();
+    machine(&ctx, "create m --proxy socks5h://localhost:4000").expect("create");
+    let failure = machine(&ctx, "edit m --hole 127.0.0.1:4000").expect_err("the proxy itself");
+    assert!(failure.message.contains("is the proxy itself"), "{failure}");
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_written() {
     let (_folder, ctx) = testing::ctx();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::ctx::Ctx;
+use crate::model::net::ProxyAuth;
 use crate::model::{CarryGroup, Failure, Machine, Name, PortMap, Settings};
 use crate::store::usage::{Usage, usage};
 use crate::store::{machines, projects};
@@ -31,6 +32,13 @@ struct Shown {
     image: Option<String>,
     jail: Option<String>,
     net: Option<String>,
+    allow: Option<Vec<String>>,
+    proxy: Option<String>,
+    /// Where its secret comes from, never what it is.
+    proxy_auth: Option<String>,
+    holes: Option<Vec<String>>,
+    lan: Option<bool>,
+    setup: Option<String>,
     user: Option<String>,
     seccomp: Option<String>,
     memory: Option<String>,
@@ -51,6 +59,12 @@ impl Shown {
             image: settings.image.as_ref().map(ToString::to_string),
             jail: settings.jail.map(|value| value.to_string()),
             net: settings.net.map(|value| value.to_string()),
+            allow: settings.reach.rules.as_deref().map(texts),
+            proxy: settings.reach.proxy.as_ref().map(ToString::to_string),
+            proxy_auth: settings.reach.auth.as_ref().and_then(auth),
+            holes: settings.reach.holes.as_deref().map(texts),
+            lan: settings.reach.lan,
+            setup: settings.reach.setup.map(|value| value.to_string()),
             user: settings.user.map(|value| value.to_string()),
             seccomp: settings.seccomp.map(|value| value.to_string()),
             memory: limits.memory.map(|limit| mark(limit.value.to_string(), limit.required)),
@@ -100,11 +114,13 @@ impl MachineView {
         let home = if self.home.exists() { used.text() } else { "made at the first launch".to_owned() };
         let ports: Vec<String> = settings.ports.iter().map(ToString::to_string).collect();
         let ports = ports.join(" ");
-        let rows = [
+        let mut rows = vec![
             ("machine", self.name.to_string()),
             ("image", or(&settings.image, "host")),
             ("jail", or(&settings.jail, "container")),
-            ("net", or(&settings.net, "none")),
+        ];
+        rows.extend(reach(settings));
+        rows.extend([
             ("user", or(&settings.user, "me")),
             ("seccomp", or(&settings.seccomp, "default")),
             ("memory", or(&settings.memory, "no limit of its own")),
@@ -121,12 +137,38 @@ impl MachineView {
             ("home", format!("{} ({home})", self.home.display())),
             ("file", self.file.display().to_string()),
             ("cubes", if self.cubes.is_empty() { "none".to_owned() } else { self.cubes.join(" ") }),
-        ];
+        ]);
         for (key, value) in rows {
             ctx.out.line(format!("{key:<9} {value}"));
         }
         Ok(())
     }
+}
+
+fn texts<T: ToString>(list: &[T]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn auth(auth: &ProxyAuth) -> Option<String> {
+    match auth {
+        ProxyAuth::None => None,
+        ProxyAuth::File(file) => Some(format!("file {}", file.display())),
+        ProxyAuth::Command(argv) => Some(format!("command {}", shell_words::join(argv))),
+    }
+}
+
+/// The net policy, and beneath it what goes with it.
+fn reach(settings: &Shown) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("net", settings.net.clone().unwrap_or_else(|| "none (not set)".to_owned()))];
+    let mut add =
+        |key: &str, value: Option<String>| lines.extend(value.map(|value| ("", format!("{key} {value}"))));
+    add("allows", settings.allow.as_ref().map(|rules| rules.join(" ")));
+    add("through", settings.proxy.clone());
+    add("secret from", settings.proxy_auth.clone());
+    add("past it", settings.holes.as_ref().map(|holes| holes.join(" ")));
+    add("lan", settings.lan.map(|lan| lan.to_string()));
+    add("during the set-up", settings.setup.clone());
+    lines
 }
 
 /// What a copy of the home asks about, in a line.
