@@ -1,5 +1,7 @@
 //! `tripmine [OPTIONS] PROJECT` and `tripmine run`: from what was typed to the entry's exit code.
 
+use std::path::Path;
+
 use super::args::Launch;
 use super::ctx::Ctx;
 use super::forward;
@@ -11,7 +13,7 @@ use crate::engine::registry::Way;
 use crate::engine::session::{self, Join, Outcome};
 use crate::keeper::protocol::Answer;
 use crate::model::sanitize::printable;
-use crate::model::{Failure, FailureKind, ImageRef, Keep};
+use crate::model::{ExitReason, ExitRecord, Failure, FailureKind, ImageRef, Keep};
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
 use crate::plan::{LaunchPlan, Typed};
@@ -82,14 +84,50 @@ pub(super) fn carry_out(
     if tty && plan.entry.shell {
         greet(&plan, leader, ctx);
     }
-    let outcome =
-        session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader })?;
+    let joined =
+        session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader });
+    let outcome = joined.map_err(|failure| runs_on(failure, &plan, ctx))?;
     if matches!(outcome, Outcome::Exited(_)) {
         super::exit_question::ask(&plan, tty, ctx);
     }
     drop(client);
     let code = conclude(&outcome, plan.id.short(), ctx);
+    if let Outcome::Exited(exit) = &outcome
+        && let Some(hint) = not_inside(exit, &plan)
+    {
+        ctx.out.note(hint);
+    }
     Ok(code)
+}
+
+/// What to do about a program that is here and not in the cube.
+fn not_inside(exit: &ExitRecord, plan: &LaunchPlan) -> Option<String> {
+    let program = plan.entry.argv.first().filter(|program| program.contains('/'))?;
+    if exit.code != 127 || !matches!(exit.reason, ExitReason::NotStarted(_)) {
+        return None;
+    }
+    let path = Path::new(program);
+    let (folder, file) = (path.parent()?, path.file_name()?.to_str()?);
+    if !path.is_file() {
+        return None;
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    Some(format!(
+        "hint: it is a file of this host, and a cube sees only what is mounted: `tripmine --mount {} -- ./{}`",
+        printable(&folder.to_string_lossy()),
+        printable(file)
+    ))
+}
+
+/// A session that broke (its output could not be written, say) ends no cube: who reads the failure must know.
+fn runs_on(failure: Failure, plan: &LaunchPlan, ctx: &Ctx) -> Failure {
+    let live = crate::store::cubes::load(&ctx.layout.mines_dir(), &plan.id)
+        .is_ok_and(|entry| entry.live && entry.record.is_ok_and(|record| !record.state.is_over()));
+    if !live {
+        return failure;
+    }
+    let id = plan.id.short();
+    failure.hint(format!("the cube runs on: `tripmine stop {id}` ends it, `tripmine attach {id}` enters it"))
 }
 
 /// Brings the image in first, if that was asked for; never otherwise.

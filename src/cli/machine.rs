@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::ctx::{Ctx, name};
 use crate::config::edit::Edit;
+use crate::model::sanitize::printable;
 use crate::model::{Failure, ImageRef, Name, NetPolicyKind};
 use crate::store::{homes, machines};
 
@@ -112,6 +113,15 @@ pub fn run(args: &MachineArgs, ctx: &Ctx) -> Result<(), Failure> {
                 edits.extend(policy(flags, machines::load(&ctx.layout, &name)?.settings.net, ctx));
             }
             edits.extend(unset.iter().cloned().map(Edit::Unset));
+            for key in unset {
+                crate::config::edit::can_be_unset(key).map_err(|near| {
+                    let failure = Failure::usage(format!("--unset: there is no key `{}`", printable(key)));
+                    near.map_or_else(
+                        || failure.clone(),
+                        |near| failure.clone().hint(format!("did you mean `{near}`?")),
+                    )
+                })?;
+            }
             edit(&name, &edits, ctx)
         }
         MachineVerb::SetImage { name: text, image } => {
@@ -194,9 +204,10 @@ fn rename(old: &Name, new: &Name, ctx: &Ctx) -> Result<(), Failure> {
 
 fn rm(name: &Name, yes: bool, ctx: &Ctx) -> Result<(), Failure> {
     let home = idle_home(name, ctx)?;
-    ctx.out.confirm(&format!("delete machine `{name}` and its home: {}?", home.text()), yes)?;
+    let orphans = orphans(name, ctx)?;
+    ctx.out.confirm(&format!("delete machine `{name}` and its home: {}{orphans}?", home.text()), yes)?;
     machines::rm(&ctx.layout, name, home, ctx.now_ms(), &|name| ctx.cubes_on(name))?;
-    let told = format!("machine `{name}` is in the trash, with its home: {}", home.text());
+    let told = format!("machine `{name}` is in the trash, with its home: {}{orphans}", home.text());
     trashed("machine rm", name, &told, ctx);
     Ok(())
 }
@@ -208,6 +219,21 @@ fn reset_home(name: &Name, yes: bool, ctx: &Ctx) -> Result<(), Failure> {
     let told = format!("the home of `{name}` is in the trash: {}", home.text());
     trashed("machine reset-home", name, &told, ctx);
     Ok(())
+}
+
+/// What a deletion leaves behind: cubes that nobody can enter without their machine.
+fn orphans(name: &Name, ctx: &Ctx) -> Result<String, Failure> {
+    // `default` exists without its file.
+    if *name == Name::default_machine() {
+        return Ok(String::new());
+    }
+    let kept: Vec<String> =
+        machines::kept_on(&ctx.layout, name)?.iter().map(|(_, name)| format!("`{name}`")).collect();
+    Ok(match kept.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (the kept cube {one} stays, and cannot be entered without it)"),
+        more => format!(" (the kept cubes {} stay, and cannot be entered without it)", more.join(", ")),
+    })
 }
 
 /// What the home of a machine takes that exists and that no cube uses.

@@ -10,7 +10,7 @@ pub fn sweep(ctx: &Ctx) {
     if !mines.is_dir() {
         return;
     }
-    let (lost, problems) = told::aloud(&mines, &ctx.layout.run, ctx.now_ms());
+    let (lost, problems) = told::aloud(&mines, &ctx.layout.run, ctx.now_ms(), ctx.config.log_retention);
     if let Some(lost) = lost {
         ctx.out.note(lost);
     }

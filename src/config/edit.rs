@@ -171,13 +171,24 @@ fn put(table: &mut dyn TableLike, key: &str, mut new: Toml) {
     }
 }
 
+/// Whether `key`, or `env.NAME`, is one that a machine's file may have and need not.
+///
+/// # Errors
+/// It is none: the key that was probably meant, if there is one.
+pub fn can_be_unset(key: &str) -> Result<(), Option<&'static str>> {
+    let (top, variable) = key.split_once('.').map_or((key, None), |(top, rest)| (top, Some(rest)));
+    let known = machine_keys();
+    let good =
+        top != "version" && known.contains(&top) && (variable.is_none() || matches!(top, "env" | "carry"));
+    if good { Ok(()) } else { Err(nearest(key, &known)) }
+}
+
 fn unset(file: &Path, text: &str, key: &str) -> Result<String, ConfigError> {
     let source = Source { file, text };
     let (top, variable) = key.split_once('.').map_or((key, None), |(top, rest)| (top, Some(rest)));
-    let known = machine_keys();
-    if top == "version" || !known.contains(&top) || (variable.is_some() && !matches!(top, "env" | "carry")) {
+    if let Err(near) = can_be_unset(key) {
         let mut error = source.error(&(0..0), format!("`{key}` is no key that can be unset"));
-        error.hint = nearest(key, &known).map(|near| format!("did you mean `{near}`?"));
+        error.hint = near.map(|near| format!("did you mean `{near}`?"));
         return Err(error);
     }
     let entries = parse_toml(&source)?;

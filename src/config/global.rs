@@ -31,6 +31,9 @@ const KEYS: [&str; 13] = [
     "defaults",
 ];
 
+/// The smallest file of a log: what is written at once fits in it.
+const LOG_SIZE_MIN: ByteSize = ByteSize::bytes(64 << 10);
+
 /// What `config.toml` says, with the built-in values for what it does not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -40,9 +43,9 @@ pub struct Config {
     pub machine: Option<Name>,
     /// The key that leaves an attached cube.
     pub leader: Leader,
-    /// How long the logs of ended cubes are kept.
+    /// How long records and logs of throwaways that have ended are kept.
     pub log_retention: Duration,
-    /// How large one cube's log may grow.
+    /// The size at which a file of a cube's log is full and the next begins.
     pub log_size: ByteSize,
     /// The theme of the screen; `None`: `default`.
     pub theme: Option<String>,
@@ -67,7 +70,7 @@ impl Default for Config {
             machine: None,
             leader: Leader::default(),
             log_retention: Duration::from_secs(14 * 86_400),
-            log_size: ByteSize::mib(16),
+            log_size: ByteSize::mib(10),
             theme: None,
             theme_light: None,
             color: None,
@@ -161,8 +164,11 @@ pub fn parse_config(file: &Path, text: &str) -> Result<Config, ConfigError> {
                     parse_timeout(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?;
             }
             "log_size" => {
-                config.log_size =
-                    parse_size(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?.value;
+                let size = parse_size(scalar(&source, entry)?).map_err(|error| fail(error.to_string()))?;
+                if size.value < LOG_SIZE_MIN {
+                    return Err(fail(format!("a file of a log holds at least {LOG_SIZE_MIN}")));
+                }
+                config.log_size = size.value;
             }
             "theme" => config.theme = Some(scalar(&source, entry)?.to_owned()),
             "theme_light" => config.theme_light = Some(scalar(&source, entry)?.to_owned()),
@@ -342,6 +348,18 @@ mod tests {
         assert_eq!(parse(""), Ok(Config::default()));
     }
 
+    /// The page of what can be written down knows every key, here and of machines, projects and variables.
+    #[test]
+    fn the_page_of_keys_is_whole() {
+        let page = include_str!("../../docs/CONFIG.md");
+        let keys = KEYS.iter().copied().chain(super::super::machine::machine_keys());
+        for key in keys {
+            assert!(page.contains(&format!("`{key}`")), "`{key}` is not in docs/CONFIG.md");
+        }
+        let config = Config::default();
+        assert_eq!((config.log_size, config.log_retention.as_secs()), (ByteSize::mib(10), 14 * 86_400));
+    }
+
     #[test]
     fn mistakes_have_place_and_hint() {
         for (text, shown, hint) in [
@@ -353,6 +371,7 @@ mod tests {
             ),
             ("[defaults]\nnett = 1", "config.toml:2:1: unknown key `nett`", Some("did you mean `net`?")),
             ("machine = \"run\"", "config.toml:1:11: `machine`: the name `run` is a command", None),
+            ("log_size = \"1K\"", "config.toml:1:12: `log_size`: a file of a log holds at least 64K", None),
             ("leader = \"ctrl-m\"", "config.toml:1:10: `leader`: `ctrl-m` is what Tab", None),
         ] {
             let error = parse(text).expect_err(text);

@@ -44,8 +44,9 @@ pub fn again(entry: &CubeEntry, root: &Path, shell: &str) -> Result<Typed, Failu
 
 fn as_recorded(record: &CubeRecord, kept: Option<Typed>, root: &Path, shell: &str) -> Result<Typed, Failure> {
     let mut typed = of_spec(&CubeSpec::of(record), record.name.clone(), root, shell)?;
+    // Its changes lie on this one, whatever the machine starts from by now.
+    typed.settings.image = Some(record.image.clone());
     if let Some(kept) = kept {
-        typed.settings.image = kept.settings.image;
         typed.settings.jail = kept.settings.jail;
         typed.settings.limits = kept.settings.limits;
         typed.settings.reach = kept.settings.reach;

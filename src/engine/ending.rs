@@ -19,7 +19,8 @@ pub fn ending(exit: &ExitRecord) -> Option<String> {
             "the cube was paused: its memory is on disk (`tripmine resume` goes on)".to_owned()
         }
         ExitReason::Timeout => "the cube was stopped: its time was up (`--timeout`)".to_owned(),
-        ExitReason::OutOfMemory(detail) => format!("the cube was ended: out of memory ({detail})"),
+        ExitReason::OutOfMemory(detail) => format!("the cube ran out of memory: {detail}"),
+        ExitReason::OverLimit(detail) => format!("the cube was ended: {detail}"),
         ExitReason::NotStarted(detail) => format!("error: {detail}"),
         ExitReason::LayerMissing(layer) => format!("error: the layer `{layer}` is not in force"),
         ExitReason::SetupFailed(detail) => format!("error: {detail}"),

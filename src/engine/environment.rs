@@ -2,8 +2,42 @@
 
 use std::path::PathBuf;
 
+use crate::config::error::nearest;
 use crate::model::limits::{parse_cpus, parse_pids, parse_size, parse_timeout};
+use crate::model::sanitize::printable;
 use crate::model::{Failure, ImageRef, Limits, Name, Settings, VmSettings};
+
+/// What stands behind `TRIPMINE_` in the variables that mean something, in lower case.
+const NAMES: [&str; 15] = [
+    "machine",
+    "image",
+    "jail",
+    "vm_accel",
+    "vm_kernel",
+    "vm_engine",
+    "net",
+    "user",
+    "seccomp",
+    "memory",
+    "cpus",
+    "pids",
+    "disk",
+    "timeout",
+    "home",
+];
+
+/// A warning for each of `keys` that looks like a slip of the fingers: a limit that is silently none would be worse.
+#[must_use]
+pub fn slips(keys: impl Iterator<Item = String>) -> Vec<String> {
+    let slip = |key: String| {
+        let name = key
+            .strip_prefix("TRIPMINE_")
+            .filter(|name| !NAMES.contains(&name.to_ascii_lowercase().as_str()))?;
+        let near = nearest(name, &NAMES)?.to_ascii_uppercase();
+        Some(format!("the variable `{}` means nothing: did you mean `TRIPMINE_{near}`?", printable(&key)))
+    };
+    keys.filter_map(slip).collect()
+}
 
 /// Settings from variables, the machine's name beside them.
 ///
@@ -75,6 +109,12 @@ mod tests {
         assert_eq!(machine.map(String::from).as_deref(), Some("work"));
         assert_eq!(settings_read, Settings::default());
         assert_eq!(settings(one("TRIPMINE_MEMORY", "")).expect("empty is none").0, Settings::default());
+        let keys =
+            ["TRIPMINE_MEMROY", "TRIPMINE_HOME", "TRIPMINE_TEST_X", "TRIPMINE", "MEMROY", "TRIPMINE_TIMEOUT"];
+        assert_eq!(
+            slips(keys.iter().map(ToString::to_string)),
+            ["the variable `TRIPMINE_MEMROY` means nothing: did you mean `TRIPMINE_MEMORY`?"]
+        );
         let failure = settings(one("TRIPMINE_MEMORY", "lots")).expect_err("no size");
         assert!(failure.message.contains("TRIPMINE_MEMORY"), "{failure}");
     }

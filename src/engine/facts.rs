@@ -1,6 +1,7 @@
 //! Looking up what planning needs. Everything is cheap here: a launch waits for it.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use super::{Engine, environment, image_root, vm};
 use crate::config::load::load_project;
 use crate::host::probe;
 use crate::model::host::HelperFacts;
+use crate::model::image::ImageTarget;
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind, ImageRef, JailChoice, Layer, Machine, Name, RunAs, TripId};
 use crate::plan::facts::{
@@ -19,6 +21,7 @@ use crate::plan::launch::{FileIdentity, MountPlan, Origin};
 use crate::plan::resolve::ProjectRef;
 use crate::plan::vm::ShareKind;
 use crate::plan::{Typed, landlock};
+use crate::store::cubes::CubeEntry;
 use crate::store::layout::Layout;
 use crate::store::lock::Lock;
 use crate::store::skeleton::{self, SkeletonUser};
@@ -55,14 +58,12 @@ pub fn gather(
     let caller_home = engine.home.canonicalize().unwrap_or_else(|_| engine.home.clone());
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let shell = shell();
-    let id = match &typed.keep {
-        // A kept cube is entered again under its own id.
-        Some(name) => match super::launch::durable(&engine.layout.mines_dir(), name)? {
-            Some(entry) => entry.id,
-            None => new_id()?,
-        },
-        None => new_id()?,
+    let kept = match &typed.keep {
+        Some(name) => super::launch::durable(&engine.layout.mines_dir(), name)?,
+        None => None,
     };
+    // A kept cube is entered again under its own id.
+    let id = kept.as_ref().map_or_else(new_id, |entry| Ok(entry.id.clone()))?;
     let all = [
         Some(&typed.settings),
         Some(&settings),
@@ -71,7 +72,9 @@ pub fn gather(
         Some(&engine.config.defaults),
     ];
     let image = match all.iter().flatten().find_map(|settings| settings.image.clone()) {
-        Some(reference) if reference != ImageRef::Host => Some(image_root::find(engine, &reference)?),
+        Some(reference) if reference != ImageRef::Host => {
+            Some(image_root::find(engine, &as_it_was(&reference, kept.as_ref()))?)
+        }
         _ => None,
     };
     let seeds = seeds(engine, typed, &machine, image.as_ref())?;
@@ -156,6 +159,16 @@ pub fn gather(
         landlock: landlock::rules,
     };
     Ok((facts, lock, image))
+}
+
+/// The image beneath a kept cube is the one that its changes lie on, whatever its name names by now.
+fn as_it_was(reference: &ImageRef, kept: Option<&CubeEntry>) -> ImageRef {
+    let record =
+        kept.and_then(|entry| entry.record.as_ref().ok()).filter(|record| record.image == *reference);
+    match (record.and_then(|record| record.image_digest.as_ref()), reference.target()) {
+        (Some(_), Some(ImageTarget::Digest(_))) | (None, _) => reference.clone(),
+        (Some(digest), _) => ImageRef::Stored(format!("{reference}@{digest}")),
+    }
 }
 
 /// Where a fresh home comes from: the machine's own image. A launch with another one must not be the first, because the
@@ -300,11 +313,13 @@ fn env_file(path: &Path) -> Result<EnvFile, Failure> {
     let name = printable(&path.to_string_lossy());
     let fail =
         |why: String| Failure::new(FailureKind::Missing, format!("cannot read the env file `{name}`: {why}"));
-    let meta = fs::metadata(path).map_err(|error| fail(error.to_string()))?;
-    if meta.len() > ENV_FILE_MAX {
+    let file = fs::File::open(path).map_err(|error| fail(error.to_string()))?;
+    // Bounded while it is read: a pipe or a device says nothing of its size.
+    let mut bytes = Vec::new();
+    file.take(ENV_FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
+    if bytes.len() as u64 > ENV_FILE_MAX {
         return Err(fail(format!("it is larger than {} KiB", ENV_FILE_MAX >> 10)));
     }
-    let bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8".to_owned()))?;
     Ok(EnvFile { name, text })
 }

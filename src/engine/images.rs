@@ -55,9 +55,12 @@ pub fn used(engine: &Engine, store: &Store) -> Result<Vec<Digest>, Failure> {
     let mut used = Vec::new();
     for entry in cubes::list(&engine.layout.mines_dir())? {
         let Ok(record) = &entry.record else { continue };
+        let recorded = record.image_digest.as_deref().and_then(|digest| Digest::parse(digest).ok());
         match record.image.target() {
             Some(ImageTarget::Digest(digest)) => used.push(digest),
-            // What a name named then is not known; what it names now is a guess that only keeps more.
+            // A name may name another image by now.
+            Some(_) if recorded.is_some() => used.extend(recorded),
+            // What it named then is not known; what it names now is a guess that only keeps more.
             Some(_) => used.extend(store.find(&record.image).ok().map(|entry| entry.descriptor.digest)),
             None => {}
         }

@@ -47,6 +47,8 @@ pub fn plan(
 ) -> Result<Planned, Failure> {
     let (facts, lock, image) = facts::gather(engine, typed, extra, dry_run)?;
     let mut plan = resolve(typed, &facts)?;
+    let keys = std::env::vars_os().filter_map(|(key, _)| key.into_string().ok());
+    plan.warnings.extend(environment::slips(keys));
     if plan.seccomp != SeccompProfile::Strict
         && let Some(project) = &plan.project
     {
@@ -195,6 +197,7 @@ pub fn launch(
         typed: planned.typed.clone(),
         mines,
         socket,
+        log_bytes: engine.config.log_size.get(),
         attached,
         enter_again,
     };
@@ -236,7 +239,11 @@ fn existing(mines: &std::path::Path, plan: &LaunchPlan) -> Result<bool, Failure>
             .hint(format!("`tripmine attach {name}` enters it")));
     }
     let before = entry.record.map_err(Failure::from)?;
-    if before.machine != plan.machine || before.image != plan.image {
+    let same_image = match (&before.image_digest, &plan.image_digest) {
+        (Some(before), Some(now)) => before == now,
+        _ => before.image == plan.image,
+    };
+    if before.machine != plan.machine || !same_image {
         return Err(Failure::new(
             FailureKind::Busy,
             format!(
@@ -244,7 +251,8 @@ fn existing(mines: &std::path::Path, plan: &LaunchPlan) -> Result<bool, Failure>
                 before.machine, before.image
             ),
         )
-        .hint("launch it there, or choose another name"));
+        .hint(format!("`tripmine attach {name}` enters it as it is"))
+        .hint("or choose another name"));
     }
     Ok(entry.id == plan.id)
 }

@@ -51,6 +51,8 @@ const INPUT: usize = 64 * 1024;
 
 /// What Ctrl-C types.
 const INTERRUPT: u8 = 3;
+/// What Ctrl-D types.
+const END_OF_FILE: u8 = 4;
 
 /// Joins until the end.
 ///
@@ -81,6 +83,8 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
         leader: Leader::new(if join.tty { join.leader } else { None }),
         out: filter(stdout_tty),
         err: filter(rustix::termios::isatty(io::stderr())),
+        at_terminal: raw.is_some(),
+        last: None,
         touched: false,
         denied: Vec::new(),
         told: 0,
@@ -89,6 +93,10 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
     if join.tty && stdout_tty && session.touched && !taken_out(Part::TerminalLeave) {
         // Whatever modes the cube left on, the user's terminal comes back as it was.
         let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
+    }
+    if join.tty && stdout_tty && matches!(result, Ok(Outcome::Left)) {
+        // What is said next is not part of the line that was being typed.
+        let _vanished = io::stdout().write_all(b"\r\n").and_then(|()| io::stdout().flush());
     }
     let denied = session.denied;
     drop(raw);
@@ -108,6 +116,10 @@ struct Session<'a> {
     leader: Leader,
     out: Option<Filter>,
     err: Option<Filter>,
+    /// Standard input was a terminal from the start: one that has vanished says no longer that it is one.
+    at_terminal: bool,
+    /// The last byte that was typed.
+    last: Option<u8>,
     /// An escape sequence has reached the terminal: its modes may be other than they were.
     touched: bool,
     /// Lines about what the net denied, for the end of a terminal's session.
@@ -201,8 +213,14 @@ impl Session<'_> {
         match rustix::io::read(io::stdin(), &mut buffer) {
             Ok(0) | Err(Errno::IO) => {
                 self.stdin_open = false;
-                if self.join.tty && !rustix::termios::isatty(io::stdin()) {
-                    // A file or pipe that is read to its end is no terminal that vanished.
+                if self.join.tty && !self.at_terminal {
+                    // A file or pipe that is read to its end is no terminal that vanished. To what was started with it its end
+                    // is typed: in the middle of a line the first only hands over what there is. Who merely looks in does
+                    // not end somebody's shell.
+                    if self.join.passes_signals {
+                        let line_ended = matches!(self.last, None | Some(b'\n'));
+                        self.type_in(if line_ended { &[END_OF_FILE] } else { &[END_OF_FILE; 2] });
+                    }
                     return Ok(None);
                 }
                 if self.join.tty {
@@ -213,6 +231,7 @@ impl Session<'_> {
                 Ok(None)
             }
             Ok(count) if self.join.tty => {
+                self.last = buffer[..count].last().copied();
                 if !self.writes && buffer[..count].contains(&INTERRUPT) {
                     return Ok(Some(Outcome::Left));
                 }

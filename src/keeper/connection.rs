@@ -344,11 +344,25 @@ impl Connection {
         if !self.is_writer() {
             return;
         }
+        self.terminal_is_there().await;
         let target = self.keeper.master.borrow().clone().or_else(|| self.keeper.stdin.borrow().clone());
         if let Some(fd) = target
             && input::write_all(&fd, bytes).await.is_err()
         {
             self.keeper.stdin.borrow_mut().take();
+        }
+    }
+
+    /// What is typed before the entry has its terminal waits for it, as on any terminal.
+    async fn terminal_is_there(&self) {
+        let mut over = self.keeper.over.subscribe();
+        loop {
+            let room = self.keeper.room.notified();
+            let expected = self.keeper.record.borrow().tty && self.keeper.master.borrow().is_none();
+            if !expected || *over.borrow_and_update() {
+                return;
+            }
+            tokio::select! { () = room => {}, _changed = over.changed() => {} }
         }
     }
 

@@ -103,8 +103,8 @@ pub fn record_of(keeper: &Keeper, status: Option<i32>) -> ExitRecord {
     let asked = keeper.ending.borrow().clone();
     // Ended by us before it told a status: as killed.
     let (code, signal) = status.map_or((128 + libc::SIGKILL, Some(libc::SIGKILL)), decode);
-    let oom = signal == Some(libc::SIGKILL)
-        && keeper.plan.limits.cgroup.as_ref().is_some_and(|cgroup| cgroup::oom_kills(cgroup) > 0);
+    let oom =
+        code != 0 && keeper.plan.limits.cgroup.as_ref().is_some_and(|cgroup| cgroup::oom_kills(cgroup) > 0);
     let ran = keeper.started.elapsed();
     if asked == Some(ExitReason::Paused) {
         return ExitRecord {
@@ -133,7 +133,9 @@ pub fn record_of(keeper: &Keeper, status: Option<i32>) -> ExitRecord {
         Some(reason) => reason,
         None if oom => {
             let limit = keeper.plan.limits.memory.map(|(size, _)| size.to_string()).unwrap_or_default();
-            ExitReason::OutOfMemory(format!("killed by the kernel at the limit of {limit}"))
+            // A shell lives on when its command is killed (version 1 of cgroups), and only its code tells of that.
+            let what = if signal == Some(libc::SIGKILL) { "" } else { "a process of it was " };
+            ExitReason::OutOfMemory(format!("{what}killed by the kernel at the limit of {limit}"))
         }
         None => ExitReason::Ended,
     };

@@ -9,8 +9,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::input;
+use super::protocol::Answer;
 use super::state::{Keeper, Piece, now_ms};
 use crate::jail::taken_out::{Part, taken_out};
+use crate::model::ExitRecord;
 use crate::store::log::Stream;
 
 /// Bytes that are read before they are passed on.
@@ -23,6 +25,11 @@ const QUEUE: usize = 32;
 pub fn queue() -> (mpsc::Sender<Piece>, mpsc::Receiver<Piece>) {
     mpsc::channel(if taken_out(Part::Queue) { QUEUE << 20 } else { QUEUE })
 }
+
+/// How long who takes nothing is waited for when the end was asked for.
+const HURRY: Duration = Duration::from_secs(2);
+/// And each time after that.
+const HURRIED: Duration = Duration::from_millis(50);
 
 /// How long output may be read and not be in the log's file.
 const UNWRITTEN: Duration = Duration::from_millis(100);
@@ -136,7 +143,8 @@ async fn distribute(keeper: &Rc<Keeper>, stream: Stream, bytes: &Rc<[u8]>) {
                 match viewer.queue.try_send(Piece::Bytes(stream, Rc::clone(bytes))) {
                     Ok(()) | Err(TrySendError::Closed(_)) => false,
                     Err(TrySendError::Full(_))
-                        if keeper.writer.get() == Some(id) || stream != Stream::Tty =>
+                        if !keeper.hurried.get()
+                            && (keeper.writer.get() == Some(id) || stream != Stream::Tty) =>
                     {
                         true
                     }
@@ -154,13 +162,65 @@ async fn distribute(keeper: &Rc<Keeper>, stream: Stream, bytes: &Rc<[u8]>) {
     }
 }
 
-/// What is left in a stream after its writers are dead.
+/// What is left in a stream after its writers are dead. A client that does not read is waited for (a pager, say), unless the
+/// end was asked for: nobody's stopped terminal keeps `stop` from ending a cube.
 pub async fn drain(keeper: &Rc<Keeper>, pumps: Vec<tokio::task::JoinHandle<()>>) {
-    for pump in pumps {
-        // A client that does not read keeps its own output waiting, not the end of the others.
-        let _ended = pump.await;
-    }
+    let drained = async {
+        for pump in pumps {
+            let _ended = pump.await;
+        }
+    };
+    // What is hurried passes the rest by, into the log.
+    let hurried = async {
+        hurry(keeper).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! { () = drained => {}, () = hurried => {} }
     keeper.log.borrow_mut().finish();
+}
+
+/// Tells every viewer how it ended.
+pub async fn tell_viewers(keeper: &Rc<Keeper>, exit: &ExitRecord) {
+    let viewers: Vec<_> = keeper.viewers.borrow().iter().map(|viewer| viewer.queue.clone()).collect();
+    let told: Vec<_> = viewers
+        .into_iter()
+        .map(|queue| {
+            let exited = Piece::Answer(Rc::new(Answer::Exited(exit.clone())));
+            tokio::task::spawn_local(async move { drop(queue.send(exited).await) })
+        })
+        .collect();
+    let told = async {
+        for one in told {
+            let _told = one.await;
+        }
+    };
+    tokio::select! { () = told => {}, () = hurry(keeper) => {} }
+}
+
+/// True when the face that launched the cube has not taken all that it was sent.
+pub fn launcher_is_stuck(keeper: &Keeper) -> bool {
+    // It is the first viewer there ever is.
+    let viewers = keeper.viewers.borrow();
+    viewers.first().is_some_and(|viewer| viewer.queue.capacity() < viewer.queue.max_capacity())
+}
+
+/// Returns when the end was asked for and nobody takes what is left any more; never when nobody asked.
+pub async fn hurry(keeper: &Keeper) {
+    let mut stop = keeper.stop.subscribe();
+    while stop.borrow_and_update().is_none() {
+        if stop.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    loop {
+        let before = keeper.moved.get();
+        tokio::time::sleep(if keeper.hurried.get() { HURRIED } else { HURRY }).await;
+        if keeper.moved.get() == before {
+            break;
+        }
+    }
+    keeper.hurried.set(true);
+    keeper.room.notify_waiters();
 }
 
 /// A descriptor made non-blocking and known to the runtime.

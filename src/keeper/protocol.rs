@@ -182,6 +182,8 @@ pub struct Launch {
     pub hold: Option<PathBuf>,
     /// Where the control socket goes.
     pub socket: PathBuf,
+    /// The size at which a file of the log is full, in bytes.
+    pub log_bytes: u64,
     /// The folder of a kept cube exists: enter it again.
     pub enter_again: bool,
     /// The client stays attached; otherwise it leaves after "started".

@@ -17,12 +17,12 @@ use tokio::task::LocalSet;
 use super::forward::{self, Forwards};
 use super::protocol::{self, Answer, Kind};
 use super::start::{self, Born, Handover, Jailed, Known, NotStarted};
-use super::state::{Ended, Keeper, Pending, Piece, Start, now_ms};
+use super::state::{Ended, Keeper, Pending, Start, now_ms};
 use super::{connection, end, in_place, net, output, watch as limits};
 use crate::jail::wire::{self, Message};
 use crate::model::{CubeState, ExitReason, ExitRecord, Keep};
 use crate::plan::launch::StdioPlan;
-use crate::store::log::{KEEP_FILES, LogWriter, MAX_BYTES, Stream};
+use crate::store::log::{KEEP_FILES, LogWriter, Stream};
 use crate::term::screen::{HISTORY, Screen};
 
 /// The body of `tripmine __keeper`; the process's exit code. Nobody reads it: what happened is in the record.
@@ -188,7 +188,7 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         init: jailed.born.init,
         life: jailed.born.life,
         pid: jailed.born.pid,
-        log: RefCell::new(LogWriter::new(log_dir, MAX_BYTES, KEEP_FILES)),
+        log: RefCell::new(LogWriter::new(log_dir, launch.log_bytes, KEEP_FILES)),
         screen: RefCell::new(tty.map(|(rows, cols)| Screen::new(rows, cols, HISTORY))),
         master: RefCell::new(None),
         stdin: RefCell::new(None),
@@ -202,6 +202,8 @@ fn run(handover: Handover, jailed: Jailed, known: Option<Known>) -> i32 {
         started: std::time::Instant::now(),
         net: net::Net::default(),
         room: Notify::new(),
+        moved: Cell::new(0),
+        hurried: Cell::new(false),
         forwards,
         opened: jailed.opened,
         frozen_by: Cell::new(None),
@@ -281,6 +283,7 @@ async fn life(
             if let Some(master) = master {
                 let master = output::watched(master)?;
                 *keeper.master.borrow_mut() = Some(Rc::clone(&master));
+                keeper.room.notify_waiters();
                 pumps.push(tokio::task::spawn_local(output::pump(Rc::clone(&keeper), Stream::Tty, master)));
             }
             let ended = until_end(&keeper, ended).await;
@@ -327,10 +330,7 @@ async fn life(
         record.exit = Some(exit.clone());
     }
     keeper.save();
-    let viewers: Vec<_> = keeper.viewers.borrow().iter().map(|viewer| viewer.queue.clone()).collect();
-    for queue in viewers {
-        let _told = queue.send(Piece::Answer(Rc::new(Answer::Exited(exit.clone())))).await;
-    }
+    output::tell_viewers(&keeper, &exit).await;
     keeper.over.send_replace(true);
     // Sessions and waiters are answered by their own tasks, which end with their clients.
     keeper.pending.borrow_mut().clear();
@@ -344,13 +344,18 @@ async fn life(
     };
     keeper.end_all();
     keeper.event("ended", serde_json::to_value(&exit).unwrap_or_default());
-    if let Some(launcher) = left {
+    // One that takes nothing is not waited for when the end was asked for. One that has heard of the end is: its user may be
+    // asked what becomes of the changes.
+    if let Some(launcher) = left.filter(|_| !(keeper.hurried.get() && output::launcher_is_stuck(&keeper))) {
         let _left = launcher.await;
     }
     accepting.abort();
     // Others get a moment to take their last bytes.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
-    while !keeper.viewers.borrow().is_empty() && tokio::time::Instant::now() < deadline {
+    while !keeper.hurried.get()
+        && !keeper.viewers.borrow().is_empty()
+        && tokio::time::Instant::now() < deadline
+    {
         tokio::select! { () = keeper.room.notified() => {}, () = tokio::time::sleep(Duration::from_millis(20)) => {} }
     }
     tokio::task::yield_now().await;

@@ -118,6 +118,10 @@ pub struct Keeper {
     pub forwards: Forwards,
     /// A viewer has come, gone or drained: whoever waits for room looks again.
     pub room: Notify,
+    /// Pieces of output that clients have taken: who waits for them sees whether they go on.
+    pub moved: Cell<u64>,
+    /// The end was asked for and has waited long enough: who does not read misses the rest.
+    pub hurried: Cell<bool>,
 }
 
 impl Keeper {

@@ -43,16 +43,16 @@ pub async fn watch(keeper: Rc<Keeper>) {
             // Tasks, as a cgroup counts them; init is ours.
             && stats::usage(keeper.pid).threads > limit.saturating_add(1)
         {
-            keeper.event("pids-limit", format!("more than {limit} processes"));
-            return keeper.end(ExitReason::Stopped, Some(0));
+            let why = format!("more than {limit} processes (`--pids`), seen by the keeper");
+            return keeper.end(ExitReason::OverLimit(why), Some(0));
         }
         // A walk over a tree: every two seconds is enough for a limit that is not exact anyway.
         if let (Some(limit), UpperPlan::Disk { dir }) = (disk, &keeper.plan.root.upper)
             && round.is_multiple_of(8)
             && size_of_tree(dir) > limit.get()
         {
-            keeper.event("disk-limit", format!("more than {limit} written to the system"));
-            return keeper.end(ExitReason::Stopped, Some(0));
+            let why = format!("more than {limit} written to its system (`--disk`), seen by the keeper");
+            return keeper.end(ExitReason::OverLimit(why), Some(0));
         }
     }
 }

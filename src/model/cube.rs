@@ -75,6 +75,8 @@ pub enum ExitReason {
     Timeout,
     /// The memory limit: killed by the kernel or by the keeper.
     OutOfMemory(String),
+    /// Another limit, which the keeper saw passed: which.
+    OverLimit(String),
     /// The entry could not be started.
     NotStarted(String),
     /// A layer was missing after set-up.

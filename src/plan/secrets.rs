@@ -114,13 +114,19 @@ impl Guard<'_> {
         if self.home.starts_with(source) {
             return confirm("it contains your whole home");
         }
-        for secret in HOME_SECRETS {
-            let place = self.home.join(secret);
-            if source.starts_with(&place) {
-                return Some(Danger::Confirm(format!("`~/{secret}` holds credentials")));
+        if let Some(danger) = in_home(self.home, "~", source) {
+            return Some(danger);
+        }
+        // Root by sudo(8) has another home than who typed it: what lies in anybody's is as secret.
+        if let Some(home) = home_around(source).filter(|home| *home != self.home) {
+            if source == home {
+                return confirm(
+                    "it is somebody's whole home, with keys, passwords and everything else in it",
+                );
             }
-            if place.starts_with(source) {
-                return Some(Danger::Confirm(format!("it contains `~/{secret}`, where credentials lie")));
+            let shown = printable_bytes(home.as_os_str().as_encoded_bytes());
+            if let Some(danger) = in_home(home, &shown, source) {
+                return Some(danger);
             }
         }
         if let Some(name) = SECRET_NAMES.iter().find(|name| source.iter().any(|part| part == **name)) {
@@ -147,6 +153,24 @@ impl Guard<'_> {
             .find(|folder| source.starts_with(folder))
             .map(|folder| Danger::Confirm(format!("`{folder}` belongs to the system")))
     }
+}
+
+/// The home that `source` is, or lies in, by the usual place of homes.
+fn home_around(source: &Path) -> Option<&Path> {
+    source.ancestors().find(|path| path.parent() == Some(Path::new("/home")))
+}
+
+/// What is secret in the home at `home`, which is called `shown`.
+fn in_home(home: &Path, shown: &str, source: &Path) -> Option<Danger> {
+    HOME_SECRETS.iter().find_map(|secret| {
+        let place = home.join(secret);
+        if source.starts_with(&place) {
+            return Some(Danger::Confirm(format!("`{shown}/{secret}` holds credentials")));
+        }
+        place
+            .starts_with(source)
+            .then(|| Danger::Confirm(format!("it contains `{shown}/{secret}`, where credentials lie")))
+    })
 }
 
 #[cfg(test)]
@@ -203,7 +227,11 @@ mod tests {
             ("/home/ann/.mozilla/firefox", "credentials"),
             ("/home/ann/.password-store", "credentials"),
             ("/home/ann/.netrc", "credentials"),
-            ("/home/bob/.ssh", "`.ssh` holds credentials"),
+            ("/home/bob", "somebody's whole home"),
+            ("/home/bob/.ssh", "`/home/bob/.ssh` holds credentials"),
+            ("/home/bob/.config", "contains `/home/bob/.config/gcloud`"),
+            ("/home/bob/.netrc", "credentials"),
+            ("/srv/homes/bob/.ssh", "`.ssh` holds credentials"),
             ("/home/ann/.local/state", "contains tripmine's own"),
             ("/etc", "`/etc` belongs to the system"),
             ("/etc/ssl", "`/etc` belongs"),

@@ -9,14 +9,14 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::model::{Failure, FailureKind, Name, TripId};
+use crate::model::{Failure, FailureKind, Name};
 
 use super::fail::{cannot, shown};
 
-/// A unix socket's path has 108 bytes with its NUL; some is left for a suffix.
-const SOCKET_PATH_MAX: usize = 100;
-/// `/` and the name that [`Layout::socket_path`] gives.
-const SOCKET_NAME: usize = 19;
+/// A unix socket's path has 108 bytes with its NUL.
+const SOCKET_PATH_MAX: usize = 107;
+/// `/`, a TripID and `.sock`: the name that [`super::cubes::socket_path`] gives.
+const SOCKET_NAME: usize = 38;
 
 /// The five folders, absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Layout {
         };
         self.check_run(&found, uid)?;
         let length = self.run.as_os_str().len() + SOCKET_NAME;
-        if length >= SOCKET_PATH_MAX {
+        if length > SOCKET_PATH_MAX {
             return Err(Failure::new(
                 FailureKind::Config,
                 format!("the folder for sockets has too long a path: {}", shown(&self.run)),
@@ -238,14 +238,6 @@ impl Layout {
     pub fn locks_dir(&self) -> PathBuf {
         self.state.join("locks")
     }
-
-    /// A cube's socket: the random tail of its id and the time it starts with, short enough for a
-    /// socket address.
-    #[must_use]
-    pub fn socket_path(&self, id: &TripId) -> PathBuf {
-        let head: String = id.as_str().chars().take(10).collect();
-        self.run.join(format!("{}-{head}", id.short()))
-    }
 }
 
 fn make(folder: &Path) -> Result<(), Failure> {
@@ -293,12 +285,23 @@ mod tests {
     }
 
     #[test]
-    fn socket_names_are_short_and_differ() {
-        let layout = Layout::under(Path::new("/t"));
-        let a = layout.socket_path(&TripId::from_parts(1, [1; 16]));
-        let b = layout.socket_path(&TripId::from_parts(2, [1; 16]));
-        assert_ne!(a, b);
-        assert_eq!(a.as_os_str().len(), layout.run.as_os_str().len() + SOCKET_NAME);
+    fn a_socket_fits_where_ensure_says_so() {
+        let id = crate::model::TripId::from_parts(1, [1; 16]);
+        let socket = super::super::cubes::socket_path(Path::new("/t"), &id);
+        assert_eq!(socket.as_os_str().len(), "/t".len() + SOCKET_NAME);
+        let folder = tempfile::tempdir().expect("tempdir");
+        let mut layout = Layout::under(folder.path());
+        let uid = rustix::process::geteuid().as_raw();
+        let base = folder.path().as_os_str().len() + 1;
+        for (length, fits) in
+            [(SOCKET_PATH_MAX - SOCKET_NAME, true), (SOCKET_PATH_MAX - SOCKET_NAME + 1, false)]
+        {
+            layout.run = folder.path().join("x".repeat(length - base));
+            assert_eq!(layout.ensure(uid).is_ok(), fits, "{length}");
+            let bound =
+                std::os::unix::net::UnixListener::bind(super::super::cubes::socket_path(&layout.run, &id));
+            assert_eq!(bound.is_ok(), fits, "{length}");
+        }
     }
 
     #[test]

@@ -17,8 +17,6 @@ use serde::{Deserialize, Serialize};
 pub use read::{LogFilter, LogReader};
 pub use write::LogWriter;
 
-/// The size at which a file is full, in bytes.
-pub const MAX_BYTES: u64 = 10 << 20;
 /// How many files are kept, the current one among them.
 pub const KEEP_FILES: u32 = 3;
 

@@ -6,14 +6,16 @@ use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::config::edit::{Edit, apply_edits};
 use crate::config::load::{load_machine, read_text};
 use crate::config::machine::{EMPTY_MACHINE, parse_machine, render_machine};
 use crate::model::sanitize::printable_bytes;
-use crate::model::{Failure, FailureKind, ImageRef, Machine, Name, Settings};
+use crate::model::{CubeRecord, Failure, FailureKind, ImageRef, Keep, Machine, Name, Settings, TripId};
 
 use super::atomic::{create_atomic, write_atomic};
+use super::cubes;
 use super::fail::cannot;
 use super::layout::Layout;
 use super::lock::{self, Lock};
@@ -37,6 +39,10 @@ pub fn load(layout: &Layout, name: &Name) -> Result<Machine, Failure> {
 
 fn missing(layout: &Layout, name: &Name) -> Failure {
     let failure = Failure::new(FailureKind::Missing, format!("there is no machine `{name}`"));
+    let deleted = trash::list(layout).unwrap_or_default();
+    if deleted.iter().any(|it| it.kind == TrashKind::Machine && it.name == name.as_str()) {
+        return failure.hint(format!("it was deleted: `tripmine undo {name}` brings it back"));
+    }
     let names = names(layout).unwrap_or_default();
     let known: Vec<&str> = names.iter().map(Name::as_str).collect();
     match crate::config::error::nearest(name.as_str(), &known) {
@@ -223,8 +229,8 @@ pub fn refuse_in_use(name: &Name, in_use: &dyn Fn(&Name) -> Vec<String>) -> Resu
 
 /// Gives a machine and its home another name.
 ///
-/// The new file comes first, then the home moves, then the old file goes: a crash in between
-/// leaves two machines and one home, and nothing lost.
+/// The new file comes first, then the home moves, then the kept cubes follow, then the old file goes: a crash in
+/// between leaves two machines and one home, and nothing lost.
 ///
 /// # Errors
 /// It is `default`, in use or missing, or the new name is taken by a machine or a home.
@@ -270,7 +276,48 @@ pub fn rename(
         }
         _ => {}
     }
+    follow(layout, old, new)
+        .map_err(|failure| failure.hint(format!("machine `{old}` is still there, its home is `{new}`'s")))?;
     fs::remove_file(&old_file).map_err(|error| cannot("delete", &old_file, error))
+}
+
+/// The kept cubes of a machine that do not run, by their names: they can be entered on it alone.
+///
+/// # Errors
+/// The cubes cannot be listed.
+pub fn kept_on(layout: &Layout, name: &Name) -> Result<Vec<(TripId, Name)>, Failure> {
+    let mines = layout.mines_dir();
+    if !mines.is_dir() {
+        return Ok(Vec::new());
+    }
+    let of_it = |entry: cubes::CubeEntry| {
+        // A keeper lives a moment longer than its cube.
+        let ended = |record: &CubeRecord| !entry.live || record.state.is_over();
+        let record = entry.record.ok().filter(|record| record.machine == *name && ended(record))?;
+        record.name.filter(|_| record.keep == Keep::Durable).map(|name| (entry.id, name))
+    };
+    Ok(cubes::list(&mines)?.into_iter().filter_map(of_it).collect())
+}
+
+/// The folder of a kept cube that has ended, once its keeper has let go of it.
+fn let_go(mines: &Path, id: &TripId) -> Result<(cubes::CubeDir, CubeRecord), cubes::CubeError> {
+    let patience = Instant::now() + Duration::from_secs(2);
+    loop {
+        match cubes::open_durable(mines, id) {
+            Err(cubes::CubeError::Alive(_)) if Instant::now() < patience => {}
+            other => return other,
+        }
+    }
+}
+
+/// The kept cubes of `old` belong to `new` from now on.
+fn follow(layout: &Layout, old: &Name, new: &Name) -> Result<(), Failure> {
+    for (id, _) in kept_on(layout, old)? {
+        let (folder, mut record) = let_go(&layout.mines_dir(), &id)?;
+        record.machine = new.clone();
+        folder.write_record(&record)?;
+    }
+    Ok(())
 }
 
 /// What removing a machine deletes: its home, and its file beside it.
@@ -384,6 +431,29 @@ mod tests {
             }
         });
         assert_eq!(load(&layout, &name("work")).expect("load").settings.env.len(), 8);
+    }
+
+    /// A kept cube can be entered on its own machine alone: it goes along with a new name.
+    #[test]
+    fn kept_cubes_follow_their_machine() {
+        use crate::store::cubes::tests::{durable, sample};
+        let (_folder, layout) = setup();
+        create(&layout, &Machine::new(name("work"))).expect("create");
+        let on_work = |mut record: crate::model::CubeRecord| {
+            record.machine = name("work");
+            drop(cubes::create(&layout.mines_dir(), &record).expect("created"));
+            record.id
+        };
+        let (kept, thrown) = (on_work(durable(1, "lab")), on_work(sample(2)));
+        drop(cubes::create(&layout.mines_dir(), &durable(3, "box")).expect("created"));
+        assert_eq!(kept_on(&layout, &name("work")), Ok(vec![(kept.clone(), name("lab"))]));
+        rename(&layout, &name("work"), &name("play"), FREE).expect("rename");
+        assert_eq!(kept_on(&layout, &name("play")), Ok(vec![(kept, name("lab"))]));
+        let thrown = cubes::load(&layout.mines_dir(), &thrown).expect("there").record.expect("good");
+        assert_eq!(thrown.machine, name("work"), "what has ended for good tells what was");
+        rm(&layout, &name("play"), Usage::default(), 1, FREE).expect("rm");
+        let failure = load(&layout, &name("play")).expect_err("deleted");
+        assert_eq!(failure.hints, ["it was deleted: `tripmine undo play` brings it back"]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, flock, statat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::cubes::{
     CubeError, DEAD, FRESH, is_begun, is_marked_durable, mark_lost, names, open_dir, open_mines, probe,
@@ -38,6 +40,8 @@ pub struct SweepHooks<'a> {
     pub now_unix_ms: u64,
     /// How many ended throwaways stay: [`KEEP_ENDED`].
     pub keep_ended: usize,
+    /// Throwaways that ended before this go whatever their number, milliseconds since 1970.
+    pub ended_before: Option<u64>,
     /// Called for each cube that was found without its keeper, its record already put right.
     pub on_lost: &'a mut dyn FnMut(&CubeRecord),
 }
@@ -128,10 +132,15 @@ pub fn sweep(mines: &Path, run: &Path, hooks: &mut SweepHooks<'_>) -> Result<Swe
 /// Removes the host's end of a unix forward, if it is a socket and nobody listens on it. False when nothing was removed.
 fn remove_dead_socket(path: &Path) -> bool {
     let socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let dead = socket
-        && std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
-    dead && fs::remove_file(path).is_ok()
+    socket && nobody_listens(path) && fs::remove_file(path).is_ok()
+}
+
+/// True when the kernel says so. Never waits: who listens and is busy listens.
+fn nobody_listens(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let tried = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
+    tried == Err(Errno::CONNREFUSED)
 }
 
 struct Sweep<'a> {
@@ -163,13 +172,15 @@ impl Sweep<'_> {
                 ended.push((time, id));
             }
         }
-        if ended.len() > hooks.keep_ended {
-            ended.sort_by(|a, b| b.cmp(a));
-            for (_, id) in ended.drain(hooks.keep_ended..) {
-                let dead = self.set_aside(id.as_str());
-                self.ended.extend(dead);
-                self.report.removed.push(id);
-            }
+        // The newest first.
+        ended.sort_by(|a, b| b.cmp(a));
+        let young =
+            ended.iter().take_while(|(time, _)| hooks.ended_before.is_none_or(|before| *time >= before));
+        let stay = young.count().min(hooks.keep_ended);
+        for (_, id) in ended.drain(stay..) {
+            let dead = self.set_aside(id.as_str());
+            self.ended.extend(dead);
+            self.report.removed.push(id);
         }
         self.clear_sockets();
         Ok(())
@@ -276,7 +287,8 @@ impl Sweep<'_> {
         None
     }
 
-    /// Removes sockets named after cubes that do not live.
+    /// Removes sockets named after cubes that do not live. Of a folder that several places of cubes share (one user with two
+    /// homes) the others' cubes are not ours to judge: their keepers listen.
     fn clear_sockets(&mut self) {
         let Ok(folder) = fs::read_dir(self.run) else { return };
         for entry in folder.flatten() {
@@ -287,7 +299,7 @@ impl Sweep<'_> {
                 .and_then(|stem| TripId::parse(stem).ok());
             let Some(id) = id.filter(|id| !self.spared.contains(id)) else { continue };
             let path = socket_path(self.run, &id);
-            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+            if entry.file_type().is_ok_and(|kind| kind.is_socket()) && nobody_listens(&path) {
                 match fs::remove_file(&path) {
                     Ok(()) => self.report.sockets.push(path),
                     Err(error) => self.problem("remove the socket", &path, error),

@@ -214,7 +214,7 @@ pub(super) fn sweep(engine: &Engine) -> Vec<String> {
     if !mines.is_dir() || !(sweep::worth_it(&mines, run) || told::is_owed(&mines)) {
         return Vec::new();
     }
-    let (lost, problems) = told::aloud(&mines, run, now_ms());
+    let (lost, problems) = told::aloud(&mines, run, now_ms(), engine.config.log_retention);
     let problems = problems.iter().take(1).map(|failure| clean(&failure.to_string()));
     problems.chain(lost).collect()
 }

@@ -53,6 +53,7 @@ fn wrong_words_are_refused_by_name() {
         (&["-e", "=y", "site"], usage, &["-e"]),
         (&["--env-file", "/no/such/file", "site"], missing, &["/no/such/file"]),
         (&["--env-file", "/", "site"], missing, &["env file"]),
+        (&["--env-file", "/dev/zero", "site"], missing, &["env file", "larger than"]),
         (&["--mount", "/no/such/folder", "--", "true"], missing, &["/no/such/folder"]),
         (&["--mount", "", "--", "true"], usage, &["--mount"]),
         (&["--keep", "a/b", "site"], usage, &["--keep"]),

@@ -49,6 +49,7 @@ mod net_policies;
 mod net_together;
 mod net_tools;
 mod network;
+mod odd_faces;
 mod ports;
 mod program;
 mod resources;

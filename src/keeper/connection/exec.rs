@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::termios::Winsize;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::frames::{Queue, next_frame, say};
 use super::{Connection, refused, start};
@@ -87,14 +88,20 @@ impl Connection {
     ) -> Option<i32> {
         let keeper = Rc::clone(&self.keeper);
         let [stdin, stdout, stderr] = ours;
-        let watch = |fd: Option<OwnedFd>| fd.and_then(|fd| output::watched(fd).ok());
-        let (master, mut stdin) = (watch(master), watch(stdin));
+        let watched = |fd: Option<OwnedFd>| fd.and_then(|fd| output::watched(fd).ok());
+        let (master, mut stdin) = (watched(master), watched(stdin));
         let mut pumps = Vec::new();
+        let (over, is_over) = watch::channel(false);
         let sources =
-            [(Stream::Tty, master.clone()), (Stream::Out, watch(stdout)), (Stream::Err, watch(stderr))];
+            [(Stream::Tty, master.clone()), (Stream::Out, watched(stdout)), (Stream::Err, watched(stderr))];
         for (stream, fd) in sources {
             if let Some(fd) = fd {
-                pumps.push(tokio::task::spawn_local(pass_on(fd, stream, self.queue.clone())));
+                pumps.push(tokio::task::spawn_local(pass_on(
+                    fd,
+                    stream,
+                    self.queue.clone(),
+                    is_over.clone(),
+                )));
             }
         }
         let signal = |signal| {
@@ -131,25 +138,49 @@ impl Connection {
                 },
             }
         };
-        // What a background child still holds open is not waited for: only what is in the pipe already.
+        over.send_replace(true);
         for pump in pumps {
-            if tokio::time::timeout(std::time::Duration::from_millis(100), pump).await.is_err() {
-                continue;
-            }
+            let _ended = pump.await;
         }
         status
     }
 }
 
-async fn pass_on(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue) {
+/// How long a stream may be silent, once its process has ended, until it counts as empty: a terminal hands over what was
+/// written a moment later.
+const SILENT: Duration = Duration::from_millis(100);
+/// What is read of it at most then: more is in no pipe and in no terminal.
+const LEFT_OVER: usize = 1 << 20;
+
+/// Passes a stream on until its end, or until what was in it when the process ended is passed on: what a background child still
+/// holds open is not waited for. A client that reads slowly is.
+async fn pass_on(fd: Rc<AsyncFd<OwnedFd>>, stream: Stream, queue: Queue, mut over: watch::Receiver<bool>) {
     let mut buffer = vec![0; output::CHUNK];
+    let mut left_over = LEFT_OVER;
     loop {
-        let read = output::read(&fd, &mut buffer).await;
+        let ended = *over.borrow();
+        let read = if ended {
+            match tokio::time::timeout(SILENT, output::read(&fd, &mut buffer)).await {
+                Ok(read) => read,
+                Err(_) => return,
+            }
+        } else {
+            tokio::select! {
+                read = output::read(&fd, &mut buffer) => read,
+                changed = over.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            }
+        };
         let (Read::Bytes(count) | Read::End(count)) = read;
+        if ended {
+            left_over = left_over.saturating_sub(count);
+        }
         if count > 0 && queue.send(Piece::Bytes(stream, Rc::from(&buffer[..count]))).await.is_err() {
             return;
         }
-        if matches!(read, Read::End(_)) {
+        if matches!(read, Read::End(_)) || left_over == 0 {
             return;
         }
     }

@@ -45,6 +45,7 @@ pub(super) async fn write(
         keeper.room.notify_waiters();
         let result = match piece {
             Piece::Bytes(stream, bytes) => {
+                keeper.moved.set(keeper.moved.get().wrapping_add(1));
                 let kind = if stream == Stream::Err { Kind::ErrorOutput } else { Kind::Output };
                 frame(&mut writer, kind, &bytes).await
             }

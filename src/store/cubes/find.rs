@@ -18,8 +18,8 @@ pub enum Found {
 }
 
 /// Finds the cube that `reference` names: a whole id or the tail that lists show, the name of a
-/// durable cube, the start of an id or of its tail, or a project with a live cube. The first of
-/// these that names anything decides.
+/// durable cube, or, alike, the start of an id or of its tail and a project with a live cube. The
+/// first of these that names anything decides.
 ///
 /// # Errors
 /// When the cubes cannot be listed.
@@ -31,14 +31,16 @@ pub fn find(mines: &Path, reference: &str) -> Result<Found, CubeError> {
 #[must_use]
 pub fn choose(mut entries: Vec<CubeEntry>, reference: &str) -> Found {
     type Test = fn(&CubeEntry, &str) -> bool;
-    const TESTS: [Test; 4] = [
+    // The start of an id and a project's name may be the same word: to guess would stop or delete the wrong cube.
+    const TESTS: [Test; 3] = [
         |entry, word| entry.id.as_str() == word || entry.id.short() == word,
         |entry, word| {
             entry.record.as_ref().is_ok_and(|r| r.name.as_ref().is_some_and(|name| name.as_str() == word))
         },
-        |entry, word| entry.id.matches(word),
         |entry, word| {
-            entry.live && entry.record.as_ref().is_ok_and(|record| record.project.as_deref() == Some(word))
+            let project =
+                || entry.record.as_ref().is_ok_and(|record| record.project.as_deref() == Some(word));
+            entry.id.matches(word) || (entry.live && project())
         },
     ];
     if reference.is_empty() {

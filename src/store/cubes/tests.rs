@@ -137,6 +137,13 @@ fn words_find_cubes() {
     assert_eq!(one(""), None);
     let Found::Many(all) = find(base.path(), &ended.id.as_str()[..4]).expect("found") else { panic!("many") };
     assert_eq!(all.iter().map(|e| &e.id).collect::<Vec<_>>(), [&named.id, &live.id, &ended.id]);
+    // The start of an ended cube's id, and a project that runs: neither is guessed.
+    let alike = CubeRecord { project: Some(ended.id.short()[..3].to_owned()), ..sample(4) };
+    let _alike = create(base.path(), &alike).expect("created");
+    let Found::Many(all) = find(base.path(), &ended.id.short()[..3]).expect("found") else {
+        panic!("guessed")
+    };
+    assert!(all.iter().any(|entry| entry.id == alike.id) && all.iter().any(|entry| entry.id == ended.id));
 }
 
 #[test]

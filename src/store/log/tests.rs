@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+const MAX_BYTES: u64 = 10 << 20;
+
 fn read_all(dir: &Path, filter: LogFilter) -> Vec<LogRecord> {
     let mut reader = LogReader::open(dir, filter);
     let mut records = Vec::new();

@@ -27,7 +27,10 @@ impl Place {
         self.base.path().join("run")
     }
     fn sweep(&self, keep_ended: usize) -> SweepReport {
-        let mut hooks = SweepHooks { now_unix_ms: 9, keep_ended, on_lost: &mut |_| {} };
+        self.sweep_before(keep_ended, None)
+    }
+    fn sweep_before(&self, keep_ended: usize, ended_before: Option<u64>) -> SweepReport {
+        let mut hooks = SweepHooks { now_unix_ms: 9, keep_ended, ended_before, on_lost: &mut |_| {} };
         sweep(&self.mines(), &self.run(), &mut hooks).expect("swept")
     }
     fn names(&self) -> Vec<String> {
@@ -57,11 +60,11 @@ fn a_lost_cube_is_killed_and_its_upper_dropped() {
     fs::create_dir(cube.system_copy()).expect("mkdir");
     fs::write(cube.system_copy().join("change"), "x").expect("write");
     drop(create(&place.mines(), &other).expect("created"));
-    let _listener = UnixListener::bind(socket_path(&place.run(), &record.id)).expect("bind");
+    let listener = UnixListener::bind(socket_path(&place.run(), &record.id)).expect("bind");
 
     assert_eq!(place.sweep(50), SweepReport { sockets: vec![], ..expected_other(&other) }, "the first lives");
     assert!(innocent.try_wait().expect("wait").is_none(), "an innocent was killed");
-    drop(cube);
+    drop((cube, listener));
     let report = place.sweep(50);
     assert_eq!((&report.lost, &report.killed), (&vec![record.id.clone()], &vec![record.id.clone()]));
     assert_eq!(report.sockets.len(), 1);
@@ -76,6 +79,17 @@ fn a_lost_cube_is_killed_and_its_upper_dropped() {
     assert_eq!(place.sweep(50), SweepReport::default(), "nothing is left to do");
     innocent.kill().expect("kill");
     innocent.wait().expect("wait");
+}
+
+/// Two homes of one user share the runtime folder: a sweep in one must not make the other's cubes unreachable.
+#[test]
+fn a_socket_on_which_somebody_listens_stays() {
+    let place = Place::new();
+    let [theirs, dead] = [1, 2].map(|age| socket_path(&place.run(), &sample(age).id));
+    let _listener = UnixListener::bind(&theirs).expect("bind");
+    drop(UnixListener::bind(&dead).expect("bind"));
+    assert_eq!(place.sweep(50).sockets, [dead]);
+    assert!(theirs.exists());
 }
 
 fn expected_other(other: &CubeRecord) -> SweepReport {
@@ -105,6 +119,25 @@ fn the_newest_ended_stay() {
     let (spares, left): (Vec<_>, Vec<_>) =
         place.names().into_iter().partition(|name| name.starts_with(".spare-"));
     assert_eq!((spares.len(), left.len()), (4, 2), "nothing half-deleted: {left:?}");
+}
+
+/// `log_retention`: what ended before goes, few as they may be, and what is kept or waits for a decision does not.
+#[test]
+fn the_old_go_and_the_young_stay() {
+    let place = Place::new();
+    let (old, young, kept, reviewed) = (sample(1), sample(2), durable(3, "box"), sample(4));
+    for (record, ended) in [(&old, 1), (&young, 3), (&kept, 1), (&reviewed, 1)] {
+        let cube = create(&place.mines(), record).expect("created");
+        let mut over = record.clone();
+        mark_lost(&mut over, 1_900_000_000_000 + ended);
+        cube.write_record(&over).expect("written");
+    }
+    let review = place.mines().join(reviewed.id.as_str()).join("review/upper");
+    fs::create_dir_all(&review).expect("mkdir");
+    assert_eq!(place.sweep_before(50, Some(1_900_000_000_002)).removed, [old.id]);
+    for id in [&young.id, &kept.id, &reviewed.id] {
+        assert!(load(&place.mines(), id).is_ok(), "{id}");
+    }
 }
 
 #[test]

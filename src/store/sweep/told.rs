@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{KEEP_ENDED, SweepHooks, sweep};
 use crate::model::sanitize::printable;
@@ -28,16 +29,25 @@ pub fn quietly(mines: &Path, run: &Path, now_unix_ms: u64) {
             _ => Ok(()),
         });
     };
-    let mut hooks = SweepHooks { now_unix_ms, keep_ended: KEEP_ENDED, on_lost: &mut on_lost };
+    let mut hooks =
+        SweepHooks { now_unix_ms, keep_ended: KEEP_ENDED, ended_before: None, on_lost: &mut on_lost };
     // What it could not do, the next one tries again.
     let _swept = sweep(mines, run, &mut hooks);
 }
 
 /// Sweeps for a command: a sentence on the cubes that were lost, those of keepers' sweeps included, and what went wrong.
-pub fn aloud(mines: &Path, run: &Path, now_unix_ms: u64) -> (Option<String>, Vec<Failure>) {
+/// Records of throwaways are kept for `retention`.
+pub fn aloud(
+    mines: &Path,
+    run: &Path,
+    now_unix_ms: u64,
+    retention: Duration,
+) -> (Option<String>, Vec<Failure>) {
     let mut lost = take(mines);
     let mut on_lost = |record: &CubeRecord| lost.push(record.id.short().to_owned());
-    let mut hooks = SweepHooks { now_unix_ms, keep_ended: KEEP_ENDED, on_lost: &mut on_lost };
+    let kept = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    let ended_before = Some(now_unix_ms.saturating_sub(kept));
+    let mut hooks = SweepHooks { now_unix_ms, keep_ended: KEEP_ENDED, ended_before, on_lost: &mut on_lost };
     let problems = match sweep(mines, run, &mut hooks) {
         Ok(report) => report.problems,
         Err(error) => vec![error.into()],
@@ -71,6 +81,8 @@ mod tests {
     use crate::store::cubes::create;
     use crate::store::cubes::tests::sample;
 
+    const DAY: Duration = Duration::from_secs(86_400);
+
     #[test]
     fn what_a_keeper_found_is_told_once() {
         let folder = tempfile::tempdir().expect("tempdir");
@@ -81,11 +93,11 @@ mod tests {
         quietly(&mines, &run, 9);
         assert!(is_owed(&mines));
         drop(create(&mines, &second).expect("created"));
-        let (told, problems) = aloud(&mines, &run, 9);
+        let (told, problems) = aloud(&mines, &run, 9, DAY);
         let told = told.expect("told");
         assert!(told.contains(first.id.short()) && told.contains(second.id.short()), "{told}");
         assert_eq!(problems, []);
         assert!(!is_owed(&mines));
-        assert_eq!(aloud(&mines, &run, 9), (None, Vec::new()));
+        assert_eq!(aloud(&mines, &run, 9, DAY), (None, Vec::new()));
     }
 }
