@@ -34,7 +34,7 @@ install: build
 	  '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' \
 	  '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
 	  '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
-	'$(TRIPMINE)' man > '$(DESTDIR)$(PREFIX)/share/man/man1/tripmine.1'
+	'$(TRIPMINE)' man --all '$(DESTDIR)$(PREFIX)/share/man/man1' > /dev/null
 	'$(TRIPMINE)' completions bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tripmine'
 	'$(TRIPMINE)' completions zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tripmine'
 	'$(TRIPMINE)' completions fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tripmine.fish'

@@ -52,10 +52,15 @@ Examples:
   tripmine -e EDITOR -e CI=1 site           your EDITOR, and a variable of its own
   tripmine --dry-run site                   everything that would be done
   tripmine -d site                          leave it running; `tripmine attach site` enters it
-  tripmine run host -- ./untrusted          no project
+  tripmine --mount ~/Downloads -- ./setup   one command in that folder
+  tripmine run host -- python3              no project at all
 
-Options come before PROJECT. A flag wins over a TRIPMINE_… variable, that over the project's file,
-that over the machine, that over config.toml, each setting on its own.
+Options come before PROJECT. A flag wins over a variable, that over the project's .tconfig.yml, that
+over the machine, that over config.toml, each setting on its own; `--dry-run` says which won.
+
+Variables: TRIPMINE_MACHINE, _IMAGE, _JAIL, _NET, _USER, _SECCOMP, _MEMORY, _CPUS, _PIDS, _DISK,
+_TIMEOUT, _VM_ACCEL, _VM_KERNEL and _VM_ENGINE are the options of these names; TRIPMINE_HOME puts
+all that tripmine keeps under one folder; NO_COLOR is kept to.
 
 Exit codes:
   the entry's own, or 128+n when signal n killed it
@@ -165,7 +170,8 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Stop> {
         Quick::Ps(ps) => return Ok(Command::Verb(Box::new(Verb::Ps(ps)))),
         Quick::Neither(words) => words,
     };
-    let grammar = Grammar::try_parse_from(words).map_err(|error| refusal::stop(&error))?;
+    let verb = words.get(1).cloned().filter(|word| is_verb(word) && word != "help");
+    let grammar = Grammar::try_parse_from(words).map_err(|error| refusal::stop(&error, verb.as_deref()))?;
     match grammar.verb {
         Some(Verb::Run(mut run)) => {
             run.command = command;

@@ -8,27 +8,41 @@ use super::args;
 use super::ctx::{Ctx, Out};
 use super::verb_args::CompletionsArgs;
 use crate::model::{Failure, Name};
-use crate::store::{cubes, machines, projects};
+use crate::store::{cubes, machines, projects, trash};
 
-/// The hidden verb that prints names: `cubes`, `machines` or `projects`.
+/// The hidden verb that prints names: `cubes`, `machines`, `projects`, `images` or `deletions`.
 pub const NAMES_VERB: &str = "__names";
 
 /// Verbs that take cubes.
-const CUBE_VERBS: &str =
-    "attach exec logs events pause resume stop kill rm rename inspect stats wait forward ports";
+const CUBE_VERBS: &str = "attach exec logs events net pause resume stop kill rm rename inspect changes apply stats \
+                          wait forward ports";
+/// Verbs of `machine` that take one that is there.
+const MACHINE_VERBS: &str = "show edit set-image rename rm reset-home";
+/// Verbs of `image` that take one that is there.
+const IMAGE_VERBS: &str = "show history tag push export rm";
 
 /// After clap's own function has answered, names are added.
 const BASH: &str = r#"
 _tripmine_with_names() {
     _tripmine "$@"
-    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" kind=
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" kind= word
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        # A command of the cube follows: files and nothing of ours.
+        [[ "${word}" == -- ]] && { COMPREPLY=(); return; }
+    done
     case "${previous}" in
         -m|--machine) COMPREPLY=() kind=machines ;;
+        -i|--image) COMPREPLY=() kind=images ;;
         *) case " @CUBE_VERBS@ " in
             *" ${COMP_WORDS[1]} "*) [[ "${COMP_CWORD}" -gt 1 ]] && kind=cubes ;;
-            *) case "${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
-                "machine "*) [[ "${COMP_CWORD}" -eq 3 ]] && kind=machines ;;
-                "project rm") [[ "${COMP_CWORD}" -eq 3 ]] && kind=projects ;;
+            *) case "${COMP_CWORD} ${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
+                "4 machine set-image") kind=images ;;
+                "4 image snapshot") kind=cubes ;;
+                "3 machine "*) [[ " @MACHINE_VERBS@ " == *" ${COMP_WORDS[2]} "* ]] && kind=machines ;;
+                "3 image "*) [[ " @IMAGE_VERBS@ " == *" ${COMP_WORDS[2]} "* ]] && kind=images ;;
+                "3 project rm") kind=projects ;;
+                "2 undo "*) kind=deletions ;;
+                "2 run "*) kind=images ;;
                 *) [[ "${COMP_CWORD}" -eq 1 || "${COMP_WORDS[1]}" == -* ]] && kind=projects ;;
             esac ;;
         esac ;;
@@ -43,7 +57,13 @@ complete -F _tripmine_with_names -o bashdefault -o default tripmine
 const FISH: &str = r#"
 complete -c tripmine -n "__fish_tripmine_needs_command" -f -a "(tripmine @NAMES@ projects 2>/dev/null)" -d Project
 complete -c tripmine -s m -l machine -x -a "(tripmine @NAMES@ machines 2>/dev/null)"
-complete -c tripmine -n "__fish_seen_subcommand_from @CUBE_VERBS@" -f -a "(tripmine @NAMES@ cubes 2>/dev/null)" -d Cube
+complete -c tripmine -s i -l image -x -a "(tripmine @NAMES@ images 2>/dev/null)"
+complete -c tripmine -n "__fish_tripmine_using_subcommand @CUBE_VERBS@" -f -a "(tripmine @NAMES@ cubes 2>/dev/null)" -d Cube
+complete -c tripmine -n "__fish_tripmine_using_subcommand run" -f -a "(tripmine @NAMES@ images 2>/dev/null)" -d Image
+complete -c tripmine -n "__fish_tripmine_using_subcommand undo" -f -a "(tripmine @NAMES@ deletions 2>/dev/null)" -d Deletion
+complete -c tripmine -n "__fish_tripmine_using_subcommand machine; and __fish_seen_subcommand_from @MACHINE_VERBS@" -f -a "(tripmine @NAMES@ machines 2>/dev/null)" -d Machine
+complete -c tripmine -n "__fish_tripmine_using_subcommand image; and __fish_seen_subcommand_from @IMAGE_VERBS@" -f -a "(tripmine @NAMES@ images 2>/dev/null)" -d Image
+complete -c tripmine -n "__fish_tripmine_using_subcommand project; and __fish_seen_subcommand_from rm" -f -a "(tripmine @NAMES@ projects 2>/dev/null)" -d Project
 "#;
 
 /// Stands before clap's function, whose file must call it last.
@@ -51,6 +71,8 @@ const ZSH: &str = r#"
 _tripmine_cubes() { compadd -- ${(f)"$(tripmine @NAMES@ cubes 2>/dev/null)"} }
 _tripmine_machines() { compadd -- ${(f)"$(tripmine @NAMES@ machines 2>/dev/null)"} }
 _tripmine_projects() { compadd -- ${(f)"$(tripmine @NAMES@ projects 2>/dev/null)"} }
+_tripmine_images() { compadd -- ${(f)"$(tripmine @NAMES@ images 2>/dev/null)"} }
+_tripmine_deletions() { compadd -- ${(f)"$(tripmine @NAMES@ deletions 2>/dev/null)"} }
 "#;
 
 /// Carries the command out.
@@ -65,7 +87,16 @@ pub fn run(args: &CompletionsArgs, out: &Out) -> Result<(), Failure> {
 }
 
 fn with_names(shell: Shell, script: &str) -> String {
-    let filled = |text: &str| text.replace("@CUBE_VERBS@", CUBE_VERBS).replace("@NAMES@", NAMES_VERB);
+    let filled = |text: &str| {
+        let words = [
+            ("@CUBE_VERBS@", CUBE_VERBS),
+            ("@MACHINE_VERBS@", MACHINE_VERBS),
+            ("@IMAGE_VERBS@", IMAGE_VERBS),
+        ];
+        words
+            .iter()
+            .fold(text.replace("@NAMES@", NAMES_VERB), |text, (mark, words)| text.replace(mark, words))
+    };
     match shell {
         Shell::Bash => format!("{script}{}", filled(BASH)),
         Shell::Fish => format!("{script}{}", filled(FISH)),
@@ -89,6 +120,10 @@ fn zsh_line(line: &str) -> String {
         "_tripmine_cubes"
     } else if of(&["'-m+[", "'--machine=["]) {
         "_tripmine_machines"
+    } else if of(&["'-i+[", "'--image=[", "':image -- ", "'::named -- "]) {
+        "_tripmine_images"
+    } else if of(&["'::what -- "]) {
+        "_tripmine_deletions"
     } else if of(&["'::words -- "]) {
         "_tripmine_projects"
     } else {
@@ -135,6 +170,14 @@ fn find(kind: &str, ctx: &Ctx) -> Vec<String> {
                 .map(|project| project.name.to_string())
                 .collect()
         }
+        "images" => {
+            let entries = crate::image::Store::open(&ctx.layout).and_then(|store| store.entries());
+            let entries = entries.unwrap_or_default();
+            std::iter::once("host".to_owned()).chain(entries.iter().map(|entry| entry.reference())).collect()
+        }
+        "deletions" => {
+            trash::list(&ctx.layout).unwrap_or_default().into_iter().map(|record| record.name).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -150,8 +193,17 @@ mod tests {
     fn every_shell_gets_a_script_that_knows_the_verbs() {
         for (shell, parts) in [
             (Shell::Bash, &["complete -F _tripmine_with_names", "__names", "verify-jail"][..]),
-            (Shell::Zsh, &["_tripmine_cubes'", "_tripmine_machines'", "_tripmine_projects'", "#compdef"]),
-            (Shell::Fish, &["__fish_seen_subcommand_from attach", "verify-jail"]),
+            (
+                Shell::Zsh,
+                &[
+                    "_tripmine_cubes'",
+                    "_tripmine_machines'",
+                    "_tripmine_projects'",
+                    "_tripmine_images'",
+                    "#compdef",
+                ],
+            ),
+            (Shell::Fish, &["__fish_tripmine_using_subcommand attach", "verify-jail"]),
             (Shell::Elvish, &["verify-jail"]),
         ] {
             let out = Out::captured();
@@ -160,7 +212,7 @@ mod tests {
             for part in parts {
                 assert!(text.contains(part), "{shell}: {part}");
             }
-            assert!(!text.contains("@NAMES@") && !text.contains("@CUBE_VERBS@"), "{shell}");
+            assert!(!text.contains("@NAMES@") && !text.contains("_VERBS@"), "{shell}");
         }
     }
 
@@ -177,6 +229,7 @@ mod tests {
         assert!(found.contains(&"box".to_owned()) && found.contains(&"site".to_owned()), "{found:?}");
         assert!(found.iter().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric())), "{found:?}");
         assert!(find("machines", &ctx).contains(&"default".to_owned()));
+        assert_eq!(find("images", &ctx), ["host"]);
         assert!(find("nonsense", &ctx).is_empty());
     }
 }

@@ -25,6 +25,9 @@ pub struct InspectArgs {
     /// TripID (or its start), name, or project with one running cube
     #[arg(required = true, value_name = "CUBE")]
     pub cubes: Vec<String>,
+    /// It prints JSON in any case
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Carries the command out. What runs also tells its figures, as `usage` and `viewers`.

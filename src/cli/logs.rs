@@ -67,12 +67,17 @@ pub fn run(args: &LogsArgs, ctx: &Ctx) -> Result<(), Failure> {
     let mut out = ctx.out.writer();
     let shown = show(&entry.log_dir(), args, since, &mut alive, &mut pass, &mut out);
     if terminal {
-        // Whatever modes the text left on, the terminal comes back as it was.
+        // Whatever modes the text left on, the terminal comes back as it was, and the prompt to a line of its own.
         let _gone = out.write_all(&leave());
+        if let Ok(true) = shown {
+            let _gone = out.write_all(b"\n");
+        }
     }
     match shown {
         Err(_) if ctx.out.is_closed() => Ok(()),
-        other => other.map_err(|error| Failure::failed("cannot read the cube's log").because(&error)),
+        other => {
+            other.map(drop).map_err(|error| Failure::failed("cannot read the cube's log").because(&error))
+        }
     }
 }
 
@@ -96,7 +101,7 @@ pub fn parse_since(text: &str, now_unix_ms: u64) -> Result<u64, String> {
 
 /// Writes the log in the folder `dir`. `alive` tells whether the cube may still print; with
 /// `--follow` this returns when it says no and everything is written. `filter` appends what may be
-/// shown of its input.
+/// shown of its input. True when the last line has no end.
 ///
 /// # Errors
 /// When the log cannot be read or `out` cannot be written; a closed pipe is such an error.
@@ -107,7 +112,7 @@ pub fn show(
     alive: &mut dyn FnMut() -> bool,
     filter: &mut dyn FnMut(&[u8], &mut Vec<u8>),
     out: &mut dyn Write,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let mut reader = LogReader::open(dir, LogFilter { stream: args.stream, since_unix_ms });
     let mut printer = Printer { timestamps: args.timestamps, within_line: false, shown: Vec::new() };
     if args.follow {
@@ -127,7 +132,7 @@ pub fn show(
         }
         out.flush()?;
         if !goes_on {
-            return Ok(());
+            return Ok(printer.within_line);
         }
         reader.wait(PATIENCE);
     }

@@ -14,7 +14,7 @@ use crate::store::fail::shown;
 /// Arguments of `tripmine man`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct ManArgs {
-    /// Write tripmine.1 and a page for each command into this folder
+    /// Write tripmine.1 and a page for each command, and for theirs, into this folder
     #[arg(long, value_name = "DIR")]
     pub all: Option<PathBuf>,
 }
@@ -33,13 +33,7 @@ pub fn run(args: &ManArgs, out: &Out) -> Result<(), Failure> {
         Failure::failed(format!("cannot write `{}`", shown(path))).because(error)
     };
     fs::create_dir_all(folder).map_err(|error| fail(folder, &error))?;
-    let pages = std::iter::once((&grammar, "tripmine".to_owned())).chain(
-        grammar
-            .get_subcommands()
-            .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set())
-            .map(|verb| (verb, format!("tripmine-{}", verb.get_name()))),
-    );
-    for (command, name) in pages {
+    for (command, name) in pages(&grammar, "tripmine".to_owned()) {
         let path = folder.join(format!("{name}.1"));
         let mut text = Vec::new();
         page(command, &name, &mut text)
@@ -48,6 +42,14 @@ pub fn run(args: &ManArgs, out: &Out) -> Result<(), Failure> {
         out.line(path.to_string_lossy());
     }
     Ok(())
+}
+
+/// A command and all beneath it: a page names the pages of its own commands.
+fn pages(command: &clap::Command, name: String) -> Vec<(&clap::Command, String)> {
+    let beneath = command.get_subcommands().filter(|verb| verb.get_name() != "help" && !verb.is_hide_set());
+    let beneath =
+        beneath.flat_map(|verb| pages(verb, format!("{name}-{}", verb.get_name()))).collect::<Vec<_>>();
+    std::iter::once((command, name)).chain(beneath).collect()
 }
 
 fn page(command: &clap::Command, name: &str, to: &mut dyn Write) -> io::Result<()> {
@@ -74,5 +76,6 @@ mod tests {
             let text = fs::read_to_string(&path).expect(verb.name);
             assert!(text.contains(&format!(".TH tripmine-{} 1", verb.name)), "{text}");
         }
+        assert!(folder.path().join("man1/tripmine-machine-create.1").exists());
     }
 }

@@ -32,7 +32,8 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
     let kept: Vec<&CubeEntry> = found.iter().filter(|entry| is_kept(entry)).collect();
     if !kept.is_empty() {
         let size = kept.iter().fold(Usage { complete: true, ..Usage::default() }, |sum, entry| {
-            sum.plus(usage(&entry.path.join("system-copy"))).plus(usage(&entry.path.join("review/upper")))
+            sum.plus(usage(&entry.path.join("system-copy/upper")))
+                .plus(usage(&entry.path.join("review/upper")))
         });
         let names: Vec<String> = kept.iter().map(|entry| cube_ref::shown(entry)).collect();
         let what = if kept.len() == 1 { "the kept cube" } else { "the kept cubes" };

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::ctx::Ctx;
 use crate::config::load::read_text;
@@ -23,7 +24,11 @@ pub struct ThemeArgs {
 pub enum ThemeVerb {
     /// List the themes
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what each role looks like
     Show {
         /// Its name
@@ -46,25 +51,8 @@ pub enum ThemeVerb {
 /// # Errors
 /// There is no such theme, or what is wrong with it.
 pub fn run(args: &ThemeArgs, ctx: &Ctx) -> Result<u8, Failure> {
-    match args.verb.as_ref().unwrap_or(&ThemeVerb::List) {
-        ThemeVerb::List => {
-            let used = ctx.config.theme.as_deref().unwrap_or("default");
-            let rows: Vec<Vec<String>> = themes::names(&ctx.layout)
-                .into_iter()
-                .map(|name| {
-                    let about = match themes::load(&ctx.layout, &name) {
-                        Ok(theme) if theme.light => "light".to_owned(),
-                        Ok(_) => "dark".to_owned(),
-                        Err(why) => why,
-                    };
-                    let mark = if name == used { "in use" } else { "" };
-                    let from = if built_in(&name).is_some() { "built in" } else { "yours" };
-                    vec![name, about, from.to_owned(), mark.to_owned()]
-                })
-                .collect();
-            ctx.out.table(&["NAME", "GROUND", "FROM", ""], &rows);
-            Ok(0)
-        }
+    match args.verb.as_ref().unwrap_or(&ThemeVerb::List { json: false }) {
+        ThemeVerb::List { json } => list(*json, ctx).map(|()| 0),
         ThemeVerb::Show { name } => {
             let theme =
                 themes::load(&ctx.layout, name).map_err(|why| Failure::new(FailureKind::Config, why))?;
@@ -79,6 +67,32 @@ pub fn run(args: &ThemeArgs, ctx: &Ctx) -> Result<u8, Failure> {
             Ok(0)
         }
     }
+}
+
+fn list(json: bool, ctx: &Ctx) -> Result<(), Failure> {
+    let used = ctx.config.theme.as_deref().unwrap_or("default");
+    let rows: Vec<Vec<String>> = themes::names(&ctx.layout)
+        .into_iter()
+        .map(|name| {
+            let about = match themes::load(&ctx.layout, &name) {
+                Ok(theme) if theme.light => "light".to_owned(),
+                Ok(_) => "dark".to_owned(),
+                Err(why) => why,
+            };
+            let mark = if name == used { "in use" } else { "" };
+            let from = if built_in(&name).is_some() { "built in" } else { "yours" };
+            vec![name, about, from.to_owned(), mark.to_owned()]
+        })
+        .collect();
+    if json {
+        let themes: Vec<_> = rows
+            .iter()
+            .map(|row| json!({ "name": row[0], "ground": row[1], "from": row[2], "in_use": !row[3].is_empty() }))
+            .collect();
+        return ctx.out.json(&json!({ "version": 1, "themes": themes }));
+    }
+    ctx.out.table(&["NAME", "GROUND", "FROM", ""], &rows);
+    Ok(())
 }
 
 fn rows(theme: &Theme) -> Vec<Vec<String>> {
@@ -141,7 +155,7 @@ mod tests {
         assert_eq!(theme(ThemeVerb::Use { name: "nord".into() }), Ok(0));
         let text = std::fs::read_to_string(ctx.layout.config_file()).expect("written");
         assert_eq!(text, "theme = \"nord\"\n");
-        assert_eq!(theme(ThemeVerb::List), Ok(0));
+        assert_eq!(theme(ThemeVerb::List { json: false }), Ok(0));
         assert_eq!(theme(ThemeVerb::Show { name: "dracula".into() }), Ok(0));
         assert!(ctx.out.text().0.contains("colour-blind-safe"));
     }

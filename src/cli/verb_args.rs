@@ -194,7 +194,7 @@ pub enum Verb {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(
     override_usage = "tripmine run [OPTIONS] [IMAGE] [OPTIONS] [-- CMD…]",
-    after_help = "Examples:\n  tripmine run host -- make test     one command, then everything but the home is gone\n  tripmine run host --memory 1G      a shell with a limit\n  tripmine run -- ./untrusted        without IMAGE it is `host`"
+    after_help = "Examples:\n  tripmine run host -- python3       one command, then everything but the home is gone\n  tripmine run host --memory 1G      a shell with a limit\n  tripmine run                       without IMAGE it is `host`\n\nIt sees no folder of yours: `tripmine --mount DIR -- CMD…` runs in one."
 )]
 pub struct RunArgs {
     /// The launch options.

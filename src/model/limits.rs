@@ -35,7 +35,7 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// CPU count.
-    #[error("`{0}` is not a number of CPUs: write for example `2` or `0.5`")]
+    #[error("`{0}` is not a number of CPUs, from 0.01 to 1024: write for example `2` or `0.5`")]
     Cpus(String),
     /// Process count.
     #[error("`{0}` is not a number of processes: write a number of at least 2, for example `512`")]
@@ -65,7 +65,7 @@ pub fn parse_size(text: &str) -> Result<Limit<ByteSize>, LimitError> {
 /// Parses `2`, `0.5` or `1.5!` CPUs.
 ///
 /// # Errors
-/// When it is no number from 0.001 to 1024.
+/// When it is no number from 0.01 to 1024: the kernel hands out no less than a millisecond in 100.
 pub fn parse_cpus(text: &str) -> Result<Limit<u32>, LimitError> {
     let (number, required) = split_required(text);
     let fail = || LimitError::Cpus(super::sanitize::printable(text));
@@ -77,7 +77,7 @@ pub fn parse_cpus(text: &str) -> Result<Limit<u32>, LimitError> {
     let part: u32 =
         if fraction.is_empty() { 0 } else { format!("{fraction:0<3}").parse().map_err(|_| fail())? };
     let milli = whole.checked_mul(1000).and_then(|w| w.checked_add(part)).ok_or_else(fail)?;
-    if milli == 0 || milli > 1_024_000 { Err(fail()) } else { Ok(Limit { value: milli, required }) }
+    if !(10..=1_024_000).contains(&milli) { Err(fail()) } else { Ok(Limit { value: milli, required }) }
 }
 
 /// Parses a number of processes.

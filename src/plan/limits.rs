@@ -12,6 +12,8 @@ use crate::model::{ByteSize, Failure, FailureKind, Limit, TripId};
 pub const PIDS: u32 = 4096;
 /// Open files of each process, when the caller may have as many.
 pub const OPEN_FILES: u64 = 65_536;
+/// A cube's own first process needs about as much.
+const MEMORY_MIN: ByteSize = ByteSize::mib(2);
 /// Controllers of version 1 whose trees are used.
 const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
@@ -47,6 +49,12 @@ pub fn plan(
     let facts = input.cgroups;
     let memory = match places.pick(|s| s.limits.memory) {
         None => None,
+        Some(picked) if picked.value.value < MEMORY_MIN => {
+            let (size, origin) = (picked.value.value, picked.origin.word());
+            return Err(Failure::usage(format!(
+                "a memory limit of {size} ({origin}) is too little: a cube needs at least {MEMORY_MIN}"
+            )));
+        }
         Some(picked) => {
             let enforcer = if has(facts, "memory") { Enforcer::Cgroup } else { Enforcer::Watch };
             if enforcer == Enforcer::Watch {
@@ -303,6 +311,13 @@ mod tests {
             assert_eq!(plan.timeout, Some(Duration::from_secs(5)));
             assert_eq!(warnings.len(), warned, "{warnings:?}");
         }
+    }
+
+    #[test]
+    fn too_little_memory_is_refused_by_name() {
+        let error = run(&[("memory", "1M")], &none(), false).expect_err("too little");
+        assert_eq!(error.message, "a memory limit of 1M (flag) is too little: a cube needs at least 2M");
+        assert!(run(&[("memory", "2M")], &none(), false).is_ok());
     }
 
     #[test]

@@ -111,7 +111,9 @@ pub fn find(root: &Path, name: &Name) -> Result<Project, Failure> {
         let known: Vec<&str> = near.iter().map(|project| project.name.as_str()).collect();
         match crate::config::error::nearest(name.as_str(), &known) {
             Some(near) if failure.kind == FailureKind::Missing => {
-                failure.hint(format!("did you mean `{near}`?"))
+                let mut failure = failure;
+                failure.hints.insert(0, format!("did you mean `{near}`?"));
+                failure
             }
             _ => failure,
         }

@@ -20,7 +20,8 @@ impl From<Failure> for Stop {
     }
 }
 
-pub(super) fn stop(error: &clap::Error) -> Stop {
+/// `verb`: the command whose words were read, if it is one.
+pub(super) fn stop(error: &clap::Error, verb: Option<&str>) -> Stop {
     let strings = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => vec![text.clone()],
         Some(ContextValue::Strings(list)) => list.clone(),
@@ -37,7 +38,7 @@ pub(super) fn stop(error: &clap::Error) -> Stop {
             let what =
                 if argument.starts_with("`-") { "there is no option" } else { "there is no place for" };
             let mut failure = Failure::usage(format!("{what} {argument}"));
-            for near in strings(ContextKind::SuggestedArg) {
+            for near in strings(ContextKind::SuggestedArg).iter().rev() {
                 failure = failure.hint(format!("did you mean `{near}`?"));
             }
             failure
@@ -50,7 +51,7 @@ pub(super) fn stop(error: &clap::Error) -> Stop {
                 "{argument} does not take `{value}`{}",
                 one_of(&strings(ContextKind::ValidValue))
             ));
-            for near in strings(ContextKind::SuggestedValue) {
+            for near in strings(ContextKind::SuggestedValue).iter().rev() {
                 failure = failure.hint(format!("did you mean `{near}`?"));
             }
             failure
@@ -59,7 +60,10 @@ pub(super) fn stop(error: &clap::Error) -> Stop {
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
             Failure::usage(format!("{argument} does not take `{value}`{why}"))
         }
-        ErrorKind::MissingRequiredArgument => Failure::usage(format!("{argument} is missing")),
+        ErrorKind::MissingRequiredArgument => {
+            let plain = argument.replace(['<', '>'], "").replace("...", "…");
+            Failure::usage(format!("{plain} is missing"))
+        }
         ErrorKind::ArgumentConflict => {
             let prior = list(ContextKind::PriorArg);
             if prior.is_empty() || prior == argument {
@@ -71,7 +75,8 @@ pub(super) fn stop(error: &clap::Error) -> Stop {
         ErrorKind::InvalidSubcommand => {
             let word = strings(ContextKind::InvalidSubcommand).concat();
             let mut failure = Failure::usage(format!("there is no command `{word}`"));
-            for near in strings(ContextKind::SuggestedSubcommand) {
+            // The likeliest comes last.
+            for near in strings(ContextKind::SuggestedSubcommand).iter().rev() {
                 failure = failure.hint(format!("did you mean `{near}`?"));
             }
             failure
@@ -82,9 +87,12 @@ pub(super) fn stop(error: &clap::Error) -> Stop {
             Failure::usage(first.strip_prefix("error: ").unwrap_or(first))
         }
     };
-    Stop::Failure(
-        failure.hint("`tripmine --help` shows what can be typed; `tripmine help COMMAND` for one command"),
-    )
+    Stop::Failure(failure.hint(match verb {
+        Some(verb) => format!("`tripmine help {verb}` shows what can be typed"),
+        None => {
+            "`tripmine --help` shows what can be typed; `tripmine help COMMAND` for one command".to_owned()
+        }
+    }))
 }
 
 fn one_of(words: &[String]) -> String {

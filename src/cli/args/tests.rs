@@ -166,7 +166,7 @@ fn the_other_verbs_with_their_arguments() {
         (&["events", "site"], Verb::Events(events::EventsArgs { cube: cube(), follow: false, json: false })),
         (
             &["inspect", "a", "b"],
-            Verb::Inspect(inspect::InspectArgs { cubes: vec!["a".to_owned(), "b".to_owned()] }),
+            Verb::Inspect(inspect::InspectArgs { cubes: vec!["a".to_owned(), "b".to_owned()], json: false }),
         ),
         (
             &["machine", "list"],

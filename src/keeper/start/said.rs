@@ -88,7 +88,13 @@ pub(in crate::keeper) fn wait_for(
     match wire::receive(&born.init, RecvFlags::empty()) {
         Ok(Some(received)) if received.message == message => Ok(received.fds),
         Ok(Some(received)) => Err(child_failed(Some(plan), received.message)),
-        Ok(None) => Err(NotStarted::new("the cube's first process died while it built the jail")),
+        Ok(None) => {
+            let died = NotStarted::new("the cube's first process died while it built the jail");
+            Err(match plan.limits.memory {
+                Some((size, _)) => died.hint(format!("its memory limit of {size} may be too small")),
+                None => died,
+            })
+        }
         Err(errno) => Err(NotStarted::new(format!("cannot hear the cube's first process: {errno}"))),
     }
 }
