@@ -1,7 +1,8 @@
 //! What the net denied, in one line for a person, with what would allow it.
 
-use crate::model::net::{NetEvent, Reason};
+use crate::model::net::{Destination, NetEvent, Port, Reason, Rule};
 use crate::model::sanitize::printable;
+use crate::plan::net::helping_rule;
 
 /// Name or address, with the port where there is one.
 pub fn place(event: &NetEvent) -> String {
@@ -19,11 +20,18 @@ pub fn place(event: &NetEvent) -> String {
     printable(&format!("{host}{port}"))
 }
 
-/// A rule would let this through.
+/// The rule that would let this through, if one does.
 #[must_use]
-pub fn allowable(event: &NetEvent) -> bool {
-    let reason = event.decision.as_ref().map(|decision| &decision.reason);
-    matches!(reason, Some(Reason::NoRule | Reason::Policy(_) | Reason::Place(_) | Reason::OwnAddress))
+pub fn helping(event: &NetEvent) -> Option<Rule> {
+    let connection = event.connection.as_ref()?;
+    let reason = &event.decision.as_ref()?.reason;
+    let host = connection.host()?;
+    match Port::new(connection.port) {
+        Some(port) => helping_rule(&Destination { host, port }, reason, connection.address),
+        // A name that does not exist under `none`.
+        None if matches!(reason, Reason::Policy(_)) => Rule::parse(&host.to_string()).ok(),
+        None => None,
+    }
 }
 
 /// A denial in one line, with what would allow it.
@@ -31,6 +39,6 @@ pub fn allowable(event: &NetEvent) -> bool {
 pub fn denial(event: &NetEvent) -> String {
     let place = place(event);
     let why = event.decision.as_ref().map(|decision| decision.reason.to_string()).unwrap_or_default();
-    let can = if allowable(event) { format!("; `--allow {place}` lets it") } else { String::new() };
+    let can = helping(event).map_or_else(String::new, |rule| format!("; `--allow {rule}` lets it"));
     format!("net: denied {place}: {}{can}", printable(&why))
 }

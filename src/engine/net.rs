@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Engine;
 use super::client::unexpected;
-use super::denial::{allowable, place};
+use super::denial::{helping, place};
 use super::request::Until;
 use super::running::connect;
 use crate::config::edit::Edit;
@@ -116,8 +116,13 @@ impl Denial {
         }
         let place = place(event);
         let why = event.decision.as_ref().map(|decision| printable(&decision.reason.to_string()));
-        let rule = allowable(event).then(|| Rule::parse(&place).ok()).flatten();
-        Some(Self { place, why: why.unwrap_or_default(), rule, count: 1, time_ms: event.time_ms })
+        Some(Self {
+            place,
+            why: why.unwrap_or_default(),
+            rule: helping(event),
+            count: 1,
+            time_ms: event.time_ms,
+        })
     }
 }
 

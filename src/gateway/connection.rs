@@ -37,7 +37,8 @@ enum Way {
 
 /// Why there is no connection.
 enum Refused {
-    Denied(Reason),
+    /// With the address that its name led to.
+    Denied(Reason, Option<IpAddr>),
     Failed(Decision, EndReason),
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn serve(gate: Rc<Gate>, inside: TcpStream, peer: SocketAddr) {
     // What it takes to get there is given back before the long part begins.
     match Box::pin(reach(&gate, &about.destination)).await {
         Ok(reached) => Box::pin(carry(&mut about, inside, reached, changed)).await,
-        Err(refused) => Box::pin(turn_away(&about, inside, refused)).await,
+        Err(refused) => Box::pin(turn_away(&mut about, inside, refused)).await,
     }
 }
 
@@ -99,7 +100,7 @@ struct About<'a> {
     id: u64,
     asker: Asker,
     destination: Destination,
-    /// What was dialled.
+    /// What was dialled, or would have been.
     address: Option<IpAddr>,
 }
 
@@ -123,18 +124,18 @@ impl About<'_> {
 async fn reach(gate: &Gate, destination: &Destination) -> Result<Reached, Refused> {
     // The cube's loopback is its own and never redirected: this one was made up.
     if matches!(destination.host, Host::Address(address) if address.is_loopback()) {
-        return Err(Refused::Denied(Reason::Place(Class::Loopback)));
+        return Err(Refused::Denied(Reason::Place(Class::Loopback), None));
     }
     let verdict = gate.shared.decide(destination, None);
     match verdict.step {
-        Step::Deny => Err(Refused::Denied(verdict.reason)),
+        Step::Deny => Err(Refused::Denied(verdict.reason, None)),
         Step::Proxy => {
             // An address says by itself where it leads: if that is this host, a proxy on it would lead home.
             if let Host::Address(address) = destination.host {
                 let candidate = Candidate { address, own: gate.own(address) };
                 let again = gate.shared.with_scene(|scene| decide(scene, destination, Some(candidate)));
                 if again.step != Step::Proxy {
-                    return Err(Refused::Denied(again.reason));
+                    return Err(Refused::Denied(again.reason, None));
                 }
             }
             through_proxy(gate, destination, verdict.decision()).await
@@ -154,7 +155,7 @@ async fn resolve(gate: &Gate, destination: &Destination, first: &Verdict) -> Res
         Host::Address(address) => vec![*address],
         Host::Name(name) => look_up(gate, name, first).await?,
     };
-    let mut denied = Reason::NoRule;
+    let mut denied = (Reason::NoRule, None);
     let mut passed = Vec::new();
     let mut decision = None;
     for address in addresses {
@@ -170,12 +171,14 @@ async fn resolve(gate: &Gate, destination: &Destination, first: &Verdict) -> Res
                 decision.get_or_insert_with(|| verdict.decision());
                 passed.push(candidate);
             }
-            _ => denied = verdict.reason,
+            // The first of them is told.
+            _ if denied.1.is_none() => denied = (verdict.reason, Some(address)),
+            _ => {}
         }
     }
     match decision {
         Some(decision) => direct(destination, passed, decision).await,
-        None => Err(Refused::Denied(denied)),
+        None => Err(Refused::Denied(denied.0, denied.1)),
     }
 }
 
@@ -326,10 +329,13 @@ async fn until_denied(gate: &Gate, destination: &Destination, way: &Way, mut cha
 }
 
 /// Refuses, and tells why: in the events, and to whoever speaks HTTP.
-async fn turn_away(about: &About<'_>, inside: TcpStream, refused: Refused) {
+async fn turn_away(about: &mut About<'_>, inside: TcpStream, refused: Refused) {
     let gate = about.gate;
     let (kind, decision, end) = match refused {
-        Refused::Denied(reason) => (EventKind::Denied, Decision { allowed: false, via: None, reason }, None),
+        Refused::Denied(reason, led) => {
+            about.address = led;
+            (EventKind::Denied, Decision { allowed: false, via: None, reason }, None)
+        }
         Refused::Failed(decision, reason) => {
             (EventKind::Failed, decision, Some(End { sent: 0, received: 0, open_ms: 0, reason }))
         }
@@ -358,8 +364,9 @@ fn page(about: &About<'_>, decision: &Decision, end: Option<&End>) -> Page {
     }
     let cube = &about.gate.shared.facts.cube;
     let shared = &about.gate.shared;
-    let (kind, help) =
-        shared.with_scene(|scene| (scene.policy.kind(), remedy(scene.policy, to, &decision.reason, cube)));
+    let (kind, help) = shared.with_scene(|scene| {
+        (scene.policy.kind(), remedy(scene.policy, to, &decision.reason, about.address, cube))
+    });
     let help =
         help.map_or_else(String::new, |command| format!("\nTo allow it, on the host:\n\n    {command}\n"));
     let text = format!(

@@ -345,15 +345,36 @@ pub fn answer_name(scene: &Scene<'_>, name: &HostName) -> NameAnswer {
     }
 }
 
+/// The rule that would let through what was refused for `reason`, if one does; `led` is the address that its name led to.
+///
+/// A name that leads near is allowed by that address, not by the name again. The credentials that a metadata service gives are
+/// nothing to be let out by a hint.
+#[must_use]
+pub fn helping_rule(destination: &Destination, reason: &Reason, led: Option<IpAddr>) -> Option<Rule> {
+    let target = match (&destination.host, reason) {
+        (_, Reason::Place(Class::Metadata)) => return None,
+        (Host::Name(name), Reason::Place(_) | Reason::OwnAddress) => {
+            let home = name.is_host_alias().then(|| loopbacks().next()).flatten();
+            Destination::address(home.or(led)?, destination.port)
+        }
+        (_, Reason::NoRule | Reason::Policy(_) | Reason::Place(_) | Reason::OwnAddress) => {
+            destination.clone()
+        }
+        _ => return None,
+    };
+    Rule::for_destination(&target).ok()
+}
+
 /// The command that would allow a refused connection; `None` when nothing does.
 #[must_use]
-pub fn remedy(policy: &NetPolicy, destination: &Destination, reason: &Reason, cube: &str) -> Option<String> {
-    // A name that leads to a private address is allowed by that address, not by the name again.
-    if matches!((reason, &destination.host), (Reason::Place(_) | Reason::OwnAddress, Host::Name(name)) if !name.is_host_alias())
-    {
-        return None;
-    }
-    let rule = Rule::for_destination(destination).ok()?;
+pub fn remedy(
+    policy: &NetPolicy,
+    destination: &Destination,
+    reason: &Reason,
+    led: Option<IpAddr>,
+    cube: &str,
+) -> Option<String> {
+    let rule = helping_rule(destination, reason, led)?;
     check_live(policy, &rule).ok()?;
     Some(format!("tripmine net {cube} allow {rule}"))
 }

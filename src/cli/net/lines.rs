@@ -89,7 +89,7 @@ pub(super) fn summary(
 mod tests {
     use super::*;
     use crate::engine::denial::denial;
-    use crate::model::net::{Connection, Decision, HostName, NET_EVENT_VERSION, Reason, Transport};
+    use crate::model::net::{Class, Connection, Decision, HostName, NET_EVENT_VERSION, Reason, Transport};
 
     fn denied(name: Option<&str>, port: u16, reason: Reason) -> NetEvent {
         NetEvent {
@@ -126,6 +126,28 @@ mod tests {
             (denied(None, 80, Reason::UnknownName), "net: denied ?:80: the address stands for no name"),
         ] {
             assert_eq!(denial(&event), text);
+        }
+    }
+
+    /// What is offered helps: for a name that leads near its address, and nothing where no rule can.
+    #[test]
+    fn a_denial_offers_only_what_helps() {
+        let near = |name: Option<&str>, address: &str, class| {
+            let mut event = denied(name, 80, Reason::Place(class));
+            event.connection.as_mut().expect("connection").address = address.parse().ok();
+            denial(&event)
+        };
+        assert!(
+            near(Some("a.example"), "10.0.0.5", Class::Private).ends_with("`--allow 10.0.0.5:80` lets it")
+        );
+        for (name, address, class) in [
+            (Some("a.example"), "169.254.169.254", Class::Metadata),
+            (None, "169.254.169.254", Class::Metadata),
+            (None, "192.0.2.1", Class::Special),
+            (None, "64:ff9b::1", Class::Embedded),
+        ] {
+            let text = near(name, address, class);
+            assert!(!text.contains("--allow"), "{text}");
         }
     }
 

@@ -17,6 +17,8 @@ fn the_hosts_own_address_is_refused_however_it_is_reached() {
         assert!(is_reset(talk(stream, b"\x16")));
         let denied = cube.event(EventKind::Denied);
         assert_eq!(denied.decision.map(|it| it.reason), Some(Reason::OwnAddress));
+        // Where a name led is told, so that it can be judged.
+        assert_eq!(denied.connection.and_then(|it| it.address), Some(literal.ip()));
     }
     // A proxy on this host would reach it as the host does.
     let (port, asked) = server(Manner::Right);

@@ -251,10 +251,25 @@ fn questions_for_names() {
 #[test]
 fn the_remedy_is_one_that_helps() {
     let policy = allow(&["a.test"]);
-    let to = destination("example.com:443");
-    let command = remedy(&policy, &to, &Reason::NoRule, "web");
-    assert_eq!(command.as_deref(), Some("tripmine net web allow example.com:443"));
-    assert_eq!(remedy(&policy, &to, &Reason::Place(Class::Private), "web"), None);
-    assert_eq!(remedy(&policy, &destination("224.0.0.1:1"), &Reason::Place(Class::Special), "web"), None);
-    assert_eq!(remedy(&proxy(), &destination("8.8.8.8:53"), &Reason::NoRule, "web"), None);
+    let near = "10.0.0.5".parse().ok();
+    for (policy, to, reason, led, rule) in [
+        (&policy, "example.com:443", Reason::NoRule, None, Some("example.com:443")),
+        // The address that it leads to is what no rule names.
+        (&policy, "example.com:443", Reason::Place(Class::Private), near, Some("10.0.0.5:443")),
+        (&policy, "example.com:443", Reason::OwnAddress, "8.8.8.8".parse().ok(), Some("8.8.8.8:443")),
+        (&policy, "example.com:443", Reason::Place(Class::Private), None, None),
+        (&policy, "example.com:80", Reason::Place(Class::Metadata), "169.254.169.254".parse().ok(), None),
+        (&policy, "169.254.169.254:80", Reason::Place(Class::Metadata), None, None),
+        (&policy, "example.com:80", Reason::Place(Class::Embedded), "64:ff9b::1".parse().ok(), None),
+        (&policy, "224.0.0.1:1", Reason::Place(Class::Special), None, None),
+        (&policy, "192.168.0.1:80", Reason::Place(Class::Private), None, Some("192.168.0.1:80")),
+        (&policy, "a.test:1", Reason::NameNowhere, None, None),
+        (&proxy(), "8.8.8.8:53", Reason::NoRule, None, None),
+        (&proxy(), "host.tripmine.internal:80", Reason::Place(Class::Loopback), None, Some("127.0.0.1:80")),
+        (&proxy(), "host.tripmine.internal:9050", Reason::Place(Class::Loopback), None, None),
+    ] {
+        let command = remedy(policy, &destination(to), &reason, led, "web");
+        let want = rule.map(|rule| format!("tripmine net web allow {rule}"));
+        assert_eq!(command, want, "{to} {reason} {led:?}");
+    }
 }
