@@ -261,9 +261,9 @@ fn refusals() {
         (&["stop"], "is missing"),
         (&["stop", "--all", "x"], "cannot go with"),
         (&["stop", "--time", "x", "a"], "does not take `x`: invalid digit"),
-        (&["attach"], "`<CUBE>` is missing"),
+        (&["attach"], "`CUBE` is missing"),
         (&["exec"], "is missing"),
-        (&["rename", "a"], "`<NAME>` is missing"),
+        (&["rename", "a"], "`NAME` is missing"),
         (&["help", "nonsense"], "there is no command `nonsense`"),
         (&["completions", "cmd"], "one of bash"),
     ] {
@@ -272,6 +272,10 @@ fn refusals() {
         assert!(failure.message.contains(part), "{words:?}: {failure}");
     }
     assert!(refused(&["--memroy", "1G", "x"]).hints[0].contains("`--memory`"));
+    // The likeliest first, and the help that explains it.
+    let failure = refused(&["machine", "creat", "x"]);
+    assert_eq!(failure.hints.first().map(String::as_str), Some("did you mean `create`?"));
+    assert!(failure.hints.last().is_some_and(|hint| hint.contains("tripmine help machine")), "{failure:?}");
 }
 
 #[test]
@@ -319,7 +323,7 @@ fn help_teaches() {
     }
     assert!(long.contains("Exit codes:") && long.contains("--seccomp") && !short.contains("--seccomp"));
     assert!(show(&["--version"]).starts_with("tripmine "));
-    assert!(show(&["run", "--help"]).contains("tripmine run host -- make test"));
+    assert!(show(&["run", "--help"]).contains("tripmine run host -- python3"));
     assert!(show(&["help", "exec"]).contains("tripmine exec"));
 }
 

@@ -101,7 +101,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         ("show work", FailureKind::Missing),
         ("rm work --yes", FailureKind::Missing),
         ("edit work --pids 5", FailureKind::Missing),
-        ("edit default --unset imgae", FailureKind::Config),
+        ("edit default --unset imgae", FailureKind::Usage),
         ("rename default x", FailureKind::Denied),
         ("reset-home default --yes", FailureKind::Missing),
     ] {
