@@ -290,7 +290,7 @@ fn set_up_here() -> Result<Made, CaptureError> {
     let rules = netlink::socket(Some(family::NETFILTER)).map_err(at(Part::Rules))?;
     let (batch, last) = ruleset::batch(v4, v6);
     netlink::apply(&rules, &batch, last).map_err(at(Part::Rules))?;
-    forget_quickly();
+    keep_in_mind();
     // Without it nothing is weaker: it is only not known who asked.
     Ok(Made { rules, diag: netlink::socket(Some(family::SOCK_DIAG)).ok(), listeners: all })
 }
@@ -370,14 +370,24 @@ fn sockets(address: IpAddr) -> rustix::io::Result<(Vec<OwnedFd>, Ports)> {
     Ok((vec![tcp.0, dns_udp.0, dns_tcp.0], ports))
 }
 
-/// Connections that have ended leave the kernel's list soon, so that a flood of them from inside does not fill it. The
-/// defaults only cost a flooding cube its own new connections: nothing depends on this.
-fn forget_quickly() {
-    for (name, seconds) in [("tcp_timeout_time_wait", "2"), ("tcp_timeout_close", "1"), ("udp_timeout", "10")]
-    {
+/// How long the kernel's list of connections keeps what. Those that have ended leave it soon, so that a flood of them from inside
+/// does not fill it. Those of which one end has said all stay as long as a relay waits for the other: a connection that falls
+/// off the list loses its way back, and by the defaults one that is answered after a minute would. Where this cannot be set the
+/// defaults hold: they cost a cube only its own connections.
+fn keep_in_mind() {
+    for (name, seconds) in [
+        ("tcp_timeout_time_wait", "2"),
+        ("tcp_timeout_close", "1"),
+        ("udp_timeout", "10"),
+        ("tcp_timeout_close_wait", HALF_OPEN),
+        ("tcp_timeout_fin_wait", HALF_OPEN),
+    ] {
         let _set = std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"), seconds);
     }
 }
+
+/// Longer than a relay is patient with one half of a connection, in seconds.
+const HALF_OPEN: &str = "7500";
 
 /// Connections that wait to be accepted, in a guest.
 const BACKLOG: i32 = 128;

@@ -338,3 +338,17 @@ fn the_gateway_is_there_before_the_entry() {
         assert_eq!(ended.stdout.lines().last(), Some("0"), "{round}: {ended:?}");
     }
 }
+
+/// One that has said all may wait two hours for its answer. The kernel's list of connections, through which the answer finds its
+/// way, forgets such a connection after a minute unless it is told otherwise.
+#[test]
+fn a_half_closed_connection_keeps_its_way_back() {
+    let env = Env::new();
+    let output = env.inside_with(
+        &["--net", "open"],
+        "cd /proc/sys/net/netfilter; cat nf_conntrack_tcp_timeout_close_wait nf_conntrack_tcp_timeout_fin_wait",
+    );
+    let seconds: Vec<u64> = output.stdout.lines().filter_map(|line| line.parse().ok()).collect();
+    assert_eq!(seconds.len(), 2, "{output:?}");
+    assert!(seconds.iter().all(|seconds| *seconds > 2 * 3600), "{seconds:?}");
+}
