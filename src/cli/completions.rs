@@ -10,12 +10,13 @@ use super::verb_args::CompletionsArgs;
 use crate::model::{Failure, Name};
 use crate::store::{cubes, machines, projects, trash};
 
-/// The hidden verb that prints names: `cubes`, `machines`, `projects`, `images` or `deletions`.
+/// The hidden verb that prints names: `cubes`, `running`, `machines`, `projects`, `images` or `deletions`.
 pub const NAMES_VERB: &str = "__names";
 
-/// Verbs that take cubes.
-const CUBE_VERBS: &str = "attach exec logs events net pause resume stop kill rm rename inspect changes apply stats \
-                          wait forward ports";
+/// Verbs that take cubes, running or ended.
+const CUBE_VERBS: &str = "attach logs events net resume rm rename inspect changes apply wait";
+/// Verbs that take running ones.
+const RUNNING_VERBS: &str = "exec pause stop kill stats forward ports";
 /// Verbs of `machine` that take one that is there.
 const MACHINE_VERBS: &str = "show edit set-image rename rm reset-home";
 /// Verbs of `image` that take one that is there.
@@ -33,8 +34,12 @@ _tripmine_with_names() {
     case "${previous}" in
         -m|--machine) COMPREPLY=() kind=machines ;;
         -i|--image) COMPREPLY=() kind=images ;;
-        *) case " @CUBE_VERBS@ " in
-            *" ${COMP_WORDS[1]} "*) [[ "${COMP_CWORD}" -gt 1 ]] && kind=cubes ;;
+        # Their values are no names of ours.
+        -e|-p|-w|--env|--env-file|--publish|--workdir|--mount|--pull|--jail|--vm-accel|--net|--allow|--proxy) ;;
+        --user|--seccomp|--memory|--cpus|--pids|--disk|--timeout|--keep|--stream|--tail|--since|--signal|--time) ;;
+        *) case " @CUBE_VERBS@ : : @RUNNING_VERBS@ " in
+            *" ${COMP_WORDS[1]} "*" : "*) [[ "${COMP_CWORD}" -gt 1 ]] && kind=cubes ;;
+            *" : "*" ${COMP_WORDS[1]} "*) [[ "${COMP_CWORD}" -gt 1 ]] && kind=running ;;
             *) case "${COMP_CWORD} ${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
                 "4 machine set-image") kind=images ;;
                 "4 image snapshot") kind=cubes ;;
@@ -59,6 +64,7 @@ complete -c tripmine -n "__fish_tripmine_needs_command" -f -a "(tripmine @NAMES@
 complete -c tripmine -s m -l machine -x -a "(tripmine @NAMES@ machines 2>/dev/null)"
 complete -c tripmine -s i -l image -x -a "(tripmine @NAMES@ images 2>/dev/null)"
 complete -c tripmine -n "__fish_tripmine_using_subcommand @CUBE_VERBS@" -f -a "(tripmine @NAMES@ cubes 2>/dev/null)" -d Cube
+complete -c tripmine -n "__fish_tripmine_using_subcommand @RUNNING_VERBS@" -f -a "(tripmine @NAMES@ running 2>/dev/null)" -d Cube
 complete -c tripmine -n "__fish_tripmine_using_subcommand run" -f -a "(tripmine @NAMES@ images 2>/dev/null)" -d Image
 complete -c tripmine -n "__fish_tripmine_using_subcommand undo" -f -a "(tripmine @NAMES@ deletions 2>/dev/null)" -d Deletion
 complete -c tripmine -n "__fish_tripmine_using_subcommand machine; and __fish_seen_subcommand_from @MACHINE_VERBS@" -f -a "(tripmine @NAMES@ machines 2>/dev/null)" -d Machine
@@ -90,6 +96,7 @@ fn with_names(shell: Shell, script: &str) -> String {
     let filled = |text: &str| {
         let words = [
             ("@CUBE_VERBS@", CUBE_VERBS),
+            ("@RUNNING_VERBS@", RUNNING_VERBS),
             ("@MACHINE_VERBS@", MACHINE_VERBS),
             ("@IMAGE_VERBS@", IMAGE_VERBS),
         ];
@@ -141,9 +148,10 @@ pub fn names(kind: &str, ctx: &Ctx) {
 
 fn find(kind: &str, ctx: &Ctx) -> Vec<String> {
     match kind {
-        "cubes" => {
+        "cubes" | "running" => {
             let mut names = Vec::new();
-            for entry in cubes::list(&ctx.layout.mines_dir()).unwrap_or_default() {
+            let all = cubes::list(&ctx.layout.mines_dir()).unwrap_or_default();
+            for entry in all.into_iter().filter(|entry| kind == "cubes" || entry.live) {
                 names.push(entry.id.short().to_owned());
                 if let Ok(record) = entry.record {
                     names.extend(record.name.map(String::from));
@@ -228,6 +236,8 @@ mod tests {
         let found = find("cubes", &ctx);
         assert!(found.contains(&"box".to_owned()) && found.contains(&"site".to_owned()), "{found:?}");
         assert!(found.iter().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric())), "{found:?}");
+        let running = find("running", &ctx);
+        assert!(running.contains(&"site".to_owned()) && !running.contains(&"box".to_owned()), "{running:?}");
         assert!(find("machines", &ctx).contains(&"default".to_owned()));
         assert_eq!(find("images", &ctx), ["host"]);
         assert!(find("nonsense", &ctx).is_empty());
