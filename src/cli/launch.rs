@@ -66,16 +66,16 @@ pub(super) fn carry_out(
     let plan = planned.plan;
     if !attached {
         let started = client.answer()?;
-        drop(planned.lock);
+        drop(planned.locks);
         tell_forwards(&started, ctx);
         announce(&plan, json, ctx)?;
         return Ok(0);
     }
+    let mut locks = Some(planned.locks);
     if !plan.forwards.is_empty() {
         tell_forwards(&client.answer()?, ctx);
+        locks = None;
     }
-    // Live from here on: the keeper holds the cube's lock, so the machine's may go.
-    drop(planned.lock);
     let (tty, relay_stdin) = match plan.stdio {
         StdioPlan::Pty { .. } => (true, true),
         StdioPlan::Pipes { stdin_direct, .. } => (false, !stdin_direct),
@@ -84,8 +84,8 @@ pub(super) fn carry_out(
     if tty && plan.entry.shell {
         greet(&plan, leader, ctx);
     }
-    let joined =
-        session::join(&mut client, Join { tty, writes: true, passes_signals: true, relay_stdin, leader });
+    let join = Join { tty, writes: true, passes_signals: true, relay_stdin, leader };
+    let joined = session::join_holding(&mut client, join, locks);
     let outcome = joined.map_err(|failure| runs_on(failure, &plan, ctx))?;
     if matches!(outcome, Outcome::Exited(_)) {
         super::exit_question::ask(&plan, tty, ctx);

@@ -146,7 +146,7 @@ pub fn run(args: &VerifyJailArgs, ctx: &Ctx) -> Result<u8, Failure> {
     ctx.out
         .note(format!("trying a cube of `{}`, jail {jail}, user {run_as}, seccomp {profile}", plan.machine));
     let mut client = launch::launch(&engine, &planned, waiting, true)?;
-    drop(planned.lock);
+    drop(planned.locks);
     // Nothing is typed; the cube may know.
     let _sent = client.send(Kind::InputEnd, &[]);
     let (output, ended) = listen(&mut client, ctx)?;

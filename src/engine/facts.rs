@@ -23,14 +23,15 @@ use crate::plan::vm::ShareKind;
 use crate::plan::{Typed, landlock};
 use crate::store::cubes::CubeEntry;
 use crate::store::layout::Layout;
-use crate::store::lock::Lock;
+use crate::store::lock::{self, Lock};
 use crate::store::skeleton::{self, SkeletonUser};
 use crate::store::{homes, machines, projects};
 
 /// The largest `--env-file`, in bytes.
 const ENV_FILE_MAX: u64 = 1 << 20;
 
-/// Looks everything up. The lock keeps the machine from being changed until the cube is live.
+/// Looks everything up. The locks keep the machine from being changed, and the name of a kept cube from being given twice,
+/// until the cube is live.
 ///
 /// # Errors
 /// What does not exist, cannot be read or is malformed.
@@ -39,7 +40,7 @@ pub fn gather(
     typed: &Typed,
     extra: Vec<MountPlan>,
     dry_run: bool,
-) -> Result<(Facts, Lock, Option<image_root::Found>), Failure> {
+) -> Result<(Facts, Vec<Lock>, Option<image_root::Found>), Failure> {
     let (settings, named) = environment::settings(|key| std::env::var(key).ok())?;
     let (machine, machine_origin) = match (&typed.machine, named, &engine.config.machine) {
         (Some(name), _, _) => (name.clone(), Origin::Flag),
@@ -47,7 +48,7 @@ pub fn gather(
         (None, None, Some(name)) => (name.clone(), Origin::Config),
         (None, None, None) => (Name::default_machine(), Origin::BuiltIn),
     };
-    let lock = machines::hold(&engine.layout, &machine)?;
+    let mut locks = vec![machines::hold(&engine.layout, &machine)?];
     let machine = machines::load(&engine.layout, &machine)?;
     let project = project(engine, typed, &machine)?;
     let project_file = match &project {
@@ -58,6 +59,10 @@ pub fn gather(
     let caller_home = engine.home.canonicalize().unwrap_or_else(|_| engine.home.clone());
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let shell = shell();
+    // Of several who would make a cube of this name one does; the others then see it.
+    if let Some(name) = typed.keep.as_ref().filter(|_| !dry_run) {
+        locks.push(lock::exclusive(&engine.layout, &format!("kept-{name}"))?);
+    }
     let kept = match &typed.keep {
         Some(name) => super::launch::durable(&engine.layout.mines_dir(), name)?,
         None => None,
@@ -158,7 +163,7 @@ pub fn gather(
         vm,
         landlock: landlock::rules,
     };
-    Ok((facts, lock, image))
+    Ok((facts, locks, image))
 }
 
 /// The image beneath a kept cube is the one that its changes lie on, whatever its name names by now.

@@ -20,13 +20,14 @@ use crate::plan::{LaunchPlan, Typed, resolve};
 use crate::store::cubes;
 use crate::store::lock::Lock;
 
-/// A plan with the lock that keeps it true.
+/// A plan with the locks that keep it true.
 #[derive(Debug)]
 pub struct Planned {
     /// The plan.
     pub plan: LaunchPlan,
-    /// Whoever would change or remove the machine waits for this.
-    pub lock: Lock,
+    /// Whoever would change or remove the machine, or keep another cube under the same name, waits for these: until the cube
+    /// has started, and is seen to live.
+    pub locks: Vec<Lock>,
     /// The image is not collected while this lives; the keeper takes a hold of its own.
     pub image: Option<crate::image::Hold>,
     /// Of a cube that is kept: what was typed, for [`super::again`].
@@ -45,7 +46,7 @@ pub fn plan(
     extra: Vec<MountPlan>,
     dry_run: bool,
 ) -> Result<Planned, Failure> {
-    let (facts, lock, image) = facts::gather(engine, typed, extra, dry_run)?;
+    let (facts, locks, image) = facts::gather(engine, typed, extra, dry_run)?;
     let mut plan = resolve(typed, &facts)?;
     let keys = std::env::vars_os().filter_map(|(key, _)| key.into_string().ok());
     plan.warnings.extend(environment::slips(keys));
@@ -61,7 +62,7 @@ pub fn plan(
     super::vm::paused::go_on(&mut plan, &engine.layout.mines_dir())?;
     weaken(engine, &mut plan)?;
     let image = image.map(|found| found.hold);
-    Ok(Planned { plan, lock, image, typed: super::again::keep(typed)?, given: given(typed) })
+    Ok(Planned { plan, locks, image, typed: super::again::keep(typed)?, given: given(typed) })
 }
 
 /// What is remembered of what was typed.

@@ -59,6 +59,14 @@ const END_OF_FILE: u8 = 4;
 /// # Errors
 /// The keeper refused, vanished, or broke the protocol.
 pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
+    join_holding(client, join, ())
+}
+
+/// The same of a cube that has just been launched. `held` is let go when it has started.
+///
+/// # Errors
+/// As [`join`].
+pub fn join_holding<H>(client: &mut Client, join: Join, held: H) -> Result<Outcome, Failure> {
     let stdin = io::stdin();
     let raw = if join.tty && rustix::termios::isatty(&stdin) {
         let raw = Raw::enter(stdin.as_fd());
@@ -85,6 +93,7 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
         err: filter(rustix::termios::isatty(io::stderr())),
         at_terminal: raw.is_some(),
         last: None,
+        held: Some(held),
         touched: false,
         denied: Vec::new(),
         told: 0,
@@ -107,8 +116,10 @@ pub fn join(client: &mut Client, join: Join) -> Result<Outcome, Failure> {
     result
 }
 
-struct Session<'a> {
+struct Session<'a, H> {
     client: &'a mut Client,
+    /// Until the cube has started.
+    held: Option<H>,
     join: Join,
     signals: Signals,
     stdin_open: bool,
@@ -130,7 +141,7 @@ struct Session<'a> {
 /// The most denials that a session shows: the rest is in the cube's log.
 const DENIALS: usize = 12;
 
-impl Session<'_> {
+impl<H> Session<'_, H> {
     fn run(&mut self) -> Result<Outcome, Failure> {
         // Frames that came together with the handshake.
         if let Some(outcome) = self.take_frames()? {
@@ -293,6 +304,7 @@ impl Session<'_> {
                     break;
                 }
                 Heard::Answer(Answer::Refused { message, hints }) => return Err(refused(message, hints)),
+                Heard::Answer(Answer::Started { .. }) => drop(self.held.take()),
                 Heard::Answer(Answer::WriterLost) => {
                     self.writes = false;
                     err.extend_from_slice(

@@ -119,13 +119,12 @@ fn start(engine: &Engine, typed: &Typed, ahead: &[u8], leave: &dyn Fn()) -> Resu
     }
     let mut client = launch::launch(engine, &planned, waiting, true)?;
     let plan = planned.plan;
-    drop(planned.lock);
     let leader = leader(engine);
     greet(&plan, leader);
     let tty = matches!(plan.stdio, StdioPlan::Pty { .. });
     let join = Join { tty, writes: true, passes_signals: true, relay_stdin: true, leader };
     type_ahead(&mut client, ahead)?;
-    let outcome = session::join(&mut client, join)?;
+    let outcome = session::join_holding(&mut client, join, planned.locks)?;
     let mut joined = told(&outcome, &plan.id);
     if matches!(outcome, Outcome::Exited(_)) && tty {
         // The cube has ended well whatever becomes of this.

@@ -117,6 +117,19 @@ fn a_sweep_leaves_the_cubes_of_another_home_alone() {
     until("nothing is left", PATIENCE, || std::fs::read_dir(run.join("tripmine")).unwrap().count() == 0);
 }
 
+/// Of several launches at once that would keep a cube under one name, one makes it.
+#[test]
+fn a_name_is_given_once() {
+    let env = Env::new();
+    let args = ["run", "host", "--keep", "lab", "--", "/bin/sh", "-c", "sleep 1"];
+    let children: Vec<_> = (0..4).map(|_| env.command(args).spawn().unwrap()).collect();
+    let outputs: Vec<_> = children.into_iter().map(|child| finish(child, PATIENCE)).collect();
+    assert_eq!(env.records().len(), 1, "{outputs:?}");
+    let busy = outputs.iter().filter(|output| output.code == 125 && output.stderr.contains("is running"));
+    assert_eq!(busy.count(), 3, "{outputs:?}");
+    env.tripmine(["rm", "--yes", "lab"]).ok(0);
+}
+
 /// What a person types first: a program in the folder where he stands, which no cube sees. He is told how it would.
 #[test]
 fn a_program_of_the_host_is_pointed_out() {
