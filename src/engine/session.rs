@@ -76,7 +76,8 @@ pub fn join_holding<H>(client: &mut Client, join: Join, held: H) -> Result<Outco
     };
     let signals = Signals::take(&[libc::SIGWINCH, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP])
         .map_err(|error| Failure::failed("cannot take signals").because(&error))?;
-    let stdout_tty = rustix::termios::isatty(io::stdout());
+    let (stdout_tty, stderr_tty) =
+        (rustix::termios::isatty(io::stdout()), rustix::termios::isatty(io::stderr()));
     let mut session = Session {
         client,
         join,
@@ -90,18 +91,24 @@ pub fn join_holding<H>(client: &mut Client, join: Join, held: H) -> Result<Outco
         writes: join.writes,
         leader: Leader::new(if join.tty { join.leader } else { None }),
         out: filter(stdout_tty),
-        err: filter(rustix::termios::isatty(io::stderr())),
+        err: filter(stderr_tty),
         at_terminal: raw.is_some(),
         last: None,
         held: Some(held),
-        touched: false,
+        touched: [false; 2],
         denied: Vec::new(),
         told: 0,
     };
     let result = session.run();
-    if join.tty && stdout_tty && session.touched && !taken_out(Part::TerminalLeave) {
-        // Whatever modes the cube left on, the user's terminal comes back as it was.
-        let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
+    if !taken_out(Part::TerminalLeave) {
+        // Whatever modes the cube left on, the user's terminal comes back as it was. Also where the cube had none itself.
+        let [out, err] = session.touched;
+        if stdout_tty && out {
+            let _vanished = io::stdout().write_all(&leave()).and_then(|()| io::stdout().flush());
+        }
+        if stderr_tty && err {
+            let _vanished = io::stderr().write_all(&leave());
+        }
     }
     if join.tty && stdout_tty && matches!(result, Ok(Outcome::Left)) {
         // What is said next is not part of the line that was being typed.
@@ -131,8 +138,8 @@ struct Session<'a, H> {
     at_terminal: bool,
     /// The last byte that was typed.
     last: Option<u8>,
-    /// An escape sequence has reached the terminal: its modes may be other than they were.
-    touched: bool,
+    /// An escape sequence has reached the terminal, by standard output or error: its modes may be other than they were.
+    touched: [bool; 2],
     /// Lines about what the net denied, for the end of a terminal's session.
     denied: Vec<String>,
     told: usize,
@@ -323,7 +330,9 @@ impl<H> Session<'_, H> {
                 Heard::Answer(_) => {}
             }
         }
-        self.touched = self.touched || out.contains(&0x1b);
+        for (touched, bytes) in self.touched.iter_mut().zip([&out, &err]) {
+            *touched = *touched || bytes.contains(&0x1b);
+        }
         // A reader that has closed ends its own stream, not the cube (as in `cmd | head`): the entry itself meets the
         // closed pipe when it has one.
         write_all(io::stdout().as_fd(), &out)?;

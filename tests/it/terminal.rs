@@ -325,3 +325,26 @@ fn pipes_are_not_filtered() {
     let output = env.inside(r"printf '\033]52;c;cHduCg==\007'");
     assert_eq!(output.ok(0), "\x1b]52;c;cHduCg==\x07");
 }
+
+/// T08. Guards: the bytes of `term::leave` where the cube itself has no terminal, because input is not one.
+#[test]
+fn a_terminal_that_only_shows_output_comes_back_as_it_was() {
+    let env = Env::new();
+    for stream in ["1", "2"] {
+        let script = format!(
+            r"printf '\\033[?1049h\\033[?1003h\\033[?1006h\\033[>1u\\033[?25l\\033[2;5r' >&{stream}; echo said"
+        );
+        let line = format!("{:?} run host -- /bin/sh -c \"{script}\" </dev/null; echo over", env.binary());
+        let mut pty = Pty::start(&env, std::path::Path::new("/bin/sh"), &["-c", &line]);
+        pty.wait_for("over");
+        pty.wait_exit(PATIENCE);
+        let raw = String::from_utf8_lossy(&pty.raw()).into_owned();
+        let (before, after) = raw.rsplit_once("over").expect(&raw);
+        assert!(before.contains("\x1b[?1003h"), "{stream}: {raw:?}");
+        for undone in ["\x1b[?1049l", "\x1b[?1003l", "\x1b[?1006l", "\x1b[<64u", "\x1b[?25h", "\x1b[r"] {
+            let (set, reset) = (before.rfind("\x1b[?1003h"), before.rfind(undone));
+            assert!(reset > set, "{stream}: {undone:?} in {raw:?}");
+        }
+        assert!(!after.contains('\x1b'), "{after:?}");
+    }
+}
