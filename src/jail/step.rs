@@ -103,6 +103,8 @@ steps! {
     Subreaper => "taking in what loses its parent", "";
     /// kill(2).
     ScopeCanary => "checking Landlock: a process outside the cube could still be signalled", "this is a fault; the cube was not started";
+    /// user_namespaces(7).
+    Watches => "leaving its user a part of the file watches", "";
     /// vfork.
     Spawn => "starting a process inside", "the limit of processes may be reached";
 }

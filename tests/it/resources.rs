@@ -156,3 +156,30 @@ fn the_time_limit_ends_what_ignores_it() {
     assert!(output.code >= 124 && output.stderr.contains("time"), "{output:?}");
     assert_eq!(env.record()["exit"]["reason"]["kind"], "timeout");
 }
+
+/// Guards: the cube's own limit of inotify(7). What a cube takes counts for its user, who would hear of no changed file any more.
+#[test]
+fn a_cube_leaves_its_user_file_watches() {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip("a_cube_leaves_its_user_file_watches", "there is no /usr/bin/python3");
+    }
+    let env = Env::new();
+    let script = "import ctypes, sys
+libc, count = ctypes.CDLL(None), 0
+while libc.inotify_init1(0) >= 0: count += 1
+print(count, flush=True)
+sys.stdin.read()";
+    let mut command = env.command(["run", "host", "--", "/usr/bin/python3", "-c", script]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 16];
+    let count = std::io::Read::read(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    let taken: u32 = std::str::from_utf8(&said[..count]).unwrap().trim().parse().unwrap();
+    let all: u32 =
+        std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap().trim().parse().unwrap();
+    let left = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::empty());
+    drop(child.stdin.take());
+    finish(child, PATIENCE).ok(0);
+    assert!(taken > 0 && taken <= (all / 2).max(1), "{taken} of {all}");
+    // Root's cubes are other users' on the host; whoever shares the user with this test may have some himself.
+    assert!(left.is_ok(), "{left:?}");
+}

@@ -65,6 +65,9 @@ pub(super) fn proc(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>) -> Result<(), 
         attach(proc.as_fd(), open_in(root, c"proc", DIRECTORY)?.as_fd())
     };
     mount().at(Step::Proc)?;
+    if !taken_out(Part::UserNs) {
+        watches(root).at(Step::Watches)?;
+    }
     if taken_out(Part::ProcCovers) {
         return Ok(());
     }
@@ -84,6 +87,34 @@ pub(super) fn proc(root: BorrowedFd<'_>, scratch: BorrowedFd<'_>) -> Result<(), 
     }
     for (index, name) in PROC_MASKED_FOLDERS.iter().enumerate() {
         cover(root, name, Some(empty_folder.as_fd())).at_index(Step::ProcMask, 200 + index)?;
+    }
+    Ok(())
+}
+
+/// What of inotify(7) is counted for each user: what he may have, and what his cube may. What a cube takes counts for him
+/// too, and with all of it taken no program of his would hear of a changed file any more.
+const WATCHES: [(&CStr, &CStr); 2] = [
+    (c"proc/sys/fs/inotify/max_user_instances", c"proc/sys/user/max_inotify_instances"),
+    (c"proc/sys/fs/inotify/max_user_watches", c"proc/sys/user/max_inotify_watches"),
+];
+
+/// Allows each user of the cube half of what its user has. While the settings can still be written, which belong to the
+/// cube's user namespace.
+fn watches(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    for (all, own) in WATCHES {
+        let all = match open_in(root, all, OFlags::RDONLY | OFlags::CLOEXEC) {
+            Ok(all) => all,
+            // A kernel without inotify.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        let mut text = [0; 24];
+        let count = rustix::io::read(&all, &mut text)?;
+        let number =
+            std::str::from_utf8(&text[..count]).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let half = (number.ok_or(Errno::INVAL)? / 2).max(1);
+        let own = open_in(root, own, OFlags::WRONLY | OFlags::CLOEXEC)?;
+        rustix::io::write(&own, half.to_string().as_bytes())?;
     }
     Ok(())
 }
