@@ -266,6 +266,10 @@ fn project(engine: &Engine, typed: &Typed, machine: &Machine) -> Result<Option<F
         name,
         identity: FileIdentity { dev: meta.dev(), ino: meta.ino() },
         directory: meta.is_dir(),
+        open_to_others: canonical.ancestors().skip(1).all(|folder| {
+            // The folder itself is the cube's to open. What cannot be looked at is no place for others either.
+            fs::metadata(folder).is_ok_and(|meta| meta.mode() & 0o001 != 0)
+        }),
         path: canonical,
     }))
 }

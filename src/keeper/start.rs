@@ -329,6 +329,9 @@ pub(super) fn filters(plan: &LaunchPlan) -> Result<Vec<Vec<libc::sock_filter>>, 
     let arch = seccomp::Arch::native()
         .ok_or_else(|| NotStarted::new("seccomp filters are written for x86_64 and aarch64 only"))?;
     let mut rules = match &plan.vm {
+        None if plan.user.run_as == crate::model::RunAs::Me && plan.writes_outside() => {
+            seccomp::rules(plan.seccomp, plan.user.run_as, arch).without_set_ids()
+        }
         None => seccomp::rules(plan.seccomp, plan.user.run_as, arch),
         Some(vm) => seccomp::rules(plan.seccomp, crate::model::RunAs::Me, arch)
             .around_a_machine(vm.spec.share.kind == crate::plan::vm::ShareKind::C),

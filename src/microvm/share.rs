@@ -17,14 +17,15 @@ const ALL_IDS: u32 = u32::MAX - 1;
 pub fn describe(spec: &VmSpec) -> Vec<String> {
     let mut words = vec![spec.share.program.clone(), "--fd={share}".to_owned()];
     let mut add = |more: &[&str]| words.extend(more.iter().map(ToString::to_string));
+    let left_out = if spec.no_file_capabilities { "-mknod:-setfcap" } else { "-mknod" };
     match spec.share.kind {
         ShareKind::Rust => {
             // The jail is its sandbox; what it would build itself needs rights that nobody has here.
             add(&["--shared-dir", GUEST, "--sandbox", "none", "--cache", "auto", "--xattr"]);
             // The jail has raised the limit already, as far as it goes.
             add(&["--rlimit-nofile", "0", "--log-level", "error"]);
-            // As root of the jail it takes on the capabilities that it is used to, and this one nobody here has.
-            add(&["--modcaps=-mknod"]);
+            // As root of the jail it takes on the capabilities that it is used to, and these nobody here has.
+            add(&[&format!("--modcaps={left_out}")]);
             if spec.share.version >= (1, 13, 0) {
                 // Files may be renamed by the host while the machine is being saved; what it deleted while a cube was
                 // paused is an error for whoever uses that file, and no reason to give the whole memory up.
@@ -42,8 +43,9 @@ pub fn describe(spec: &VmSpec) -> Vec<String> {
             }
         }
         ShareKind::C => {
-            let source =
-                format!("source={GUEST},sandbox=chroot,cache=auto,xattr,announce_submounts,modcaps=-mknod");
+            let source = format!(
+                "source={GUEST},sandbox=chroot,cache=auto,xattr,announce_submounts,modcaps={left_out}"
+            );
             add(&["-o", &source, "--rlimit-nofile=0"]);
         }
     }

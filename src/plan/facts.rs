@@ -184,6 +184,8 @@ pub struct FoundProject {
     pub identity: FileIdentity,
     /// True for a folder.
     pub directory: bool,
+    /// Everybody on this host may enter all folders above it.
+    pub open_to_others: bool,
 }
 
 /// A layer that this host cannot give.

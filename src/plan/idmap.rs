@@ -26,6 +26,10 @@ pub const ROOT_CAPABILITIES: [&str; 10] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// Not for cubes of the host's root: through a mount with an id map, which his folders have, a file's capabilities would be
+/// written as the host's own, and whoever runs the file outside would have them. Elsewhere they name the cube's own root.
+pub const FILE_CAPABILITIES: &str = "CAP_SETFCAP";
+
 const NO_RANGE: &str = "you have no range of 65536 subordinate ids (/etc/subuid, /etc/subgid)";
 const NO_HELPERS: &str = "`newuidmap` and `newgidmap` are not installed (package `uidmap`)";
 
@@ -112,7 +116,9 @@ pub fn user(
     let root_home = "/root".to_owned();
     if caller.uid == 0 {
         let map = vec![IdMap { inside: 0, outside: ROOT_BASE, count: FULL }];
-        return (plan(0, 0, "root", root_home, (map.clone(), map), MapWriter::Keeper), None);
+        let mut user = plan(0, 0, "root", root_home, (map.clone(), map), MapWriter::Keeper);
+        user.capabilities.retain(|name| name != FILE_CAPABILITIES);
+        return (user, None);
     }
     if run_as == RunAs::Me {
         let name = login_name(&caller.name);
@@ -208,6 +214,8 @@ mod tests {
             assert_eq!(plan.idmapped_mounts, uid == 0, "{case}");
             assert_eq!(warning.is_some(), warned, "{case}");
             assert_eq!(plan.capabilities.is_empty(), run_as == RunAs::Me, "{case}");
+            let file_capabilities = plan.capabilities.iter().any(|name| name == FILE_CAPABILITIES);
+            assert_eq!(file_capabilities, run_as == RunAs::Root && uid != 0, "{case}");
             // Whatever is asked for, nothing inside is the host's root outside.
             assert!(plan.uid_map.iter().all(|line| line.outside > 0), "{case}");
         }

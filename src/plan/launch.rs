@@ -225,6 +225,15 @@ pub struct MountPlan {
     pub review: Option<PathBuf>,
 }
 
+impl LaunchPlan {
+    /// The cube writes into a folder of the host that is not tripmine's own, where others may be.
+    #[must_use]
+    pub fn writes_outside(&self) -> bool {
+        let outside = |mount: &MountPlan| matches!(mount.kind, MountKind::Project | MountKind::Extra);
+        self.mounts.iter().any(|mount| outside(mount) && !mount.read_only && mount.review.is_none())
+    }
+}
+
 /// What names a file whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::facts::FoundProject;
-use super::launch::{MountKind, MountPlan, ProjectPlan};
+use super::launch::{MountKind, MountPlan, ProjectPlan, UserPlan};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
 
@@ -12,6 +12,21 @@ use crate::model::{Failure, FailureKind};
 pub const PROJECTS: &str = "/projects";
 /// Where `--mount` is seen inside.
 pub const WORK: &str = "/work";
+
+/// What is said when programs can be left in the project that run as their owner, whoever starts them: root inside may set
+/// such modes, for packages, as may root of a guest, whose modes are its own. Inside they mean nothing. Under review they
+/// are not taken over.
+#[must_use]
+pub fn set_ids(found: &FoundProject, mount: &MountPlan, user: &UserPlan) -> Option<String> {
+    (found.open_to_others && !mount.read_only && mount.review.is_none()).then(|| {
+        let whom = if user.idmapped_mounts { "as root" } else { "as you" };
+        format!(
+            "the cube can leave programs in `{}` that run {whom} when another user of this host starts them, and all of \
+             them can get there: close a folder above it (`chmod o-x`), or add `--review`",
+            printable(&found.path.to_string_lossy())
+        )
+    })
+}
 
 /// Where a project is seen: `/work` by `--mount`, `/projects` for the root (`.`), else
 /// `/projects/NAME`.
@@ -132,6 +147,7 @@ mod tests {
             path: "/home/ann/projects/x".into(),
             identity: FileIdentity { dev: 1, ino: 2 },
             directory: false,
+            open_to_others: false,
         };
         let error = project(&found, false).expect_err("a file");
         assert!(error.message.contains("`/home/ann/projects/x` is not a folder"), "{error}");

@@ -136,7 +136,8 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<LaunchPlan, Failure> {
         hard_open_files: facts.caller.hard_open_files,
     };
     let mut limits = limits::plan(&places, &limits_input, &mut record, &mut warnings)?;
-    let (mut project, mut mounts) = folders(typed, facts, &user, &mut warnings)?;
+    let (mut project, mut mounts) =
+        folders(typed, facts, &user, chosen.kind.jail == Jail::Microvm, &mut warnings)?;
     if in_place.is_some() {
         mounts::stay(project.as_mut(), &mut mounts)?;
     }
@@ -325,6 +326,7 @@ fn folders(
     typed: &Typed,
     facts: &Facts,
     user: &UserPlan,
+    machine: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(Option<ProjectPlan>, Vec<MountPlan>), Failure> {
     let guard =
@@ -346,6 +348,9 @@ fn folders(
         warnings.extend(guard.check(&found.path)?);
         let (plan, mut mount) = mounts::project(found, typed.mount.is_some())?;
         mount.review = typed.review.then(|| facts.cube_dir.join("review"));
+        if user.run_as == RunAs::Root || machine {
+            warnings.extend(mounts::set_ids(found, &mount, user));
+        }
         project = Some(plan);
         list.push(mount);
     }

@@ -36,6 +36,7 @@ pub(crate) fn facts() -> Facts {
             path: "/home/ann/projects/site".into(),
             identity: FileIdentity { dev: 1, ino: 2 },
             directory: true,
+            open_to_others: false,
         }),
         home: FoundFile {
             path: "/home/ann/.local/share/tripmine/homes/default".into(),

@@ -251,6 +251,12 @@ fn conditional(name: &str, profile: SeccompProfile) -> Option<(Vec<Case>, Answer
     }
 }
 
+/// Where the mode stands in the calls that change one.
+const MODES: &[(&str, u8)] = &[("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)];
+const SET_UID: u32 = 0o4000;
+const SET_GID: u32 = 0o2000;
+const OTHERS_RUN: u32 = 0o0001;
+
 /// The rule for `socket`: unix, IPv4, IPv6 and the routing netlink; streams and datagrams.
 fn sockets(unix: bool) -> (Vec<Case>, Answer) {
     let family = Answer::Errno(EAFNOSUPPORT);
@@ -291,6 +297,31 @@ impl RuleSet {
             self.calls.retain(|call| call.name != "chroot");
         }
         self
+    }
+
+    /// The same rules for a cube that writes into a folder of the host's. A program that runs as its owner, left there, would
+    /// make every other user of the host the cube's user: inside such bits mean nothing, outside they do. As its group:
+    /// only if others may run it, because folders that a group shares are copied with that bit. A mode that is given when a
+    /// file is made needs no rule: whatever is written into the file then takes these bits away, of everybody without
+    /// a capability over the host (setattr_should_drop_suidgid in fs/attr.c).
+    #[must_use]
+    pub fn without_set_ids(mut self) -> Self {
+        let refuse = Answer::Errno(EPERM);
+        for (name, arg) in MODES {
+            let Some(number) = numbers::number(self.arch, name) else { continue };
+            let has = |bits| Condition { arg: *arg, mask: u32::MAX, test: Test::AnyBit(bits) };
+            let cases =
+                vec![case(vec![has(SET_UID)], refuse), case(vec![has(SET_GID), has(OTHERS_RUN)], refuse)];
+            self.put(CallRule { name, number, cases, otherwise: Answer::Allow });
+        }
+        self
+    }
+
+    fn put(&mut self, rule: CallRule) {
+        match self.calls.binary_search_by_key(&rule.number, |call| call.number) {
+            Ok(at) => self.calls[at] = rule,
+            Err(at) => self.calls.insert(at, rule),
+        }
     }
 
     /// What the rules say of one call: the reference that the compiled filter is held against, and

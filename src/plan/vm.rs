@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::idmap;
 use super::launch::{FileIdentity, LaunchPlan, MountKind, MountPlan, RootPlan};
 use super::limits::OPEN_FILES as OPEN_FILES_INSIDE;
 use crate::model::host::KvmFacts;
@@ -147,6 +148,10 @@ pub struct VmSpec {
     pub share: ShareFacts,
     /// Every id of the guest is this one on the share: the jail has no other.
     pub squash: Option<(u32, u32)>,
+    /// Folders are the host's root's, through an id map: the guest's capabilities of files would be written there as the
+    /// host's own.
+    #[serde(default)]
+    pub no_file_capabilities: bool,
     /// Devices hang on the PCI bus.
     pub pci: bool,
     /// The guest's memory.
@@ -306,6 +311,7 @@ pub fn plan(input: VmInput<'_>) -> Result<VmPlan, Failure> {
         vmm,
         share,
         squash,
+        no_file_capabilities: strange_ids,
         memory,
         cpus: cpus.clamp(1, MOST_CPUS),
         release: kernel.release,
@@ -351,7 +357,8 @@ impl VmSpec {
         // Both take what they do not need out of their bounding set; the old one shuts itself into its folder.
         let own: &[&str] =
             if self.share.kind == ShareKind::C { &["SYS_CHROOT", "SETPCAP"] } else { &["SETPCAP"] };
-        files.iter().chain(own).map(|name| format!("CAP_{name}")).collect()
+        let all = files.iter().chain(own).map(|name| format!("CAP_{name}"));
+        all.filter(|name| !self.no_file_capabilities || name != idmap::FILE_CAPABILITIES).collect()
     }
 
     /// A few words for lists: `qemu 7.2.22 tcg`.

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use crate::env::{Env, skip};
+use crate::env::{Env, is_root, skip};
 use crate::pty::Pty;
 
 /// F01. Guards: the mount namespace, whose root is made from nothing.
@@ -185,4 +185,98 @@ fn aliases_lead_to_the_same_place() {
     let loader = env.inside("l=$(ls /lib64/ld-linux-*.so.2 /lib/ld-linux-*.so.* 2>/dev/null | head -1); $l /proc/self/root/usr/bin/id -u; id -u");
     let ids: Vec<&str> = loader.ok(0).lines().collect();
     assert_eq!(ids[0], ids[1]);
+}
+
+/// Guards: the rule of the filter for modes. A program that runs as its owner, left in a project, would make every other user of
+/// the host the user of the cube, or root where root launched it.
+#[test]
+fn no_program_that_runs_as_its_owner_is_left_in_a_project() {
+    use std::os::unix::fs::PermissionsExt;
+    let env = Env::new();
+    let project = env.project("p");
+    let script = "cp /bin/true s; cp /bin/true t; mkdir -p team
+        chmod 4755 s 2>/dev/null && echo SET-UID; chmod u+s s 2>/dev/null && echo SET-UID
+        chmod 2755 t 2>/dev/null && echo SET-GID; chmod 0750 t; chmod 2770 team && chmod 1777 s && echo end";
+    let output = env.tripmine(["p", "--", "/bin/sh", "-c", script]);
+    assert_eq!(output.ok(0), "end");
+    for name in ["s", "t"] {
+        let mode = std::fs::metadata(project.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o6000, 0, "{name} {mode:o}");
+    }
+}
+
+/// What is written into a file takes such bits away: a mode that is given when it is made is no way either.
+#[test]
+fn a_file_that_is_made_with_such_a_mode_loses_it_with_its_first_byte() {
+    use std::os::unix::fs::PermissionsExt;
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip(
+            "a_file_that_is_made_with_such_a_mode_loses_it_with_its_first_byte",
+            "there is no /usr/bin/python3",
+        );
+    }
+    let env = Env::new();
+    let project = env.project("p");
+    let script = "import os, mmap
+os.umask(0)
+def made(name, fill):
+    try:
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o6777)
+        fill(fd)
+    except OSError:
+        pass
+def mapped(fd):
+    os.ftruncate(fd, 4096)
+    mmap.mmap(fd, 4096)[:4] = b'\\x7fELF'
+def copied(fd):
+    os.copy_file_range(os.open('/bin/true', os.O_RDONLY), fd, 4096)
+def sent(fd):
+    os.sendfile(fd, os.open('/bin/true', os.O_RDONLY), 0, 4096)
+made('written', lambda fd: os.write(fd, b'\\x7fELF'))
+made('allocated', lambda fd: os.posix_fallocate(fd, 0, 4096))
+made('mapped', mapped)
+made('copied', copied)
+made('sent', sent)
+os.mknod('node', 0o106777)
+os.write(os.open('node', os.O_WRONLY), b'\\x7fELF')
+print('end')";
+    let output = env.tripmine(["p", "--", "/usr/bin/python3", "-c", script]);
+    assert_eq!(output.ok(0), "end");
+    for entry in std::fs::read_dir(&project).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        let mode = meta.permissions().mode();
+        assert!(meta.len() == 0 || mode & 0o6000 == 0, "{:?} {mode:o}", entry.file_name());
+    }
+}
+
+/// Guards: no CAP_SETFCAP in cubes of the host's root. Through a mount with an id map the kernel would write capabilities of a
+/// file as the host's own, and whoever ran it outside would have them.
+#[test]
+fn no_program_with_capabilities_of_the_host_is_left_in_a_project() {
+    let name = "no_program_with_capabilities_of_the_host_is_left_in_a_project";
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip(name, "there is no /usr/bin/python3");
+    }
+    let env = Env::new();
+    let project = env.project("p");
+    // Revision 2, effective; CAP_SETUID.
+    let script = "import os, struct
+open('tool', 'w').close()
+try:
+    os.setxattr('tool', 'security.capability', struct.pack('<5I', 0x02000001, 1 << 7, 0, 0, 0))
+    print('SET')
+except OSError as error:
+    print(error.errno)";
+    let output = env.tripmine(["--user", "root", "p", "--", "/usr/bin/python3", "-c", script]);
+    let said = output.ok(0);
+    let mut bytes = [0_u8; 64];
+    let length = rustix::fs::getxattr(project.join("tool"), "security.capability", &mut bytes[..]);
+    if is_root() {
+        assert_eq!(said, "1", "EPERM: {output:?}");
+        assert!(length.is_err(), "{:?}", &bytes[..20]);
+    } else if let Ok(length) = length {
+        // An ordinary user's: of the third revision, and for user namespaces of his own only.
+        assert_eq!((length, bytes[3]), (24, 3), "{:?}", &bytes[..24]);
+    }
 }

@@ -19,6 +19,7 @@ fn spec(accel: VmAccel, pci: bool) -> VmSpec {
             version: (1, 13, 2),
         },
         squash: Some((1000, 1000)),
+        no_file_capabilities: false,
         pci,
         memory: ByteSize::mib(256),
         cpus: 2,

@@ -2,8 +2,8 @@
 //! user's other processes, files and sockets. Owns the list and says of each why.
 
 use super::{
-    AF_UNIX, Answer, CallRule, Case, Condition, EAFNOSUPPORT, ENOSYS, EPERM, RuleSet, Test, case, numbers,
-    on, sockets,
+    AF_UNIX, Answer, CallRule, Case, Condition, EAFNOSUPPORT, ENOSYS, EPERM, MODES, RuleSet, Test, case,
+    numbers, on, sockets,
 };
 
 /// `EOPNOTSUPP`: what a file system answers that has no such attributes, so that copying goes on without.
@@ -40,8 +40,6 @@ const ATTRIBUTES_OF_OPEN: &[&str] = &["fsetxattr", "fremovexattr"];
 /// Owners, by path.
 const OWNERS: &[&str] = &["chown", "lchown", "fchownat"];
 
-/// Where the mode stands in each call.
-const MODES: &[(&str, u8)] = &[("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)];
 /// `S_ISUID`, `S_ISGID`, `S_ISVTX`, `S_IWGRP`, `S_IWOTH`: what would hand a file, or its owner's rights, to others.
 const GIVING: u32 = 0o7022;
 
@@ -59,11 +57,7 @@ impl RuleSet {
     pub fn in_place(mut self, network: bool, host_root: bool) -> Self {
         for (name, number, _) in numbers::all(self.arch) {
             let Some((cases, otherwise)) = rule(name, network, host_root) else { continue };
-            let rule = CallRule { name, number, cases, otherwise };
-            match self.calls.binary_search_by_key(&number, |call| call.number) {
-                Ok(at) => self.calls[at] = rule,
-                Err(at) => self.calls.insert(at, rule),
-            }
+            self.put(CallRule { name, number, cases, otherwise });
         }
         self
     }

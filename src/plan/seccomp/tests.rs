@@ -283,6 +283,33 @@ fn profiles_and_users_differ_only_where_said() {
 }
 
 #[test]
+fn nothing_is_left_that_runs_as_its_owner() {
+    for (profile, _, set) in every_set() {
+        let shut = set.clone().without_set_ids();
+        for (call, before) in
+            [("chmod", &[1_u64][..]), ("fchmod", &[3]), ("fchmodat", &[3, 1]), ("fchmodat2", &[3, 1])]
+        {
+            if number(set.arch, call).is_none() {
+                continue;
+            }
+            for (mode, answer) in [
+                (0o755, ALLOW),
+                (0o1777, ALLOW),
+                (0o2770, ALLOW),
+                (0o2775, REFUSED_ANSWER),
+                (0o4700, REFUSED_ANSWER),
+                (0o6755, REFUSED_ANSWER),
+                (0xffff_ffff_0000_0000 | 0o4755, REFUSED_ANSWER),
+            ] {
+                let args = [before, &[mode]].concat();
+                assert_eq!(ask(&shut, call, &args), answer, "{call} {mode:o} {profile}");
+                assert_eq!(ask(&set, call, &args), ALLOW, "{call} {mode:o} {profile}");
+            }
+        }
+    }
+}
+
+#[test]
 fn foreign_calls_kill_and_unknown_ones_are_missing() {
     for (profile, _, set) in every_set() {
         let programs = compile(&set).unwrap();
