@@ -8,6 +8,7 @@ mod table;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::model::Listening;
 
@@ -29,15 +30,15 @@ pub fn ports(init: i32, keeper: Option<i32>) -> io::Result<Vec<Listening>> {
     }
     let mut budget = DESCRIPTORS_MAX;
     let ours: HashSet<u64> =
-        keeper.map(|keeper| held(keeper, &mut budget).into_iter().collect()).unwrap_or_default();
+        keeper.map(|keeper| held(keeper, &mut budget, None).into_iter().collect()).unwrap_or_default();
     sockets.retain(|socket| !ours.contains(&socket.inode));
     let mut wanted: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
     let mut holders: HashMap<u64, i32> = HashMap::new();
-    for pid in tree(init, PROCESSES_MAX) {
+    for pid in tree(init, None) {
         if wanted.is_empty() || budget == 0 {
             break;
         }
-        for inode in held(pid, &mut budget) {
+        for inode in held(pid, &mut budget, None) {
             if wanted.remove(&inode) {
                 holders.insert(inode, pid);
             }
@@ -60,45 +61,52 @@ pub fn ports(init: i32, keeper: Option<i32>) -> io::Result<Vec<Listening>> {
     Ok(found)
 }
 
-/// The most processes and descriptors that are looked at for one socket.
-const HOLDERS_MAX: usize = 512;
-const LOOKED_AT_MAX: usize = 16_384;
+/// How long is looked for the holder of one socket, which others wait for. A cube decides how many processes, threads and
+/// descriptors there are.
+const LOOKING: Duration = Duration::from_millis(5);
 
 /// The process beneath `init` that holds the socket of this inode: its number here and its name. `likely` is looked at first.
 #[must_use]
 pub fn holder(init: i32, inode: u64, likely: Option<i32>) -> Option<(i32, String)> {
-    let mut budget = LOOKED_AT_MAX;
-    let mut holds = |pid: i32| held(pid, &mut budget).contains(&inode);
+    let until = Instant::now() + LOOKING;
+    let mut budget = DESCRIPTORS_MAX;
+    let mut holds = |pid: i32| held(pid, &mut budget, Some(until)).contains(&inode);
     // Its number may be another process's by now: of whichever cube, it holds this socket.
     let found = likely.filter(|pid| holds(*pid)).or_else(|| {
-        let all = tree(init, HOLDERS_MAX);
-        all.into_iter().filter(|pid| *pid != init).find(|pid| holds(*pid))
+        // Who asks is more often young than old.
+        tree(init, Some(until)).into_iter().rev().filter(|pid| *pid != init).find(|pid| holds(*pid))
     });
     found.and_then(|pid| name(pid).map(|name| (pid, name)))
 }
 
-/// The processes of a cube, by their numbers here: init and everything beneath it, `most` of them.
+/// The processes of a cube, by their numbers here: init and everything beneath it, as far as there is time.
 #[must_use]
-pub fn tree(init: i32, most: usize) -> Vec<i32> {
+pub fn tree(init: i32, until: Option<Instant>) -> Vec<i32> {
     let (mut found, mut at) = (vec![init], 0);
-    while let Some(&pid) = found.get(at).filter(|_| found.len() < most) {
+    while let Some(&pid) = found.get(at).filter(|_| found.len() < PROCESSES_MAX) {
         at += 1;
         let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for task in tasks.flatten() {
+            if is_over(until) {
+                return found;
+            }
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
         }
     }
-    found.truncate(most);
+    found.truncate(PROCESSES_MAX);
     found
 }
 
 /// The inodes of the sockets that a process holds.
-fn held(pid: i32, budget: &mut usize) -> Vec<u64> {
+fn held(pid: i32, budget: &mut usize, until: Option<Instant>) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let mut inodes = Vec::new();
     for entry in entries.flatten().take(*budget) {
         *budget = budget.saturating_sub(1);
+        if is_over(until) {
+            break;
+        }
         // `socket:[123]`; reading the link opens nothing.
         if let Ok(target) = fs::read_link(entry.path())
             && let Some(number) = target.to_str().and_then(|text| text.strip_prefix("socket:["))
@@ -108,6 +116,10 @@ fn held(pid: i32, budget: &mut usize) -> Vec<u64> {
         }
     }
     inodes
+}
+
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| Instant::now() >= until)
 }
 
 /// The name of a process, as it gave it itself.
