@@ -24,6 +24,8 @@ pub struct Ctx {
     pub home: PathBuf,
     /// The effective user id.
     pub uid: u32,
+    /// `TRIPMINE_MACHINE`.
+    pub machine: Option<Name>,
     /// The editor's command line: `$VISUAL`, else `$EDITOR`.
     pub editor: Option<String>,
     /// The cubes that live now.
@@ -57,10 +59,11 @@ impl Ctx {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The machine used without `-m`: the configuration's, else `default`.
+    /// The machine used without `-m`: the variable's, else the configuration's, else `default`, as at a launch.
     #[must_use]
     pub fn default_machine(&self) -> Name {
-        self.config.machine.clone().unwrap_or_else(Name::default_machine)
+        let named = self.machine.as_ref().or(self.config.machine.as_ref());
+        named.cloned().unwrap_or_else(Name::default_machine)
     }
 
     /// Short ids of the live cubes on a machine.
@@ -117,6 +120,7 @@ pub(crate) mod testing {
             user: "user".to_owned(),
             home: folder.path().join("user"),
             uid: rustix::process::geteuid().as_raw(),
+            machine: None,
             editor: None,
             live: Box::new(Vec::new),
         };

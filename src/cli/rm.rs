@@ -36,9 +36,10 @@ pub fn run(args: &RmArgs, ctx: &Ctx) -> Result<u8, Failure> {
                 .plus(usage(&entry.path.join("review/upper")))
         });
         let names: Vec<String> = kept.iter().map(|entry| cube_ref::shown(entry)).collect();
-        let what = if kept.len() == 1 { "the kept cube" } else { "the kept cubes" };
+        let (what, hold) =
+            if kept.len() == 1 { ("the kept cube", "it holds") } else { ("the kept cubes", "they hold") };
         let question = format!(
-            "delete {what} {} with the changes that it holds, for good: {}?",
+            "delete {what} {} with the changes that {hold}, for good: {}?",
             names.join(", "),
             size.text()
         );

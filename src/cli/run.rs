@@ -22,7 +22,7 @@ use crate::engine::{Menu, ShowMenu};
 use crate::host::caller;
 use crate::keeper::serve::Expected;
 use crate::model::verbs::is_verb;
-use crate::model::{Failure, FailureKind, VmAccel, VmSettings};
+use crate::model::{Failure, FailureKind, Name, VmAccel, VmSettings};
 use crate::plan::diagnose::microvm;
 use crate::store::layout::Layout;
 use crate::store::{cubes, machines};
@@ -148,8 +148,10 @@ fn ctx(out: Out, (layout, config): (Layout, Config)) -> Ctx {
     };
     let editor =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok()).filter(|e| !e.is_empty());
+    // One that is no name is refused by what launches on it.
+    let machine = std::env::var("TRIPMINE_MACHINE").ok().and_then(|name| Name::parse(&name).ok());
     let (user, home) = caller::caller();
-    Ctx { layout, config, out, user, home, uid, editor, live: Box::new(live) }
+    Ctx { layout, config, out, user, home, uid, machine, editor, live: Box::new(live) }
 }
 
 fn carry_out(
@@ -174,7 +176,7 @@ fn carry_out(
 
 /// The menu; without a terminal, the list of cubes.
 fn menu(args: &TuiArgs, show: Option<ShowMenu>, ctx: &Ctx, problem: Option<Failure>) -> Result<u8, Failure> {
-    let machine = args.machine.as_deref().map(super::ctx::name).transpose()?;
+    let machine = args.machine.as_deref().map(super::ctx::name).transpose()?.or_else(|| ctx.machine.clone());
     if let Some(machine) = &machine {
         machines::load(&ctx.layout, machine)?;
     }

@@ -241,11 +241,16 @@ impl Layout {
 }
 
 fn make(folder: &Path) -> Result<(), Failure> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|error| cannot("create", folder, error))
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        let cannot_write =
+            matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+        let failure = cannot("create", folder, error);
+        if cannot_write {
+            failure.hint("set TRIPMINE_HOME to a folder of your own, for everything that tripmine keeps")
+        } else {
+            failure
+        }
+    })
 }
 
 #[cfg(test)]

@@ -117,6 +117,21 @@ fn a_sweep_leaves_the_cubes_of_another_home_alone() {
     until("nothing is left", PATIENCE, || std::fs::read_dir(run.join("tripmine")).unwrap().count() == 0);
 }
 
+/// `TRIPMINE_MACHINE` means the same to whatever looks for projects.
+#[test]
+fn the_machine_of_a_variable_is_everybodys() {
+    let env = Env::new();
+    let root = env.root().join("own");
+    env.tripmine(["machine", "create", "work", "--projects", root.to_str().unwrap()]).ok(0);
+    let on_work = |args: &[&str]| {
+        let mut command = env.command(args);
+        finish(command.env("TRIPMINE_MACHINE", "work").spawn().unwrap(), PATIENCE)
+    };
+    on_work(&["project", "create", "site"]).ok(0);
+    assert!(root.join("site").is_dir());
+    assert_eq!(on_work(&["site", "--", "pwd"]).ok(0), "/projects/site");
+}
+
 /// Of several launches at once that would keep a cube under one name, one makes it.
 #[test]
 fn a_name_is_given_once() {
