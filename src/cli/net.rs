@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::ctx::Ctx;
 use super::cube_ref::{self, Prefer};
+use super::inspect::escape_invisible;
 use crate::engine::client::unexpected;
 use crate::engine::net as engine;
 use crate::engine::request::Until;
@@ -126,8 +127,7 @@ fn show(args: &NetArgs, ctx: &Ctx) -> Result<(), Failure> {
         ctx.out.rendered(|out| {
             for event in events {
                 if args.json {
-                    serde_json::to_writer(&mut *out, event)?;
-                    writeln!(out)?;
+                    writeln!(out, "{}", escape_invisible(&serde_json::to_string(event)?))?;
                 } else {
                     writeln!(out, "{}", lines::event(event))?;
                 }

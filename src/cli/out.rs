@@ -6,6 +6,7 @@ use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
+use super::inspect::escape_invisible;
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind};
 
@@ -105,14 +106,14 @@ impl Out {
         }
     }
 
-    /// A value as JSON.
+    /// A value as JSON, whose strings a terminal does not act on.
     ///
     /// # Errors
     /// It cannot be written as JSON (a path that is no UTF-8).
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::failed("cannot write this as JSON").because(&error))?;
-        self.data(&format!("{text}\n"));
+        self.data(&format!("{}\n", escape_invisible(&text)));
         Ok(())
     }
 
@@ -286,6 +287,17 @@ mod tests {
         assert_eq!(data, "NAME     X\n漢字abc  1\na\\u{1b}  2\n");
         assert_eq!(talk, "hm\\u{7}\n");
         assert_eq!(out.finish(), Ok(()));
+    }
+
+    #[test]
+    fn json_means_what_it_did_and_steers_nothing() {
+        let out = Out::captured();
+        let words = "\u{1b}]0;x\u{7}\u{9b}2J\u{7f}\u{202e}\u{e0041}ä";
+        out.json(&serde_json::json!({ "label": words })).expect("written");
+        let (data, _) = out.text();
+        assert!(data.chars().all(|c| c == '\n' || printable(&c.to_string()) == c.to_string()), "{data:?}");
+        let value: serde_json::Value = serde_json::from_str(&data).expect("json");
+        assert_eq!(value["label"], words);
     }
 
     #[test]
