@@ -161,7 +161,8 @@ fn seal(control: BorrowedFd<'_>) -> Result<(), Failed> {
 
 fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
     wire::send(control.as_fd(), Message::Confined, &[])?;
-    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes, jail.place)
+    let files = jail.prepared.open_files;
+    init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes, jail.place, files)
 }
 
 fn death_signal() -> Result<(), Errno> {

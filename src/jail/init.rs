@@ -94,13 +94,14 @@ pub fn default_signals() {
     }
 }
 
-/// Serves until the keeper closes the socket.
+/// Serves until the keeper closes the socket. What is started may have `files` open.
 pub(super) fn serve(
     control: BorrowedFd<'_>,
     signals: &OwnedFd,
     entry: &SpawnSpec,
     mut pipes: Option<[OwnedFd; 3]>,
     mut place: Place,
+    files: u64,
 ) -> Result<(), Errno> {
     let mut sessions: Vec<Session> = Vec::with_capacity(4);
     loop {
@@ -125,7 +126,7 @@ pub(super) fn serve(
         match received.message {
             Message::Spawn { session: 0, rows, cols } => {
                 let streams = pipes.take();
-                start(control, &mut sessions, &mut place, 0, entry, (rows, cols), streams)?;
+                start(control, &mut sessions, &mut place, 0, entry, (rows, cols), streams, files)?;
             }
             Message::Spawn { session, rows, cols } => {
                 let mut fds = received.fds.into_iter();
@@ -133,7 +134,16 @@ pub(super) fn serve(
                 let streams = <[OwnedFd; 3]>::try_from(fds.collect::<Vec<_>>()).ok();
                 match spec.and_then(|fd| read_all(&fd)).and_then(|bytes| SpawnSpec::decode(&bytes)) {
                     Some(spec) => {
-                        start(control, &mut sessions, &mut place, session, &spec, (rows, cols), streams)?;
+                        start(
+                            control,
+                            &mut sessions,
+                            &mut place,
+                            session,
+                            &spec,
+                            (rows, cols),
+                            streams,
+                            files,
+                        )?;
                     }
                     None => not_started(control, session, Errno::INVAL, false)?,
                 }
@@ -147,6 +157,7 @@ pub(super) fn serve(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what one process is started with")]
 fn start(
     control: BorrowedFd<'_>,
     sessions: &mut Vec<Session>,
@@ -155,18 +166,28 @@ fn start(
     spec: &SpawnSpec,
     (rows, cols): (u16, u16),
     pipes: Option<[OwnedFd; 3]>,
+    files: u64,
 ) -> Result<(), Errno> {
+    let files = Some(files);
     if sessions.len() >= MAX_SESSIONS {
         return not_started(control, number, Errno::AGAIN, false);
     }
     let (result, master) = if rows > 0 {
         match place.terminal(number, rows, cols) {
-            Ok((master, slave)) => (spawn(spec, Streams::Terminal(slave.as_fd()), None, None), Some(master)),
+            Ok((master, slave)) => {
+                (spawn(spec, Streams::Terminal(slave.as_fd()), None, None, files), Some(master))
+            }
             Err(errno) => return not_started(control, number, errno, false),
         }
     } else if let Some(pipes) = &pipes {
         (
-            spawn(spec, Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()]), None, None),
+            spawn(
+                spec,
+                Streams::Pipes([pipes[0].as_fd(), pipes[1].as_fd(), pipes[2].as_fd()]),
+                None,
+                None,
+                files,
+            ),
             None,
         )
     } else {

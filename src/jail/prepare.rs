@@ -45,6 +45,8 @@ pub struct Prepared {
     pub low_ports: bool,
     /// Limits: resource, soft and hard.
     pub rlimits: Vec<(rustix::process::Resource, u64)>,
+    /// Open files of what init starts: init itself may have more.
+    pub open_files: u64,
     /// Lower scheduling priority, for lack of anything better.
     pub nice: bool,
     /// Capabilities that stay in the bounding set.
@@ -340,6 +342,7 @@ pub fn prepare(plan: &LaunchPlan, mapped: Vec<OwnedFd>) -> Result<Prepared, Prep
         hostname: plan.hostname.clone().into_bytes(),
         low_ports: plan.vm.is_some(),
         rlimits: rlimits(plan),
+        open_files: plan.limits.open_files,
         nice: plan.limits.cpus_milli.is_some_and(|(_, by)| by == crate::plan::launch::Enforcer::Nice),
         capabilities,
         ambient: plan.vm.is_some(),
@@ -362,9 +365,15 @@ const BYTES_PER_INODE: u64 = 2048;
 /// However small it is: a package manager's temporary files must fit.
 const LEAST_INODES: u64 = 8192;
 
+/// Open files that init may have beyond what it starts. Descriptors under way in sockets are counted for each user, over all
+/// cubes, and who has sent as many as his limit is refused; a message takes 253 at most. So whatever the others do, init can pass
+/// its own on.
+const FILES_OF_INIT: u64 = 512;
+
 fn rlimits(plan: &LaunchPlan) -> Vec<(rustix::process::Resource, u64)> {
     use rustix::process::Resource;
-    let mut limits = vec![(Resource::Nofile, plan.limits.open_files), (Resource::Core, 0)];
+    let files = plan.limits.open_files.saturating_add(FILES_OF_INIT);
+    let mut limits = vec![(Resource::Nofile, files), (Resource::Core, 0)];
     if let Some((pids, _)) = plan.limits.pids {
         // Counted per user namespace since Linux 5.14, so a second wall even beside a cgroup. In place all that the user runs
         // counts, which is no more than all that runs here.

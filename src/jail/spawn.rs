@@ -75,6 +75,8 @@ struct Shared {
     terminal: bool,
     /// `cgroup.procs` of the group that it enters, or below 0.
     group: RawFd,
+    /// Open files that it may have; 0: as many as we.
+    files: u64,
     error: c_int,
     folder: bool,
 }
@@ -101,7 +103,8 @@ pub struct NotSpawned {
 
 const STACK: usize = 64 * 1024;
 
-/// Starts `spec`, as the caller or as `identity`, in the cgroup whose `cgroup.procs` is `group`. Returns its process id inside.
+/// Starts `spec`, as the caller or as `identity`, in the cgroup whose `cgroup.procs` is `group`, with `files` open at most.
+/// Returns its process id inside.
 ///
 /// The child is made as posix_spawn(3) does it: clone with `CLONE_VM | CLONE_VFORK` on a stack of its own, so that no page
 /// table is copied and an error of execve(2) is simply left in shared memory.
@@ -113,6 +116,7 @@ pub fn spawn(
     streams: Streams<'_>,
     identity: Option<Identity>,
     group: Option<BorrowedFd<'_>>,
+    files: Option<u64>,
 ) -> Result<i32, NotSpawned> {
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
@@ -131,6 +135,7 @@ pub fn spawn(
         streams,
         terminal,
         group: group.map_or(-1, |group| group.as_raw_fd()),
+        files: files.unwrap_or(0),
         error: 0,
         folder: false,
     };
@@ -211,6 +216,13 @@ unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
         }
         if !taken_out(Part::CloseSpawn) {
             libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+        }
+        let files = libc::rlimit64 { rlim_cur: shared.files, rlim_max: shared.files };
+        let none = std::ptr::null_mut::<libc::rlimit64>();
+        if shared.files > 0
+            && libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const files, none) < 0
+        {
+            return errno();
         }
         if let Some(identity) = shared.identity
             && become_one(identity) < 0

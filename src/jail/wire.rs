@@ -194,6 +194,7 @@ pub fn send(socket: BorrowedFd<'_>, message: Message, fds: &[BorrowedFd<'_>]) ->
         match sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
+            Err(Errno::TOOMANYREFS) if crate::host::fdpass::more_files() => {}
             Err(errno) => return Err(errno),
         }
     }

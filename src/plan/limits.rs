@@ -115,7 +115,8 @@ pub fn plan(
         pids,
         disk,
         timeout,
-        open_files: OPEN_FILES.min(input.hard_open_files),
+        // Fewer than the caller's own: what he runs can then pass descriptors on, whatever a cube has under way.
+        open_files: OPEN_FILES.min(input.hard_open_files - input.hard_open_files / 8),
         cgroup: if others || pids_enforcer == Enforcer::Cgroup { cgroup(facts, input.id) } else { None },
     })
 }

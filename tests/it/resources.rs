@@ -183,3 +183,58 @@ sys.stdin.read()";
     // Root's cubes are other users' on the host; whoever shares the user with this test may have some himself.
     assert!(left.is_ok(), "{left:?}");
 }
+
+/// Guards: limits of open files below the user's own, and below init's. Descriptors under way in sockets are counted for each
+/// user over all cubes, and who may have fewer open is refused: launches, terminals in other cubes, the user's desktop.
+#[test]
+fn descriptors_that_a_cube_has_under_way_stop_nobody_else() {
+    let name = "descriptors_that_a_cube_has_under_way_stop_nobody_else";
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip(name, "there is no /usr/bin/python3");
+    }
+    let _alone = alone();
+    let env = Env::new();
+    let other = env.tripmine(["run", "host", "-d", "--", "sleep", "100"]);
+    let other = other.ok(0).trim();
+    let script = "import array, os, resource, socket, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+sockets, sent, many = [], 0, array.array('i', [os.pipe()[0]] * 250)
+try:
+    while sent < 1 << 20:
+        a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        a.setblocking(False)
+        sockets += [a, b]
+        try:
+            while True:
+                a.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, many)])
+                sent += len(many)
+        except BlockingIOError:
+            pass
+except OSError as error:
+    print(error.errno, flush=True)
+sys.stdin.read()";
+    let mut command = env.command(["run", "host", "--", "/usr/bin/python3", "-c", script]);
+    let mut flood = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 16];
+    let count = std::io::Read::read(flood.stdout.as_mut().unwrap(), &mut said).unwrap();
+    // ETOOMANYREFS: it has as many as it may.
+    assert_eq!(std::str::from_utf8(&said[..count]).unwrap().trim(), "109");
+    let shell = |line: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", line]).env_clear().envs(env.variables()).stdin(std::process::Stdio::null());
+        let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+        finish(child.unwrap(), PATIENCE)
+    };
+    let launch = format!("ulimit -Sn 512; exec {:?} run host -- echo launched", env.binary());
+    assert_eq!(shell(&launch).ok(0), "launched");
+    let mut typed =
+        crate::pty::Pty::tripmine(&env, &["exec", other, "--", "/bin/sh", "-c", "echo in a terminal"]);
+    typed.wait_for("in a terminal");
+    assert_eq!(typed.wait_exit(PATIENCE), 0);
+    let entered = format!("ulimit -Sn 512; exec {:?} exec {other} -- echo entered", env.binary());
+    assert_eq!(shell(&entered).ok(0), "entered");
+    drop(flood.stdin.take());
+    finish(flood, PATIENCE).ok(0);
+    env.tripmine(["kill", other]).ok(0);
+}

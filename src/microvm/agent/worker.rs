@@ -156,7 +156,7 @@ fn start(wanted: &Spawn, take_ids: bool, group: Option<BorrowedFd<'_>>) -> Resul
     if let Some((rows, cols)) = wanted.terminal {
         let (master, slave) = terminal(c"/dev/pts/ptmx", rows, cols).map_err(failed)?;
         own(slave.as_fd(), identity).map_err(failed)?;
-        let pid = spawn(&wanted.spec, Streams::Terminal(slave.as_fd()), identity, group)?;
+        let pid = spawn(&wanted.spec, Streams::Terminal(slave.as_fd()), identity, group, None)?;
         return Ok(Running { pid, streams: Ours::Terminal(master) });
     }
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed);
@@ -165,7 +165,7 @@ fn start(wanted: &Spawn, take_ids: bool, group: Option<BorrowedFd<'_>>) -> Resul
         own(end.as_fd(), identity).map_err(failed)?;
     }
     let streams = Streams::Pipes([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
-    let pid = spawn(&wanted.spec, streams, identity, group)?;
+    let pid = spawn(&wanted.spec, streams, identity, group, None)?;
     Ok(Running { pid, streams: Ours::Pipes([to, from, error]) })
 }
 
