@@ -13,7 +13,7 @@ use crate::engine::registry::Way;
 use crate::engine::session::{self, Join, Outcome};
 use crate::keeper::protocol::Answer;
 use crate::model::sanitize::printable;
-use crate::model::{ExitReason, ExitRecord, Failure, FailureKind, ImageRef, Keep};
+use crate::model::{ExitReason, ExitRecord, Failure, FailureKind, ImageRef, Keep, TripId};
 use crate::plan::explain::explain;
 use crate::plan::launch::StdioPlan;
 use crate::plan::{LaunchPlan, Typed};
@@ -123,6 +123,9 @@ fn not_inside(exit: &ExitRecord, plan: &LaunchPlan) -> Option<String> {
 fn runs_on(failure: Failure, plan: &LaunchPlan, ctx: &Ctx) -> Failure {
     let live = crate::store::cubes::load(&ctx.layout.mines_dir(), &plan.id)
         .is_ok_and(|entry| entry.live && entry.record.is_ok_and(|record| !record.state.is_over()));
+    if !live && std::env::var("TRIPMINE").is_ok_and(|id| TripId::parse(&id).is_ok()) {
+        return failure.hint("this is inside a cube already (`TRIPMINE` is set): cubes do not nest");
+    }
     if !live {
         return failure;
     }

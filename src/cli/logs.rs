@@ -73,6 +73,10 @@ pub fn run(args: &LogsArgs, ctx: &Ctx) -> Result<(), Failure> {
             let _gone = out.write_all(b"\n");
         }
     }
+    let tty = entry.record.as_ref().is_ok_and(|record| record.tty);
+    if !tty && shown.is_ok() && !entry.log_dir().join("log.jsonl").exists() {
+        ctx.out.note("nothing is logged: what it prints goes straight to who launched it, unless it is detached or has a terminal");
+    }
     match shown {
         Err(_) if ctx.out.is_closed() => Ok(()),
         other => {

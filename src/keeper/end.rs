@@ -43,6 +43,9 @@ pub fn not_started_why(program: &str, folder: Option<&str>, errno: i32) -> Strin
         libc::ENOENT => format!("`{program}` is not in the cube's PATH"),
         libc::EACCES => format!("`{program}` may not be executed: it is no executable file"),
         libc::ENOEXEC => format!("`{program}` is no program that this kernel can execute"),
+        libc::EAGAIN => {
+            format!("`{program}` cannot be started: the cube is at its limit of processes (`--pids`)")
+        }
         libc::E2BIG => "its arguments and environment are too long".to_owned(),
         _ => {
             let error = rustix::io::Errno::from_raw_os_error(errno);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::env::{Env, PATIENCE, finish, signal, until};
+use crate::env::{Env, PATIENCE, finish, signal, skip, until};
 use crate::pty::Pty;
 
 /// A terminal that is held (Ctrl-S, a stopped process, a window on a dead connection) keeps nobody from ending its cube, and the
@@ -115,6 +115,26 @@ fn a_sweep_leaves_the_cubes_of_another_home_alone() {
     in_home("a", &["exec", &id, "--", "true"]).ok(0);
     in_home("a", &["stop", "--time", "0", &id]).ok(0);
     until("nothing is left", PATIENCE, || std::fs::read_dir(run.join("tripmine")).unwrap().count() == 0);
+}
+
+/// A cube that is at its limit of processes says so to whoever would start another, and a log that is not kept is no empty one.
+#[test]
+fn limits_and_logs_explain_themselves() {
+    let env = Env::new();
+    if env.tripmine(["run", "host", "--", "perl", "-e", "1"]).code == 127 {
+        return skip("limits_and_logs_explain_themselves", "there is no perl in /usr");
+    }
+    let fill = "for (1..9) { my $p = fork; last unless defined $p; if (!$p) { sleep 100; exit } } print qq(full\n); $| = 1; sleep 100";
+    let id =
+        env.tripmine(["run", "host", "-d", "--pids", "3", "--", "perl", "-e", &format!("$| = 1; {fill}")]);
+    let id = id.ok(0).to_owned();
+    until("it is full", PATIENCE, || env.tripmine(["logs", &id]).stdout.contains("full"));
+    env.tripmine(["exec", &id, "--", "true"]).fails(126, "limit of processes");
+    env.tripmine(["stop", "--time", "0", &id]).ok(0);
+    env.tripmine(["run", "host", "--", "echo", "hi"]).ok(0);
+    let last = env.record()["id"].as_str().unwrap().to_owned();
+    let logs = env.tripmine(["logs", &last]);
+    assert!(logs.ok(0).is_empty() && logs.stderr.contains("nothing is logged"), "{logs:?}");
 }
 
 /// `TRIPMINE_MACHINE` means the same to whatever looks for projects.
