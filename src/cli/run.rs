@@ -93,6 +93,16 @@ pub fn main(argv: Vec<OsString>, waiting: Option<Waiting>, menu: Option<ShowMenu
             Ok(layout) => ((layout, Config::default()), Some(failure)),
             Err(failure) => return fail(&out, &failure, code(&failure)),
         },
+        // What runs can be seen and ended, and this host asked, whatever stands in that file.
+        Err(failure) if failure.kind == FailureKind::Config && starts_nothing(&command) => match layout() {
+            Ok(layout) => {
+                out.note(format!("warning: {failure} (what the file says is not used here)"));
+                // A record that it would have kept longer stays.
+                let config = Config { log_retention: FOR_EVER, ..Config::default() };
+                ((layout, config), None)
+            }
+            Err(_) => return fail(&out, &failure, code(&failure)),
+        },
         Err(failure) => return fail(&out, &failure, code(&failure)),
     };
     let ctx = ctx(out, places);
@@ -112,6 +122,30 @@ fn finish(out: &Out, code: u8) -> u8 {
 fn fail(out: &Out, failure: &Failure, code: u8) -> u8 {
     out.failure(failure);
     code
+}
+
+/// Ten thousand years.
+const FOR_EVER: std::time::Duration = std::time::Duration::from_secs(10_000 * 365 * 86_400);
+
+/// It looks at cubes or this host, ends cubes, or prints what depends on nothing.
+fn starts_nothing(command: &Command) -> bool {
+    let Command::Verb(verb) = command else { return false };
+    matches!(
+        **verb,
+        Verb::Ps(_)
+            | Verb::Stop(_)
+            | Verb::Kill(_)
+            | Verb::Wait(_)
+            | Verb::Logs(_)
+            | Verb::Events(_)
+            | Verb::Inspect(_)
+            | Verb::Stats(_)
+            | Verb::Ports(_)
+            | Verb::Doctor(_)
+            | Verb::Completions(_)
+            | Verb::Man(_)
+            | Verb::Version(_)
+    )
 }
 
 fn shows_menu(command: &Command) -> bool {

@@ -137,6 +137,25 @@ fn limits_and_logs_explain_themselves() {
     assert!(logs.ok(0).is_empty() && logs.stderr.contains("nothing is logged"), "{logs:?}");
 }
 
+/// A mistake in `config.toml` keeps nobody from seeing and ending what runs; nothing is started, and nothing is forgotten.
+#[test]
+fn what_runs_can_be_ended_whatever_the_configuration_says() {
+    let env = Env::new();
+    let id = env.tripmine(["run", "host", "-d", "--", "sleep", "300"]).ok(0).to_owned();
+    env.config("version = 1\nlog_retention = \"1d\"\nleeder = \"none\"\n");
+    for args in [&["ps"][..], &["inspect", &id], &["logs", &id], &["version"], &["stop", "--time", "0", &id]]
+    {
+        let output = env.tripmine(args);
+        output.ok(0);
+        assert!(output.stderr.contains("config.toml:3:1"), "{args:?}: {output:?}");
+    }
+    for args in [&["run", "host", "--", "true"][..], &["prune", "--yes"], &["project", "create", "x"]] {
+        let output = env.tripmine(args);
+        assert!(output.code != 0 && output.stderr.contains("did you mean `leader`"), "{args:?}: {output:?}");
+    }
+    assert_eq!(env.records().len(), 1);
+}
+
 /// `TRIPMINE_MACHINE` means the same to whatever looks for projects.
 #[test]
 fn the_machine_of_a_variable_is_everybodys() {
