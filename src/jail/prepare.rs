@@ -365,14 +365,9 @@ const BYTES_PER_INODE: u64 = 2048;
 /// However small it is: a package manager's temporary files must fit.
 const LEAST_INODES: u64 = 8192;
 
-/// Open files that init may have beyond what it starts. Descriptors under way in sockets are counted for each user, over all
-/// cubes, and who has sent as many as his limit is refused; a message takes 253 at most. So whatever the others do, init can pass
-/// its own on.
-const FILES_OF_INIT: u64 = 512;
-
 fn rlimits(plan: &LaunchPlan) -> Vec<(rustix::process::Resource, u64)> {
     use rustix::process::Resource;
-    let files = plan.limits.open_files.saturating_add(FILES_OF_INIT);
+    let files = plan.limits.open_files.saturating_add(crate::plan::limits::FILES_OF_INIT);
     let mut limits = vec![(Resource::Nofile, files), (Resource::Core, 0)];
     if let Some((pids, _)) = plan.limits.pids {
         // Counted per user namespace since Linux 5.14, so a second wall even beside a cgroup. In place all that the user runs

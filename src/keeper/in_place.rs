@@ -173,7 +173,8 @@ fn rlimits(plan: &LaunchPlan, pid: i32) -> Enforcement {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().nth(1)?.parse().ok()
     };
-    for (name, most) in [("Max open files", plan.limits.open_files), ("Max core file size", 0)] {
+    let files = plan.limits.open_files.saturating_add(crate::plan::limits::FILES_OF_INIT);
+    for (name, most) in [("Max open files", files), ("Max core file size", 0)] {
         match hard(name) {
             Some(value) if value <= most => {}
             value => return Enforcement::None(format!("{name}: {value:?}, expected {most} at most")),

@@ -14,6 +14,10 @@ pub const PIDS: u32 = 4096;
 pub const OPEN_FILES: u64 = 65_536;
 /// A cube's own first process needs about as much.
 const MEMORY_MIN: ByteSize = ByteSize::mib(2);
+/// Open files that init may have beyond what it starts. Descriptors under way in sockets are counted for each user, over all
+/// cubes, and who has sent as many as his limit is refused; a message takes 253 at most. So whatever the others do, init can pass
+/// its own on.
+pub const FILES_OF_INIT: u64 = 512;
 /// Controllers of version 1 whose trees are used.
 const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
