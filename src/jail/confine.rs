@@ -115,12 +115,18 @@ fn unreachable_warden() -> Result<(), Errno> {
 }
 
 fn limits(prepared: &Prepared) -> Result<(), Errno> {
-    use rustix::process::{Rlimit, getrlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     for (resource, value) in &prepared.rlimits {
         // A limit may be lowered, never raised above what the caller has.
         let ceiling = getrlimit(*resource).maximum.unwrap_or(u64::MAX);
         let value = Some((*value).min(ceiling));
         setrlimit(*resource, Rlimit { current: value, maximum: value })?;
+    }
+    for resource in [Resource::Sigpending, Resource::Msgqueue] {
+        // Counted for the user, over all that is his: the other half stays for what he runs himself.
+        let Some(all) = getrlimit(resource).maximum else { continue };
+        let half = Some(all / 2);
+        setrlimit(resource, Rlimit { current: half, maximum: half })?;
     }
     if prepared.nice {
         rustix::process::setpriority_process(None, 19)?;

@@ -187,6 +187,10 @@ const NAMESPACE_BITS: u32 = 0x7e02_0000;
 /// redirects the console.
 const TERMINAL_IOCTLS: &[u32] = &[0x5412, 0x541c, 0x5423, 0x541d];
 
+/// `F_SETLEASE`: whoever opens a leased file waits until it is given back, 45 seconds when it is not. In a project that is the
+/// user, and in a cube its init, which executes what it is told to.
+const LEASES: &[u32] = &[1024];
+
 /// `PER_LINUX`, `PER_LINUX32`, `UNAME26` alone and with `PER_LINUX32`, and the query.
 const PERSONALITIES: &[u32] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// The same and `ADDR_NO_RANDOMIZE`, which debuggers set.
@@ -240,6 +244,7 @@ fn conditional(name: &str, profile: SeccompProfile) -> Option<(Vec<Case>, Answer
     match name {
         "clone" => Some((vec![case(vec![on(0, Test::AnyBit(NAMESPACE_BITS))], refuse)], Answer::Allow)),
         "ioctl" => Some((vec![case(vec![on(1, Test::OneOf(TERMINAL_IOCTLS))], refuse)], Answer::Allow)),
+        "fcntl" => Some((vec![case(vec![on(1, Test::OneOf(LEASES))], refuse)], Answer::Allow)),
         "personality" => {
             let known = if profile == SeccompProfile::Debug { DEBUG_PERSONALITIES } else { PERSONALITIES };
             Some((vec![case(vec![on(0, Test::OneOf(known))], Answer::Allow)], refuse))

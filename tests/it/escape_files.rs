@@ -280,3 +280,34 @@ except OSError as error:
         assert_eq!((length, bytes[3]), (24, 3), "{:?}", &bytes[..24]);
     }
 }
+
+/// Guards: the rule of the filter for leases. Whoever opens a file of the project that a cube has leased would wait for it.
+#[test]
+fn nobody_outside_waits_for_a_file_of_the_project() {
+    let name = "nobody_outside_waits_for_a_file_of_the_project";
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip(name, "there is no /usr/bin/python3");
+    }
+    let env = Env::new();
+    let project = env.project("p");
+    let script = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open('file', os.O_CREAT | os.O_RDONLY)
+try:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    print('LEASED', flush=True)
+except OSError as error:
+    print(error.errno, flush=True)
+sys.stdin.read()";
+    let mut command = env.command(["p", "--", "/usr/bin/python3", "-c", script]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 16];
+    let count = std::io::Read::read(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    let begun = std::time::Instant::now();
+    let file = std::fs::File::options().write(true).open(project.join("file"));
+    let waited = begun.elapsed();
+    drop(child.stdin.take());
+    crate::env::finish(child, crate::env::PATIENCE).ok(0);
+    assert!(file.is_ok() && waited < std::time::Duration::from_secs(2), "{waited:?}");
+    assert_eq!(&said[..count], b"1\n", "EPERM");
+}

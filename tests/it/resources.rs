@@ -238,3 +238,31 @@ sys.stdin.read()";
     finish(flood, PATIENCE).ok(0);
     env.tripmine(["kill", other]).ok(0);
 }
+
+/// Guards: the cube's own limit of signals that wait, which are counted for its user over all that is his. A timer of his needs one.
+#[test]
+fn a_cube_leaves_its_user_signals() {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return skip("a_cube_leaves_its_user_signals", "there is no /usr/bin/python3");
+    }
+    let _alone = alone();
+    let env = Env::new();
+    let script = "import ctypes, os, resource, signal, sys
+hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]
+resource.setrlimit(resource.RLIMIT_SIGPENDING, (hard, hard))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+libc, sent = ctypes.CDLL(None), 0
+while sent < 1 << 20 and libc.sigqueue(os.getpid(), int(signal.SIGRTMIN), ctypes.c_void_p(0)) == 0:
+    sent += 1
+print(sent, flush=True)
+sys.stdin.read()";
+    let mut command = env.command(["run", "host", "--", "/usr/bin/python3", "-c", script]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 16];
+    let count = std::io::Read::read(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    let sent: u64 = std::str::from_utf8(&said[..count]).unwrap().trim().parse().unwrap();
+    let all = rustix::process::getrlimit(rustix::process::Resource::Sigpending).maximum.unwrap_or(u64::MAX);
+    drop(child.stdin.take());
+    finish(child, PATIENCE).ok(0);
+    assert!(sent > 0 && sent <= all / 2, "{sent} of {all}");
+}

@@ -143,9 +143,12 @@ fn what_is_refused_in_every_profile() {
         ("ioctl", &[0, 0x5423, 1], REFUSED_ANSWER), // S15 TIOCSETD
         ("ioctl", &[0, 0x541d, 1], REFUSED_ANSWER), // TIOCCONS
         ("ioctl", &[0, 0x5413, 1], ALLOW),          // TIOCGWINSZ
+        ("fcntl", &[3, 1024, 1], REFUSED_ANSWER),   // F_SETLEASE
+        ("fcntl", &[3, 0xdead_0000_0400, 0], REFUSED_ANSWER),
+        ("fcntl", &[3, 1030, 0], ALLOW),                // F_DUPFD_CLOEXEC
         ("landlock_create_ruleset", &[0, 0, 1], ALLOW), // S17
-        ("memfd_create", &[], ALLOW),               // S17
-        ("pidfd_open", &[1], ALLOW),                // S17
+        ("memfd_create", &[], ALLOW),                   // S17
+        ("pidfd_open", &[1], ALLOW),                    // S17
         ("personality", &[0xffff_ffff], ALLOW),
         ("personality", &[0xffff_ffff_ffff_ffff], ALLOW), // -1, sign extended
         ("personality", &[0], ALLOW),
