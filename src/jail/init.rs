@@ -94,7 +94,7 @@ pub fn default_signals() {
     }
 }
 
-/// Serves until the keeper closes the socket. What is started may have `files` open.
+/// Serves until the keeper closes the socket. What is started may have `files` open; 0: as many as we.
 pub(super) fn serve(
     control: BorrowedFd<'_>,
     signals: &OwnedFd,
