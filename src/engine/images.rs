@@ -15,7 +15,7 @@ use crate::image::names::Entry;
 use crate::image::registry::{pull, push};
 use crate::model::image::remote::RemoteRef;
 use crate::model::image::{Digest, ImageTarget, image_name};
-use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Machine, Name, Settings};
+use crate::model::{ByteSize, Failure, FailureKind, ImageRef, Keep, Machine, Name, Settings};
 use crate::store::{cubes, machines};
 
 fn reference(text: &str) -> Result<ImageRef, Failure> {
@@ -68,11 +68,35 @@ pub fn used(engine: &Engine, store: &Store) -> Result<Vec<Digest>, Failure> {
     Ok(used)
 }
 
+/// A kept cube is a layer of changes and nothing without the image that it lies on.
+fn refuse_beneath_kept(engine: &Engine, store: &Store, doomed: &[Entry]) -> Result<(), Failure> {
+    let left = store.entries()?;
+    let goes = |digest: &Digest| {
+        let named = |entry: &Entry| entry.descriptor.digest == *digest;
+        doomed.iter().any(named) && !left.iter().any(|entry| named(entry) && !doomed.contains(entry))
+    };
+    for entry in cubes::list(&engine.layout.mines_dir())? {
+        let Ok(record) = &entry.record else { continue };
+        let digest = record.image_digest.as_deref().and_then(|digest| Digest::parse(digest).ok());
+        if record.keep == Keep::Durable
+            && let (Some(name), Some(true)) = (&record.name, digest.as_ref().map(goes))
+        {
+            let failure = Failure::new(
+                FailureKind::Busy,
+                format!("the image `{}` is what the kept cube `{name}` lies on", record.image),
+            );
+            return Err(failure.hint(format!("`tripmine rm {name}` deletes the cube first")));
+        }
+    }
+    Ok(())
+}
+
 /// Deletes entries, and the blobs and layers that nothing needs any more; what each line tells, and what was freed.
 ///
 /// # Errors
 /// The store cannot be changed.
 pub fn remove(engine: &Engine, store: &Store, doomed: &[Entry]) -> Result<(Vec<String>, Collected), Failure> {
+    refuse_beneath_kept(engine, store, doomed)?;
     let gone = store.forget(&|entry| doomed.contains(entry))?;
     let collected = store.collect(&used(engine, store)?, false)?;
     let left = store.entries()?;

@@ -52,6 +52,9 @@ fn resuming_is_for_continuations_that_were_made_here() {
     // What comes from elsewhere chooses nothing.
     let out = env.root().join("out");
     env.tripmine(["image", "export", "later", &format!("oci:{}:later", out.display())]).ok(0);
+    // Not beneath what is kept on it.
+    env.tripmine(["image", "rm", "--yes", "later"]).fails(1, "`top` lies on");
+    env.tripmine(["rm", "--yes", "top"]).ok(0);
     env.tripmine(["image", "rm", "--yes", "later"]).ok(0);
     env.tripmine(["image", "import", out.to_str().unwrap(), "later"]).ok(0);
     env.tripmine(["resume", "later"]).fails(125, "was not made here");
@@ -61,7 +64,7 @@ fn resuming_is_for_continuations_that_were_made_here() {
     env.tripmine(["machine", "create", "work"]).ok(0);
     env.tripmine(["-m", "work", "--keep", "w", "site", "--", "true"]).ok(0);
     env.tripmine(["image", "snapshot", "w", "w", "--continuation"]).ok(0);
-    env.tripmine(["rm", "--yes", "box", "top", "w"]).ok(0);
+    env.tripmine(["rm", "--yes", "box", "w"]).ok(0);
     env.tripmine(["machine", "rm", "--yes", "work"]).ok(0);
     env.tripmine(["resume", "w"]).fails(125, "there is no machine `work`");
 }

@@ -247,6 +247,22 @@ fn a_kept_cube_follows_its_machine_and_keeps_its_image() {
     env.tripmine(["image", "import", root.to_str().unwrap(), "other"]).ok(0);
     env.tripmine(["machine", "set-image", "play", "other"]).ok(0);
     assert_eq!(env.tripmine(["attach", "lab"]).ok(0).trim(), "3");
+    // An image that something kept lies on, by a name that is another's by now, is not deleted beneath it.
+    let base = env.root().join("base");
+    std::fs::create_dir_all(base.join("etc")).unwrap();
+    for version in ["one", "two"] {
+        std::fs::write(base.join("etc/version"), version).unwrap();
+        env.tripmine(["image", "import", base.to_str().unwrap(), "dev"]).ok(0);
+        if version == "one" {
+            // There is nothing in it to start: kept it is all the same.
+            env.tripmine(["run", "dev", "--keep", "old", "--", "/none"]).fails(127, "/none");
+        }
+    }
+    let refused = env.tripmine(["image", "rm", "--yes", "dev@1"]);
+    assert!(refused.code == 1 && refused.stderr.contains("`old`"), "{refused:?}");
+    env.tripmine(["attach", "old"]).fails(127, "/none");
+    env.tripmine(["rm", "--yes", "old"]).ok(0);
+    env.tripmine(["image", "rm", "--yes", "dev"]).ok(0);
     let asked = env.tripmine(["machine", "rm", "play"]);
     assert!(asked.code != 0 && asked.stderr.contains("`lab` stays"), "{asked:?}");
     env.tripmine(["machine", "rm", "--yes", "play"]).ok(0);
