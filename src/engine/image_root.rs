@@ -18,7 +18,7 @@ use crate::store::skeleton::over::{self, Over, field};
 use crate::upper::lowers::Lowers;
 
 /// The version of what is laid over an image: another one is made anew.
-const OVER: &str = "1";
+const OVER: &str = "2";
 /// The largest passwd or group file that is read.
 const ACCOUNTS_MAX: u64 = 1 << 20;
 

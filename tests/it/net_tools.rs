@@ -239,3 +239,24 @@ fn tor_is_given_names_and_who_asks() {
     assert!(line.contains("www.example.com:80"), "{line}");
     assert!(line.contains("SOCKS_USERNAME=\"cube-one\" SOCKS_PASSWORD=\"s3cret\""), "{line}");
 }
+
+/// A cube from an image asks the gateway for names as one from the host's own system does, whatever the image says.
+#[test]
+fn names_are_found_from_an_image_too() {
+    let env = Env::new();
+    let proxy = Peer::socks(None);
+    let root = env.root().join("tiny");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::copy(env.binary(), root.join("bin/tm")).unwrap();
+    std::fs::write(root.join("etc/resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+    env.tripmine(["image", "import", root.to_str().unwrap(), "tiny"]).ok(0);
+    let url = format!("socks5h://host.tripmine.internal:{}", proxy.port());
+    let rule = format!("127.0.0.1:{}", proxy.port());
+    let output = env.tripmine(["run", "--allow", &rule, "tiny", "--", "/bin/tm", "proxy", "check", &url]);
+    assert!(output.ok(0).contains("SOCKS5"), "{output:?}");
+    // Without a net they do not exist, at once.
+    let begun = std::time::Instant::now();
+    let output = env.tripmine(["run", "tiny", "--", "/bin/tm", "proxy", "check", &url]);
+    assert!(output.code == 3 && begun.elapsed() < std::time::Duration::from_secs(5), "{output:?}");
+}

@@ -66,10 +66,6 @@ pub(super) fn write_etc(root: &Path, etc: &Path, user: &SkeletonUser, seed: &str
     symlink("/proc/self/mounts", etc.join("mtab"))
 }
 
-/// `/etc/resolv.conf` where there is no network.
-pub(super) const RESOLV: &str =
-    "# tripmine: a cube has no name server of its own unless its net policy gives one\n";
-
 /// `/etc/hosts`.
 pub(super) fn hosts() -> String {
     let name = PLACEHOLDER_HOSTNAME;

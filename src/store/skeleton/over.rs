@@ -109,7 +109,7 @@ fn fill(root: &Path, over: &Over<'_>) -> io::Result<()> {
         ("group", group(over.user, over.group)),
         ("hosts", made::hosts().into_bytes()),
         ("hostname", format!("{name}\n").into_bytes()),
-        ("resolv.conf", made::RESOLV.as_bytes().to_vec()),
+        ("resolv.conf", made::resolv_conf().into_bytes()),
         ("machine-id", format!("{}\n", made::machine_id(over.seed)).into_bytes()),
     ];
     for (file, bytes) in files {
@@ -198,6 +198,8 @@ mod tests {
         for name in ["dev/null", "dev/pts", "proc", "home/ann", "projects", "etc/resolv.conf"] {
             assert!(folder.join(name).exists(), "{name}");
         }
+        let resolv = fs::read_to_string(folder.join("etc/resolv.conf")).expect("resolv.conf");
+        assert!(resolv.contains("nameserver"), "names are asked of the gateway: {resolv}");
         let bad = SkeletonUser { home: "/../x".into(), ..user.clone() };
         assert!(make(base.path(), &Over { key: "l", user: &bad, ..over }).is_err());
     }
