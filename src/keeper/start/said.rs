@@ -1,6 +1,7 @@
 //! What is said to the cube's first process and heard of it while it builds the jail, and what a failure is for a person.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -12,6 +13,10 @@ use crate::keeper::readback;
 use crate::model::{Layer, LayerStatus};
 use crate::plan::LaunchPlan;
 use crate::plan::launch::MountPlan;
+
+/// How long is waited for other descriptors of this user to arrive, and between two tries.
+const CROWDED: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a cube could not be started: one line, next steps, and the layer that is to blame, if one is.
 #[derive(Debug)]
@@ -43,13 +48,25 @@ pub(in crate::keeper) fn send(
     message: Message,
     fds: &[BorrowedFd<'_>],
 ) -> Result<(), NotStarted> {
-    // The child's own words, if it has said any, explain more than a closed socket.
-    wire::send(born.init.as_fd(), message, fds).map_err(|errno| {
-        match wire::receive(&born.init, RecvFlags::empty()) {
-            Ok(Some(received)) => child_failed(None, received.message),
-            _ => NotStarted::new(format!("the cube's first process is gone: {errno}")),
+    let until = Instant::now() + CROWDED;
+    loop {
+        match wire::send(born.init.as_fd(), message, fds) {
+            Ok(()) => return Ok(()),
+            // Too many descriptors of this user are on their way, somewhere (unix(7)): they arrive.
+            Err(Errno::TOOMANYREFS) if Instant::now() < until => std::thread::sleep(AGAIN),
+            Err(errno) => return Err(unheard(&born.init, errno)),
         }
-    })
+    }
+}
+
+/// Why the child could not be told something. Its own words, if it has said any, explain more than a closed socket; one that
+/// has not may still be there, and waits itself.
+fn unheard(init: &OwnedFd, errno: Errno) -> NotStarted {
+    match wire::receive(init, RecvFlags::DONTWAIT) {
+        Ok(Some(received)) => child_failed(None, received.message),
+        Ok(None) => NotStarted::new(format!("the cube's first process is gone: {errno}")),
+        Err(_) => NotStarted::new(format!("the cube's first process cannot be told what to do: {errno}")),
+    }
 }
 
 /// One layer that is missing ends the launch.
@@ -126,4 +143,24 @@ pub(super) fn step_failed(step: Step, errno: Errno, mount: Option<&MountPlan>) -
         _ => errno.to_string(),
     };
     NotStarted::new(format!("the cube was not started: {}{on}: {why}", step.text())).hint(step.hint())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    /// Both would wait for the other for ever.
+    #[test]
+    fn a_child_that_was_not_told_is_not_waited_for() {
+        let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (ours, its) = pair().expect("pair");
+        assert!(unheard(&ours, Errno::TOOMANYREFS).message.contains("cannot be told"));
+        let failed = Message::Failed { step: 0, index: 0, errno: Errno::NOSPC.raw_os_error() };
+        wire::send(its.as_fd(), failed, &[]).expect("said");
+        drop(its);
+        assert!(unheard(&ours, Errno::PIPE).message.contains("was not started"), "its last words");
+        assert!(unheard(&ours, Errno::PIPE).message.contains("is gone"));
+    }
 }
