@@ -10,7 +10,7 @@ use super::running::connect;
 use crate::config::edit::Edit;
 use crate::keeper::net::{NetAnswer, NetAsk};
 use crate::keeper::protocol::{Answer, Ask};
-use crate::model::net::{EventKind, Hole, NetEvent, Rule, Scope};
+use crate::model::net::{EventKind, Hole, NetEvent, Pattern, Rule, Scope};
 use crate::model::sanitize::printable;
 use crate::model::{Failure, FailureKind, Name, NetPolicyKind};
 use crate::store::cubes::CubeEntry;
@@ -69,9 +69,16 @@ fn saving(engine: &Engine, entry: &CubeEntry, rule: &Rule) -> Result<Saving, Fai
             format!("allows `{rule}` from now on; its net policy is `allow` now"),
         ),
         // What a rule opens there is a hole, and only something near can be one.
-        NetPolicyKind::Proxy => match Hole::parse(&rule.to_string()) {
-            Ok(_) => (vec![add("holes")], format!("has a hole to `{rule}` from now on")),
-            Err(error) => {
+        NetPolicyKind::Proxy => match (rule.pattern(), Hole::parse(&rule.to_string())) {
+            (Pattern::Network(_), Ok(_)) => {
+                (vec![add("holes")], format!("has a hole to `{rule}` from now on"))
+            }
+            (_, Ok(_)) => {
+                let message = format!("the machine `{name}` goes through a proxy: every name goes to it");
+                return Err(Failure::new(FailureKind::Denied, message)
+                    .hint("without `--machine` the rule holds for this cube"));
+            }
+            (_, Err(error)) => {
                 let message =
                     format!("the machine `{name}` goes through a proxy, and `{rule}` is no hole past it");
                 return Err(Failure::new(FailureKind::Denied, message)
