@@ -124,7 +124,8 @@ fn limits_and_logs_explain_themselves() {
     if env.tripmine(["run", "host", "--", "perl", "-e", "1"]).code == 127 {
         return skip("limits_and_logs_explain_themselves", "there is no perl in /usr");
     }
-    let fill = "for (1..9) { my $p = fork; last unless defined $p; if (!$p) { sleep 100; exit } } print qq(full\n); $| = 1; sleep 100";
+    // Asked again for a while: the helper that captures the net is one of the cube's processes for a moment.
+    let fill = "my $full = 0; while ($full < 25) { my $p = fork; if (!defined $p) { $full++; select undef, undef, undef, 0.02; next } if (!$p) { sleep 100; exit } } print qq(full\n); sleep 100";
     let id =
         env.tripmine(["run", "host", "-d", "--pids", "3", "--", "perl", "-e", &format!("$| = 1; {fill}")]);
     let id = id.ok(0).to_owned();
