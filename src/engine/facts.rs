@@ -118,8 +118,11 @@ pub fn gather(
     let landlock_abi = probe::landlock_abi();
     let container = (jail == Some(JailChoice::Auto)).then(probe::container_jail);
     let Layout { config, data, state, cache, run } = &engine.layout;
+    // Only what is mounted is held against them, and each is a walk.
+    let guarded = project.is_some() || !extra.is_empty();
     let own_folders = [config, data, state, cache, run]
         .into_iter()
+        .filter(|_| guarded)
         .map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()))
         .collect();
     let facts = Facts {

@@ -74,7 +74,8 @@ pub struct Facts {
     pub home: FoundFile,
     /// Mounts that tripmine adds itself, such as the probe of `verify-jail`.
     pub extra: Vec<MountPlan>,
-    /// Canonical folders of tripmine itself (config, data, state, runtime). Never mounted.
+    /// Canonical folders of tripmine itself (config, data, state, runtime). Never mounted; not looked up where nothing of the
+    /// user's is.
     pub own_folders: Vec<PathBuf>,
     /// The cube's folder, `Mines/<TripID>`.
     pub cube_dir: PathBuf,
