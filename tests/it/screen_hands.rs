@@ -110,7 +110,11 @@ fn a_broken_configuration_is_told_and_launches_nothing() {
     let env = Env::new();
     env.project("site");
     env.config("version = 1\nmouze = true\n");
-    env.tripmine(["ps"]).fails(1, "config.toml:2:1");
+    // What runs is still seen, and nothing is launched.
+    let seen = env.tripmine(["ps"]);
+    seen.ok(0);
+    assert!(seen.stderr.contains("config.toml:2:1"), "{seen:?}");
+    env.tripmine(["run", "host", "--", "true"]).fails(125, "config.toml:2:1");
     let mut screen = Pty::tripmine(&env, &[]);
     screen.wait_shown("config.toml:2:1");
     screen.wait_shown("nothing is launched until the file is mended");
