@@ -18,7 +18,7 @@ pub enum Found {
 }
 
 /// Finds the cube that `reference` names: a whole id or the tail that lists show, the name of a
-/// durable cube, or, alike, the start of an id or of its tail and a project with a live cube. The
+/// durable cube, or, alike, the start of an id or of its tail and a project with a running cube. The
 /// first of these that names anything decides.
 ///
 /// # Errors
@@ -38,8 +38,13 @@ pub fn choose(mut entries: Vec<CubeEntry>, reference: &str) -> Found {
             entry.record.as_ref().is_ok_and(|r| r.name.as_ref().is_some_and(|name| name.as_str() == word))
         },
         |entry, word| {
-            let project =
-                || entry.record.as_ref().is_ok_and(|record| record.project.as_deref() == Some(word));
+            // One that is over is not meant, also while its keeper still clears up after it.
+            let project = || {
+                entry
+                    .record
+                    .as_ref()
+                    .is_ok_and(|record| !record.state.is_over() && record.project.as_deref() == Some(word))
+            };
             entry.id.matches(word) || (entry.live && project())
         },
     ];
