@@ -18,7 +18,7 @@ pub enum Found {
 }
 
 /// Finds the cube that `reference` names: a whole id or the tail that lists show, the name of a
-/// durable cube, or, alike, the start of an id or of its tail and a project with a running cube. The
+/// durable cube, or, alike, the start of an id or of its tail and a project with a live cube. The
 /// first of these that names anything decides.
 ///
 /// # Errors
@@ -38,13 +38,8 @@ pub fn choose(mut entries: Vec<CubeEntry>, reference: &str) -> Found {
             entry.record.as_ref().is_ok_and(|r| r.name.as_ref().is_some_and(|name| name.as_str() == word))
         },
         |entry, word| {
-            // One that is over is not meant, also while its keeper still clears up after it.
-            let project = || {
-                entry
-                    .record
-                    .as_ref()
-                    .is_ok_and(|record| !record.state.is_over() && record.project.as_deref() == Some(word))
-            };
+            let project =
+                || entry.record.as_ref().is_ok_and(|record| record.project.as_deref() == Some(word));
             entry.id.matches(word) || (entry.live && project())
         },
     ];
@@ -54,6 +49,14 @@ pub fn choose(mut entries: Vec<CubeEntry>, reference: &str) -> Found {
     for test in TESTS {
         if entries.iter().any(|entry| test(entry, reference)) {
             entries.retain(|entry| test(entry, reference));
+            // A project's cube that is over, whose keeper still clears up, is not meant beside one that runs.
+            let is_past = |entry: &CubeEntry| {
+                !entry.id.matches(reference)
+                    && entry.record.as_ref().is_ok_and(|record| record.state.is_over())
+            };
+            if !entries.iter().all(is_past) {
+                entries.retain(|entry| !is_past(entry));
+            }
             entries.sort_by(|a, b| b.id.cmp(&a.id));
             return match entries.pop() {
                 Some(only) if entries.is_empty() => Found::One(Box::new(only)),
