@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
 use rustix::io::{Errno, Result};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::netlink::{self, Packet};
 
@@ -47,21 +46,11 @@ pub fn inode(socket: impl AsFd, kind: Kind, from: SocketAddr, to: SocketAddr) ->
     question.extend([0xff; 8]);
     let mut request = Packet::default();
     request.message(BY_FAMILY, 0, 1, &question, |_| {});
-    send(&socket, request.bytes(), SendFlags::empty())?;
-    let mut answer = [0_u8; 2048];
-    let length = loop {
-        match recv(&socket, &mut answer[..], RecvFlags::DONTWAIT) {
-            Ok((_, length)) => break length.min(answer.len()),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    };
-    let message = netlink::messages(&answer[..length]).next().ok_or(Errno::BADMSG)?;
-    match message.error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT) => Ok(None),
-        Some(errno) => Err(errno),
-        None => {
-            let number = message.body.get(INODE..INODE + 4).ok_or(Errno::BADMSG)?;
+    match netlink::ask(socket, &request) {
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+        Ok((_, body)) => {
+            let number = body.get(INODE..INODE + 4).ok_or(Errno::BADMSG)?;
             let number = number.try_into().map(u32::from_ne_bytes).unwrap_or_default();
             // One whose program has closed it has none.
             Ok(Some(u64::from(number)).filter(|number| *number != 0))

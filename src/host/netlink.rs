@@ -193,6 +193,30 @@ pub fn apply(socket: impl AsFd, packet: &Packet, last: u32) -> Result<()> {
     if done { Ok(()) } else { Err(Errno::BADMSG) }
 }
 
+/// The most bytes of one answer.
+const ANSWER_MAX: usize = 4096;
+
+/// Sends a question that has one message as its answer: its kind, and all after its header.
+///
+/// # Errors
+/// The error that the kernel names, or that of the socket; EBADMSG when there is no whole message.
+pub fn ask(socket: impl AsFd, question: &Packet) -> Result<(u16, Vec<u8>)> {
+    send(&socket, question.bytes(), SendFlags::empty())?;
+    let mut answer = [0_u8; ANSWER_MAX];
+    let length = loop {
+        match recv(&socket, &mut answer[..], RecvFlags::DONTWAIT) {
+            Ok((_, length)) => break length.min(answer.len()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    };
+    let message = messages(&answer[..length]).next().ok_or(Errno::BADMSG)?;
+    match message.error() {
+        Some(code) => Err(Errno::from_raw_os_error(code)),
+        None => Ok((message.kind, message.body.to_vec())),
+    }
+}
+
 /// The most bytes of a dump: everything of ours is far smaller.
 const DUMP_MAX: usize = 256 * 1024;
 

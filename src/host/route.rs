@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use rustix::io::{Errno, Result};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::netlink::{self, Packet};
 
@@ -34,25 +33,14 @@ pub fn is_own(address: IpAddr) -> Result<bool> {
     request.message(GET_ROUTE, 0, 1, &[family, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], |packet| {
         packet.attribute(DESTINATION, &octets);
     });
-    let socket = netlink::socket(None)?;
-    send(&socket, request.bytes(), SendFlags::empty())?;
-    let mut answer = [0_u8; 4096];
-    let length = loop {
-        match recv(&socket, &mut answer[..], RecvFlags::DONTWAIT) {
-            Ok((_, length)) => break length.min(answer.len()),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    };
-    let message = netlink::messages(&answer[..length]).next().ok_or(Errno::BADMSG)?;
-    match message.error().map(Errno::from_raw_os_error) {
+    match netlink::ask(netlink::socket(None)?, &request) {
         // No way there, or one that is closed: a connection fails in the same way.
-        Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => Ok(false),
-        Some(errno) => Err(errno),
-        None if message.kind == NEW_ROUTE => {
-            message.body.get(KIND).map(|kind| matches!(*kind, LOCAL | ANYCAST)).ok_or(Errno::BADMSG)
+        Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => Ok(false),
+        Err(errno) => Err(errno),
+        Ok((NEW_ROUTE, body)) => {
+            body.get(KIND).map(|kind| matches!(*kind, LOCAL | ANYCAST)).ok_or(Errno::BADMSG)
         }
-        None => Err(Errno::BADMSG),
+        Ok(_) => Err(Errno::BADMSG),
     }
 }
 
