@@ -7,7 +7,6 @@ pub mod events;
 pub mod fail;
 pub mod homes;
 pub mod journal;
-mod json_lines;
 pub mod layout;
 pub mod lock;
 pub mod log;

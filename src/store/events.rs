@@ -4,10 +4,11 @@
 //! Kinds are an open set of kebab-case words; a reader shows those it does not know.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -59,9 +60,39 @@ pub fn append(dir: &Path, event: &Event) -> io::Result<()> {
 /// # Errors
 /// When a file cannot be read; a missing one is no events.
 pub fn read(dir: &Path) -> io::Result<Vec<Event>> {
-    super::json_lines::read([true, false].map(|old| path(dir, old)), LINE_MAX, |event: &Event| {
-        event.version == EVENT_VERSION
-    })
+    let mut found = Vec::new();
+    for path in [true, false].map(|old| path(dir, old)) {
+        let Some(file) = open(&path)? else { continue };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        while {
+            line.clear();
+            (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)? > 0
+        } {
+            let event = serde_json::from_slice::<Event>(&line).ok();
+            found.extend(event.filter(|event| event.version == EVENT_VERSION));
+        }
+    }
+    Ok(found)
+}
+
+/// Opens and locks, shared: meanwhile nobody empties it for another cube. `None` when there is no such file, or it went
+/// elsewhere meanwhile.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let missing = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(None),
+        _ => Err(error),
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => return missing(error),
+    };
+    rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))?;
+    // Between the two it may have been emptied, and may be another cube's by now.
+    match std::fs::metadata(path) {
+        Ok(now) => Ok((now.ino() == file.metadata()?.ino()).then_some(file)),
+        Err(error) => missing(error),
+    }
 }
 
 fn path(dir: &Path, old: bool) -> PathBuf {
