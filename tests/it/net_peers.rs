@@ -127,6 +127,20 @@ fn apt_gets_its_lists() {
     assert!(output.ok(0).ends_with("Version: 1"), "{output:?}");
 }
 
+/// What a proxy is shown, in a file of the user's alone.
+pub(crate) fn secret(env: &Env, text: &str) {
+    let file = env.home.join("secret");
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// A machine `via` that goes through a proxy, with that secret.
+pub(crate) fn via(env: &Env, proxy: &str) {
+    let words =
+        ["machine", "create", "via", "--net", "proxy", "--proxy", proxy, "--proxy-auth-file", "~/secret"];
+    env.tripmine(words).ok(0);
+}
+
 /// A real SOCKS server, with user and password, which looks the name up itself.
 #[test]
 fn microsocks_leads_out() {
@@ -148,27 +162,14 @@ fn microsocks_leads_out() {
     else {
         return skip("microsocks_leads_out", "microsocks does not start");
     };
-    let secret = env.home.join("secret");
-    std::fs::write(&secret, "s3cret\n").unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    secret(&env, "s3cret\n");
     let proxy = format!("socks5h://me@127.0.0.1:{port}");
     env.tripmine(["proxy", "check", &proxy]).ok(0);
-    env.tripmine([
-        "machine",
-        "create",
-        "via",
-        "--net",
-        "proxy",
-        "--proxy",
-        &proxy,
-        "--proxy-auth-file",
-        "~/secret",
-    ])
-    .ok(0);
+    via(&env, &proxy);
     let url = format!("http://{hostname}:{}/", web.port());
     let curl = ["run", "host", "-m", "via", "--", "curl", "-sS", "-m", "8", &url];
     assert_eq!(env.tripmine(curl).ok(0), "hello from outside");
-    std::fs::write(&secret, "wrong\n").unwrap();
+    secret(&env, "wrong\n");
     let output = env.tripmine(curl);
     assert!(!output.stdout.contains("hello"), "{output:?}");
     assert_eq!(web.seen().iter().filter(|line| line.starts_with("GET")).count(), 1);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::env::{Env, PATIENCE, skip, until};
-use crate::net_peers::{files, free_port, has, server};
+use crate::net_peers::{files, free_port, has, secret, server, via};
 use crate::peers::Peer;
 
 /// Makes a package for both, with their indices, beneath `outside`.
@@ -137,27 +137,11 @@ fn dante_lets_in_who_has_the_word() {
         return skip(name, "there is no unshare");
     };
     let web = Peer::web();
-    let secret = env.home.join("secret");
-    let say = |word: &str| {
-        std::fs::write(&secret, word).unwrap();
-        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    };
-    say("ann:s3cret\n");
+    secret(&env, "ann:s3cret\n");
     let proxy = format!("socks5h://127.0.0.1:{port}");
     let check = env.tripmine(["proxy", "check", &proxy]);
     assert!(check.ok(0).contains("wants a user name and password"), "{check:?}");
-    env.tripmine([
-        "machine",
-        "create",
-        "via",
-        "--net",
-        "proxy",
-        "--proxy",
-        &proxy,
-        "--proxy-auth-file",
-        "~/secret",
-    ])
-    .ok(0);
+    via(&env, &proxy);
     let url = format!("http://web.only-dante-knows.example:{}/", web.port());
     let curl = || env.tripmine(["run", "host", "-m", "via", "--", "curl", "-sS", "-m", "8", &url]);
     assert_eq!(curl().ok(0), "hello from outside");
@@ -168,7 +152,7 @@ fn dante_lets_in_who_has_the_word() {
     let refused = env.tripmine(["run", "host", "-m", "via", "--", "curl", "-sS", "-m", "8", &closed]);
     assert!(refused.stdout.contains("was refused by the other end"), "{refused:?}");
     for wrong in ["ann:wrong\n", "bob:s3cret\n"] {
-        say(wrong);
+        secret(&env, wrong);
         let output = curl();
         assert!(output.stdout.contains("did not accept the user name and password"), "{output:?}");
     }
@@ -204,22 +188,9 @@ fn tor_is_given_names_and_who_asks() {
     events.set_read_timeout(Some(PATIENCE)).unwrap();
     events.write_all(b"AUTHENTICATE\r\nSETEVENTS STREAM\r\n").unwrap();
     let mut events = BufReader::new(events);
-    let secret = env.home.join("secret");
-    std::fs::write(&secret, "s3cret\n").unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    secret(&env, "s3cret\n");
     let proxy = format!("socks5h://cube-one@127.0.0.1:{port}");
-    env.tripmine([
-        "machine",
-        "create",
-        "via",
-        "--net",
-        "proxy",
-        "--proxy",
-        &proxy,
-        "--proxy-auth-file",
-        "~/secret",
-    ])
-    .ok(0);
+    via(&env, &proxy);
     let id = env.tripmine(["run", "-d", "-m", "via", "host", "--", "sleep", "600"]).ok(0).to_owned();
     // A shell: it knows nothing of a proxy.
     let client = "exec 3<>/dev/tcp/www.example.com/80";
