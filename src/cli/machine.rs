@@ -114,13 +114,13 @@ pub fn run(args: &MachineArgs, ctx: &Ctx) -> Result<(), Failure> {
             }
             edits.extend(unset.iter().cloned().map(Edit::Unset));
             for key in unset {
-                crate::config::edit::can_be_unset(key).map_err(|near| {
+                if let Err(near) = crate::config::edit::can_be_unset(key) {
                     let failure = Failure::usage(format!("--unset: there is no key `{}`", printable(key)));
-                    near.map_or_else(
-                        || failure.clone(),
-                        |near| failure.clone().hint(format!("did you mean `{near}`?")),
-                    )
-                })?;
+                    return Err(match near {
+                        Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                        None => failure,
+                    });
+                }
             }
             edit(&name, &edits, ctx)
         }

@@ -161,7 +161,7 @@ fn seal(control: BorrowedFd<'_>) -> Result<(), Failed> {
 
 fn serve(control: &OwnedFd, jail: Built) -> Result<(), Errno> {
     wire::send(control.as_fd(), Message::Confined, &[])?;
-    let files = if taken_out(Part::Rlimits) { 0 } else { jail.prepared.open_files };
+    let files = (!taken_out(Part::Rlimits)).then_some(jail.prepared.open_files);
     init::serve(control.as_fd(), &jail.signals, &jail.prepared.entry, jail.pipes, jail.place, files)
 }
 

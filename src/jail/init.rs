@@ -94,14 +94,14 @@ pub fn default_signals() {
     }
 }
 
-/// Serves until the keeper closes the socket. What is started may have `files` open; 0: as many as we.
+/// Serves until the keeper closes the socket. What is started may have `files` open, or as many as we.
 pub(super) fn serve(
     control: BorrowedFd<'_>,
     signals: &OwnedFd,
     entry: &SpawnSpec,
     mut pipes: Option<[OwnedFd; 3]>,
     mut place: Place,
-    files: u64,
+    files: Option<u64>,
 ) -> Result<(), Errno> {
     let mut sessions: Vec<Session> = Vec::with_capacity(4);
     loop {
@@ -166,9 +166,8 @@ fn start(
     spec: &SpawnSpec,
     (rows, cols): (u16, u16),
     pipes: Option<[OwnedFd; 3]>,
-    files: u64,
+    files: Option<u64>,
 ) -> Result<(), Errno> {
-    let files = Some(files);
     if sessions.len() >= MAX_SESSIONS {
         return not_started(control, number, Errno::AGAIN, false);
     }

@@ -75,8 +75,8 @@ struct Shared {
     terminal: bool,
     /// `cgroup.procs` of the group that it enters, or below 0.
     group: RawFd,
-    /// Open files that it may have; 0: as many as we.
-    files: u64,
+    /// Open files that it may have; otherwise as many as we.
+    files: Option<u64>,
     error: c_int,
     folder: bool,
 }
@@ -135,7 +135,7 @@ pub fn spawn(
         streams,
         terminal,
         group: group.map_or(-1, |group| group.as_raw_fd()),
-        files: files.unwrap_or(0),
+        files,
         error: 0,
         folder: false,
     };
@@ -217,12 +217,12 @@ unsafe fn prepare_and_exec(shared: &mut Shared) -> c_int {
         if !taken_out(Part::CloseSpawn) {
             libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
         }
-        let files = libc::rlimit64 { rlim_cur: shared.files, rlim_max: shared.files };
-        let none = std::ptr::null_mut::<libc::rlimit64>();
-        if shared.files > 0
-            && libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const files, none) < 0
-        {
-            return errno();
+        if let Some(files) = shared.files {
+            let files = libc::rlimit64 { rlim_cur: files, rlim_max: files };
+            let none = std::ptr::null_mut::<libc::rlimit64>();
+            if libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const files, none) < 0 {
+                return errno();
+            }
         }
         if let Some(identity) = shared.identity
             && become_one(identity) < 0

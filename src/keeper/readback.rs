@@ -1,8 +1,6 @@
 //! Layers in force: read back from the kernel before the entry starts.
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use crate::host::proc;
 use crate::jail::taken_out::blind;
@@ -11,14 +9,9 @@ use crate::model::{Enforcement, Layer, LayerStatus};
 use crate::plan::LaunchPlan;
 use crate::plan::launch::IdMap;
 
-/// Namespaces that are compared by [`standing`].
-const LATE: [&str; 3] = ["user", "mnt", "cgroup"];
-
 /// Layers that are in force from the child's first moment: its namespaces. Read while it builds the rest.
 #[must_use]
 pub fn early(plan: &LaunchPlan, pid: i32) -> Vec<LayerStatus> {
-    // Where one cannot be read, that is said when it is compared.
-    LATE.iter().for_each(|kind| drop(ours(kind)));
     let own = |layer, kind| LayerStatus { layer, enforcement: own_namespace(pid, kind) };
     plan.layers
         .iter()
@@ -123,25 +116,11 @@ pub fn missing(layers: &[LayerStatus]) -> Option<&LayerStatus> {
 }
 
 fn own_namespace(pid: i32, kind: &str) -> Enforcement {
-    match (proc::namespace(&pid.to_string(), kind), ours(kind)) {
+    match (proc::namespace(&pid.to_string(), kind), proc::namespace("self", kind)) {
         (Ok(its), Ok(ours)) if its != ours => Enforcement::Full("own".into()),
         (Ok(_), Ok(_)) => Enforcement::None(format!("it shares the host's {kind} namespace")),
         (Err(error), _) | (_, Err(error)) => Enforcement::None(format!("cannot be read: {error}")),
     }
-}
-
-/// The keeper's own namespace of a kind. It never changes: those that are compared while the cube waits are read before.
-fn ours(kind: &str) -> io::Result<PathBuf> {
-    static KNOWN: [OnceLock<PathBuf>; LATE.len()] = [const { OnceLock::new() }; LATE.len()];
-    let cell = LATE.iter().position(|late| *late == kind).map(|at| &KNOWN[at]);
-    if let Some(known) = cell.and_then(OnceLock::get) {
-        return Ok(known.clone());
-    }
-    let read = proc::namespace("self", kind)?;
-    Ok(match cell {
-        Some(cell) => cell.get_or_init(|| read).clone(),
-        None => read,
-    })
 }
 
 trait Further {
